@@ -1,0 +1,1 @@
+"""The six services. None imports another: they speak through events and RPC."""
