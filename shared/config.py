@@ -1,0 +1,118 @@
+"""Settings of one process, read once from the environment; anything missing is told by name before anything starts."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from environs import Env, EnvError
+
+SERVICES = ("gateway", "credits", "generation", "catalog", "downloads", "notifications")
+
+
+class ConfigurationError(Exception):
+    """A setting is missing or malformed; the message names the variable and what it should hold."""
+
+
+class Secret(str):
+    """A setting that must not be shown: its ``repr`` is masked, its value is used like any other text."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What one process needs to know. Durations are in seconds."""
+
+    process: str
+    service: str
+    database_url: Secret
+    amqp_url: Secret
+    storage_url: Secret
+    http_address: tuple[str, int] | None
+    ops_address: tuple[str, int]
+    public_url: str
+    files_public_url: str
+    signing_secret: Secret
+    encryption_keys: Secret
+    admin_api_key: Secret
+    log_level: str = "INFO"
+    max_workers: int = 50
+    worker_slots: int = 8
+    operations_per_organization: int = 20
+    drain_seconds: float = 8.0
+    retry_delays_seconds: tuple[int, ...] = (1, 5, 30, 120, 600)
+    provider_routes: Mapping[str, list[str]] = field(default_factory=dict)
+
+
+def load(process: str) -> Settings:
+    """Read the settings of ``process`` (a service's name, or ``generation-worker``).
+
+    Raises:
+        ConfigurationError: a variable is missing or malformed.
+    """
+    env = Env()
+    service = process.partition("-")[0]
+    prefix = process.upper().replace("-", "_")
+    try:
+        http = env.str(f"{prefix}_ADDRESS", None)
+        return Settings(
+            process=process,
+            service=service,
+            database_url=Secret(env.str(f"{service.upper()}_DATABASE_URL")),
+            amqp_url=Secret(env.str("AMQP_URL")),
+            storage_url=Secret(env.str("STORAGE_URL")),
+            http_address=parse_address(http) if http else None,
+            ops_address=parse_address(env.str(f"{prefix}_OPS_ADDRESS", "127.0.0.1:0")),
+            public_url=env.str("GATEWAY_PUBLIC_URL", "http://127.0.0.1:8000").rstrip("/"),
+            files_public_url=env.str("FILES_PUBLIC_URL", "http://127.0.0.1:8001").rstrip("/"),
+            signing_secret=Secret(env.str("SIGNING_SECRET", validate=_long_enough)),
+            encryption_keys=Secret(env.str("ENCRYPTION_KEYS", validate=_long_enough)),
+            admin_api_key=Secret(env.str("ADMIN_API_KEY", validate=_long_enough)),
+            log_level=env.str("LOG_LEVEL", "INFO"),
+            max_workers=env.int("MAX_WORKERS", 50),
+            worker_slots=env.int("WORKER_SLOTS", 8),
+            operations_per_organization=env.int("OPERATIONS_PER_ORGANIZATION", 20),
+            # A worker lets its provider calls end, which may take as long as the slowest provider is allowed to.
+            drain_seconds=env.float("DRAIN_SECONDS", 120.0 if process.endswith("-worker") else 8.0),
+            retry_delays_seconds=retry_delays(),
+            provider_routes=_routes(env.str("PROVIDER_ROUTES", "{}")),
+        )
+    except EnvError as error:
+        raise ConfigurationError(
+            f"{process}: {error}. Set it in the environment; `make up` writes all of them to .local/env"
+        ) from error
+
+
+def retry_delays() -> tuple[int, ...]:
+    """Return the waits, in seconds, between the tries of a message; part of the topology, so alike everywhere."""
+    return tuple(Env().list("RETRY_DELAYS_SECONDS", [1, 5, 30, 120, 600], subcast=int))
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Return ``("127.0.0.1", 8000)`` for ``127.0.0.1:8000``.
+
+    Raises:
+        ConfigurationError: it is not ``host:port``.
+    """
+    host, separator, port = text.rpartition(":")
+    if not separator or not port.isdigit():
+        raise ConfigurationError(f"{text!r} is not an address; write host:port")
+    return host.strip("[]"), int(port)
+
+
+def _long_enough(value: str) -> None:
+    if len(value) < 32:  # noqa: PLR2004  the one place that says how long a secret must be
+        raise EnvError("a secret must have at least 32 characters")
+
+
+def _routes(text: str) -> Mapping[str, list[str]]:
+    """Read ``{"image.stage": ["local"]}``."""
+    try:
+        routes: Any = json.loads(text)
+    except ValueError as error:
+        raise ConfigurationError('PROVIDER_ROUTES is not JSON, e.g. {"image.stage": ["local"]}') from error
+    return {str(operation): [str(name) for name in names] for operation, names in routes.items()}

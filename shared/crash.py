@@ -1,0 +1,50 @@
+"""Crash points: places between two durable steps where a test can let a process die as if by kill -9.
+
+``CRASH_AT=<name>:<n>`` kills one process the n-th time it gets there. ``CRASH_FILE=<path>`` serves a running system:
+whichever process reaches the point named in that file dies, once. Without either, a crash point does nothing.
+"""
+
+import contextlib
+import os
+from pathlib import Path
+
+_at, _, _nth = os.environ.get("CRASH_AT", "").partition(":")
+_left = {_at: int(_nth or 1)} if _at else {}
+_file = Path(os.environ["CRASH_FILE"]) if "CRASH_FILE" in os.environ else None
+
+KILLED = 137
+
+# Every point there is, so that a test can go through all of them.
+POINTS = (
+    "gateway.asset_stored",
+    "gateway.key_taken",
+    "gateway.answered",
+    "catalog.asset_claimed",
+    "catalog.object_removed",
+    "submit.after_job",
+    "submit.after_reserve",
+    "relay.after_publish",
+    "consumer.before_ack",
+    "scheduler.after_claim",
+    "scheduler.after_provider_call",
+    "scheduler.between_image_and_thumbnail",
+    "scheduler.after_store",
+    "scheduler.after_record",
+)
+
+
+def crash_point(name: str) -> None:
+    """End the process at once if a test asked for it at this point."""
+    if _file is not None:
+        _crash_by_file(name, _file)
+    if name in _left:
+        _left[name] -= 1
+        if _left[name] == 0:
+            os._exit(KILLED)
+
+
+def _crash_by_file(name: str, path: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        if path.read_text().strip() == name:
+            path.unlink()  # only one of several processes gets past this line
+            os._exit(KILLED)

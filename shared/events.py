@@ -1,0 +1,424 @@
+"""Every event of the system, one typed frozen struct each: THE contract between services and with subscribers.
+
+On the wire an event is a CloudEvents 1.0 JSON object (https://github.com/cloudevents/spec); the struct's fields are
+its ``data``. Fields are only ever added, with a default; a breaking change is a new type with the suffix V2.
+Fields marked `Internal` never reach an organization's log, SSE or webhooks.
+"""
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any, ClassVar, TypeVar, get_args, get_type_hints
+
+import msgspec
+
+from shared.ids import new_id
+
+INTERNAL = "internal"
+Internal = msgspec.Meta(extra={INTERNAL: True})
+
+
+class Meta(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an event came from and what caused it. ``sequence`` orders the events of one source."""
+
+    id: str
+    time: str
+    source: str = ""
+    correlation_id: str | None = None
+    causation_id: str | None = None
+    traceparent: str | None = None
+    sequence: str | None = None
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of all events. ``meta`` is the envelope; it is no part of ``data`` and is filled in by the outbox."""
+
+    SOURCE: ClassVar[str] = ""
+    SUBJECT: ClassVar[str] = ""
+    PUBLIC: ClassVar[bool] = True
+
+    meta: Meta | None = None
+
+
+class MalformedEvent(Exception):
+    """The bytes are no CloudEvent, or their data does not fit the type; the message says where."""
+
+
+class UnknownEventType(MalformedEvent):
+    """A well-formed event of a type this code does not know."""
+
+
+class _Envelope(msgspec.Struct):
+    id: str
+    source: str
+    type: str
+    time: str
+    data: msgspec.Raw
+    specversion: str
+    correlationid: str | None = None
+    causationid: str | None = None
+    traceparent: str | None = None
+    sequence: str | None = None
+
+
+E = TypeVar("E", bound=Event)
+types: dict[str, type[Event]] = {}
+_envelopes = msgspec.json.Decoder(_Envelope)
+_decoders: dict[str, msgspec.json.Decoder[Any]] = {}
+
+
+def event(source: str, *, subject: str, public: bool = True) -> Callable[[type[E]], type[E]]:
+    """Register an event type published by service ``source``; ``subject`` names the field that is its main id."""
+
+    def register(cls: type[E]) -> type[E]:
+        cls.SOURCE, cls.SUBJECT, cls.PUBLIC = source, subject, public
+        types[cls.__name__] = cls
+        _decoders[cls.__name__] = msgspec.json.Decoder(cls)
+        return cls
+
+    return register
+
+
+def caused_by(cause: Event) -> Meta:
+    """Return the meta of an event that ``cause`` brought about: same correlation, ``cause`` as its causation."""
+    if cause.meta is None:
+        return Meta(id=new_id("evt"), time=_now())
+    return Meta(
+        id=new_id("evt"),
+        time=_now(),
+        correlation_id=cause.meta.correlation_id,
+        causation_id=cause.meta.id,
+        traceparent=cause.meta.traceparent,
+    )
+
+
+def correlated(correlation_id: str | None, *, causation_id: str | None = None) -> Meta:
+    """Return the meta of an event in the story ``correlation_id`` names."""
+    return Meta(id=new_id("evt"), time=_now(), correlation_id=correlation_id, causation_id=causation_id)
+
+
+def data_of(item: Event) -> dict[str, Any]:
+    """Return the event's ``data`` as plain values."""
+    return {name: getattr(item, name) for name in item.__struct_fields__ if name != "meta"}
+
+
+def public_data(item: Event) -> dict[str, Any]:
+    """Return the fields of ``data`` that may leave the system."""
+    allowed = public_fields(type(item))
+    return {name: value for name, value in data_of(item).items() if name in allowed}
+
+
+def public_fields(cls: type[Event]) -> tuple[str, ...]:
+    """Return the names of an event type's public fields, in order."""
+    hints = get_type_hints(cls, include_extras=True)
+    return tuple(
+        name
+        for name in cls.__struct_fields__
+        if name != "meta" and not any(mark is Internal for mark in get_args(hints[name])[1:])
+    )
+
+
+def encode(item: Event) -> bytes:
+    """Return the structured-mode CloudEvent, without ``sequence``: the relay adds that one.
+
+    Args:
+        item: an event; one without ``meta`` gets a fresh id and no correlation.
+    """
+    meta = item.meta or correlated(None)
+    envelope: dict[str, Any] = {
+        "specversion": "1.0",
+        "id": meta.id,
+        "source": f"/darkroom/{item.SOURCE}",
+        "type": type(item).__name__,
+        "subject": getattr(item, item.SUBJECT),
+        "time": meta.time,
+        "datacontenttype": "application/json",
+        "dataschema": f"/docs/events/{type(item).__name__}.json",
+    }
+    optional = {
+        "orgid": getattr(item, "org_id", None),
+        "correlationid": meta.correlation_id,
+        "causationid": meta.causation_id,
+        "traceparent": meta.traceparent,
+    }
+    envelope.update({name: value for name, value in optional.items() if value is not None})
+    envelope["data"] = data_of(item)
+    return msgspec.json.encode(envelope)
+
+
+def decode(body: bytes) -> Event:
+    """Read a CloudEvent; unknown fields are ignored.
+
+    Raises:
+        UnknownEventType: its type is not one of ours.
+        MalformedEvent: anything else is wrong with it.
+    """
+    try:
+        envelope = _envelopes.decode(body)
+        decoder = _decoders.get(envelope.type)
+        if decoder is None:
+            raise UnknownEventType(f"no event type is called {envelope.type!r}")
+        item: Event = decoder.decode(envelope.data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise MalformedEvent(str(error)) from error
+    return with_meta(
+        item,
+        Meta(
+            id=envelope.id,
+            time=envelope.time,
+            source=envelope.source,
+            correlation_id=envelope.correlationid,
+            causation_id=envelope.causationid,
+            traceparent=envelope.traceparent,
+            sequence=envelope.sequence,
+        ),
+    )
+
+
+def with_meta(item: E, meta: Meta) -> E:
+    """Return ``item`` with another ``meta``."""
+    return msgspec.structs.replace(item, meta=meta)
+
+
+def schema_of(cls: type[Event]) -> Mapping[str, Any]:
+    """Return the JSON Schema of a type's ``data``."""
+    schema = msgspec.json.schema(cls)
+    definitions = schema["$defs"]
+    body = definitions.pop(cls.__name__)
+    body["properties"].pop("meta")
+    definitions.pop("Meta", None)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **body, "$defs": definitions}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+# --- values inside events ---------------------------------------------------------------------------------------
+
+
+class HeldLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of a reservation; its id is the id of the generation it pays for."""
+
+    line_id: str
+    sku: str
+    unit: str
+    amount: int
+
+
+class MadeImage(msgspec.Struct, frozen=True, kw_only=True):
+    """A stored image a generation made; sizes in bytes and pixels."""
+
+    image_id: str
+    sha256: str
+    bytes: int
+    width: int
+    height: int
+
+
+class SettledLine(msgspec.Struct, frozen=True, kw_only=True):
+    """How one line of a finished job ended: ``outcome`` is ``captured`` or ``refunded``."""
+
+    line_id: str
+    outcome: str
+    amount: int
+    reason: str | None = None
+
+
+# --- gateway ----------------------------------------------------------------------------------------------------
+
+
+@event("gateway", subject="org_id")
+class OrganizationCreated(Event, frozen=True, kw_only=True):
+    """An organization exists, with its first owner."""
+
+    org_id: str
+    name: str
+    owner_id: str
+    plan: str
+
+
+# --- credits ----------------------------------------------------------------------------------------------------
+
+
+@event("credits", subject="reservation_id")
+class CreditReserved(Event, frozen=True, kw_only=True):
+    """Credits are held for these lines of a job; ``available`` and ``version`` are the wallet's after it."""
+
+    reservation_id: str
+    job_id: str
+    org_id: str
+    amount: int
+    unit: str
+    lines: list[HeldLine]
+    available: int
+    version: int
+
+
+@event("credits", subject="line_id")
+class CreditCaptured(Event, frozen=True, kw_only=True):
+    """Held credits of one line are spent for good."""
+
+    reservation_id: str
+    job_id: str
+    org_id: str
+    line_id: str
+    amount: int
+    unit: str
+
+
+@event("credits", subject="line_id")
+class RefundIssued(Event, frozen=True, kw_only=True):
+    """Held credits of one line are back in the wallet; ``reason`` is of the failure taxonomy."""
+
+    reservation_id: str
+    job_id: str
+    org_id: str
+    line_id: str
+    amount: int
+    unit: str
+    reason: str
+    available: int
+    version: int
+
+
+@event("credits", subject="org_id")
+class CreditsGranted(Event, frozen=True, kw_only=True):
+    """Credits were added to a wallet."""
+
+    grant_id: str
+    org_id: str
+    amount: int
+    unit: str
+    kind: str
+    available: int
+    version: int
+
+
+@event("credits", subject="job_id", public=False)
+class ReservationOverdue(Event, frozen=True, kw_only=True):
+    """A line is open longer than its job may take; asks generation how the job ended."""
+
+    reservation_id: str
+    job_id: str
+    org_id: str
+    line_ids: list[str]
+
+
+# --- generation -------------------------------------------------------------------------------------------------
+
+
+@event("generation", subject="job_id")
+class JobAccepted(Event, frozen=True, kw_only=True):
+    """A job was taken in; its credits are not held yet."""
+
+    job_id: str
+    org_id: str
+    user_id: str | None
+    workflow: str
+    generations: int
+    deadline_at: str
+
+
+@event("generation", subject="generation_id")
+class GenerationStarted(Event, frozen=True, kw_only=True):
+    """The first operation of a generation is on its way to a provider."""
+
+    job_id: str
+    generation_id: str
+    org_id: str
+    workflow: str
+
+
+@event("generation", subject="generation_id")
+class GenerationCompleted(Event, frozen=True, kw_only=True):
+    """A generation's result is stored; ``amount`` of its line is to be captured."""
+
+    job_id: str
+    generation_id: str
+    line_id: str | None
+    amount: int
+    org_id: str
+    user_id: str | None
+    workflow: str
+    images: list[MadeImage]
+    provider: str
+    model: str
+    duration_ms: int
+    provider_cost_microusd: Annotated[int, Internal]
+    session_id: str | None = None
+    product_id: str | None = None
+    revision_id: str | None = None
+    style: str | None = None
+    room_type: str | None = None
+
+
+@event("generation", subject="generation_id")
+class GenerationFailed(Event, frozen=True, kw_only=True):
+    """A generation ended without a result; its line is to be given back."""
+
+    job_id: str
+    generation_id: str
+    line_id: str | None
+    org_id: str
+    user_id: str | None
+    workflow: str
+    reason: str
+    message: str
+    retryable: bool
+    session_id: str | None = None
+    product_id: str | None = None
+    revision_id: str | None = None
+    style: str | None = None
+    room_type: str | None = None
+
+
+@event("generation", subject="job_id")
+class JobFinished(Event, frozen=True, kw_only=True):
+    """A job reached its end; ``lines`` says of each line how it ended."""
+
+    job_id: str
+    org_id: str
+    user_id: str | None
+    workflow: str
+    status: str
+    succeeded: int
+    failed: int
+    lines: list[SettledLine]
+    session_id: str | None = None
+    session_name: str | None = None
+
+
+@event("generation", subject="job_id")
+class JobStalled(Event, frozen=True, kw_only=True):
+    """A job has made no progress for longer than it should."""
+
+    job_id: str
+    org_id: str
+    workflow: str
+    since: str
+
+
+# --- catalog ----------------------------------------------------------------------------------------------------
+
+
+@event("catalog", subject="asset_id")
+class AssetUploaded(Event, frozen=True, kw_only=True):
+    """An input image is stored."""
+
+    asset_id: str
+    org_id: str
+    user_id: str | None
+    purpose: str
+    content_type: str
+    bytes: int
+    sha256: str
+
+
+@event("catalog", subject="asset_id")
+class SourceDeleted(Event, frozen=True, kw_only=True):
+    """An input image's bytes are gone; ``reason`` is ``requested`` or ``retention``."""
+
+    asset_id: str
+    org_id: str
+    reason: str
+    sha256: str

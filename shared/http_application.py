@@ -1,0 +1,231 @@
+"""The WSGI application: finds the route, reads the body, runs the handler, and sends what a client may see.
+
+It runs in the connection's own green thread: a client that is slow, or waits, holds no worker.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from http import HTTPStatus
+from io import BytesIO
+from typing import Any
+
+import eventlet
+import msgspec
+import structlog
+from eventlet.semaphore import Semaphore
+from werkzeug.datastructures import EnvironHeaders
+from werkzeug.routing import Map, Rule
+
+from shared import budget, logs, metrics
+from shared.http_body import close_after, read_body
+from shared.http_exchange import Answer, Outcome, Request, Waiting, WaitingRoom
+from shared.http_problems import problem_body, problem_from, problem_headers, request_id
+from shared.http_routes import Endpoint, Route
+from shared.http_schemas import cut
+from shared.problems import Unavailable
+
+log = structlog.get_logger(__name__)
+
+POLL_SECONDS = 2.0
+LARGE_BODIES_AT_ONCE = 8
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_ALWAYS = {"X-Content-Type-Options": "nosniff"}
+_UNMATCHED = Route(method="*", url="unmatched", summary="", answers={}, auth=None)
+
+StartResponse = Callable[[str, list[tuple[str, str]]], Any]
+
+
+class Application:
+    """Serves ``endpoints`` as a WSGI application."""
+
+    def __init__(self, endpoints: Sequence[Endpoint], *, room: WaitingRoom | None = None) -> None:
+        self._room = room or WaitingRoom(sleep=eventlet.sleep)
+        self._large_bodies = Semaphore(LARGE_BODIES_AT_ONCE)
+        # A second slash or a trailing one is another address, not a redirect: redirects lose bodies.
+        self._map = Map(strict_slashes=True, merge_slashes=False, redirect_defaults=False)
+        for endpoint in endpoints:
+            self._map.add(Rule(endpoint.route.url, methods=[endpoint.route.method], endpoint=endpoint))
+
+    def close(self) -> None:
+        """Send home who waits: the process is about to end."""
+        self._room.close()
+
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request; nothing is ever raised from here."""
+        started = time.monotonic()
+        request = _request(environ)
+        route = _UNMATCHED
+        with logs.bound(request_id=request.request_id, correlation_id=request.request_id):
+            try:
+                endpoint, request.path_values = self._find(environ)
+                route = endpoint.route
+                answer = _encoded(route, self._answer(endpoint, request, environ))
+            except Exception as error:  # noqa: BLE001  problem_from logs what was not expected
+                answer = _refusal(error, request)
+            finally:
+                if request.content:
+                    request.content.close()
+            return self._send(_Sent(route, request, answer, started), environ, start_response)
+
+    def _find(self, environ: dict[str, Any]) -> tuple[Endpoint, Any]:
+        path = environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace")
+        adapter = self._map.bind("localhost")
+        method = environ["REQUEST_METHOD"]
+        if method == "OPTIONS" and (allow := sorted(adapter.allowed_methods(path))):
+            raise _Options(allow)
+        found: tuple[Endpoint, Any] = adapter.match(path, method=method)
+        return found
+
+    def _answer(self, endpoint: Endpoint, request: Request, environ: dict[str, Any]) -> Answer:
+        route = endpoint.route
+        if route.authenticates_first:
+            with budget.limited_to(route.time_limit_seconds):
+                endpoint.run(request)
+        request.content = BytesIO()
+        if route.takes_body:
+            request.content = read_body(environ, max_bytes=route.max_body_bytes, refuse=route.too_large)
+        elif environ.get("HTTP_TRANSFER_ENCODING") or environ.get("CONTENT_LENGTH", "0") not in {"", "0"}:
+            close_after(environ)  # a body nobody asked for stays unread
+        with budget.limited_to(route.time_limit_seconds), self._turn_of(route):
+            outcome = endpoint.run(request)
+        return self._settled(outcome)
+
+    @contextlib.contextmanager
+    def _turn_of(self, route: Route) -> Iterator[None]:
+        """Let few requests with large bodies be worked on at once: each may hold several copies in memory."""
+        if not route.authenticates_first:
+            yield
+            return
+        if not self._large_bodies.acquire(timeout=budget.remaining_seconds(route.time_limit_seconds)):
+            raise Unavailable("Too many large requests are being worked on; try again in a moment.", retry_after=2)
+        try:
+            yield
+        finally:
+            self._large_bodies.release()
+
+    def _settled(self, outcome: Outcome) -> Answer:
+        if isinstance(outcome, Answer):
+            return outcome
+
+        def poll() -> Answer | None:
+            with budget.limited_to(POLL_SECONDS):
+                return outcome.poll()
+
+        polled = Waiting(first=outcome.first, poll=poll, seconds=outcome.seconds, waiter=outcome.waiter)
+        return self._room.wait(polled, now=time.monotonic)
+
+    def _send(self, sent: "_Sent", environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        answer = sent.answer
+        headers = {"X-Request-Id": sent.request.request_id, **_ALWAYS, **answer.headers}
+        body: Any = answer.body
+        if isinstance(body, bytes):
+            headers["Content-Length"] = str(len(body))
+        start_response(f"{answer.status} {HTTPStatus(answer.status).phrase}", list(headers.items()))
+        if body is None or isinstance(body, bytes) or environ["REQUEST_METHOD"] == "HEAD":
+            if hasattr(body, "close"):
+                body.close()
+            sent.note()
+            return [] if body is None or environ["REQUEST_METHOD"] == "HEAD" else [body]
+        return _Stream(body, sent)
+
+
+class _Options(Exception):
+    """The client asks what an address takes; ``allow`` lists its methods."""
+
+    def __init__(self, allow: Sequence[str]) -> None:
+        super().__init__(allow)
+        self.allow = allow
+
+
+class _Sent:
+    """One request and its answer, to be counted and logged once when it is done."""
+
+    def __init__(self, route: Route, request: Request, answer: Answer, started: float) -> None:
+        self.route = route
+        self.request = request
+        self.answer = answer
+        self._started = started
+
+    def note(self, **more: Any) -> None:
+        """Count the request and write its line; the query is left out, for it may hold a signature."""
+        seconds = time.monotonic() - self._started
+        method = self.request.method if self.request.method in _METHODS else "other"
+        metrics.http_requests.labels(self.route.url, method, str(self.answer.status)).inc()
+        metrics.http_request_seconds.labels(self.route.url).observe(seconds)
+        principal = self.request.principal
+        (log.debug if self.route.quiet else log.info)(
+            "http_request",
+            method=method,
+            route=self.route.url,
+            path=self.request.path,
+            status=self.answer.status,
+            seconds=round(seconds, 4),
+            request_id=self.request.request_id,
+            **({"org_id": principal.org_id, "principal_id": principal.id} if principal else {}),
+            **more,
+        )
+
+
+class _Stream:
+    """A body in pieces; it ends the connection where it breaks, since the length is promised already."""
+
+    def __init__(self, pieces: Iterable[bytes], sent: _Sent) -> None:
+        self._pieces = pieces
+        self._sent = sent
+        self._bytes = 0
+        self._complete = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            for piece in self._pieces:
+                self._bytes += len(piece)
+                yield piece
+            self._complete = True
+        except Exception as error:
+            log.error(  # noqa: TRY400  the traceback is in exc_info, the request's id beside it
+                "stream_broken",
+                error_type=type(error).__name__,
+                request_id=self._sent.request.request_id,
+                exc_info=error,
+            )
+            raise
+
+    def close(self) -> None:
+        """Give back what the pieces come from, and note the request."""
+        if hasattr(self._pieces, "close"):
+            self._pieces.close()
+        self._sent.note(bytes=self._bytes, complete=self._complete)
+
+
+def _request(environ: dict[str, Any]) -> Request:
+    return Request(
+        method=environ["REQUEST_METHOD"],
+        path=environ.get("RAW_PATH_INFO") or environ["PATH_INFO"],
+        query_string=environ.get("QUERY_STRING", ""),
+        headers=EnvironHeaders(environ),
+        request_id=request_id(environ.get("HTTP_X_REQUEST_ID")),
+    )
+
+
+def _encoded(route: Route, answer: Answer) -> Answer:
+    """Return ``answer`` with its JSON as bytes, cut to what the route declares for its status.
+
+    Raises:
+        LookupError: the route does not declare that status.
+    """
+    if answer.status not in route.answers:
+        raise LookupError(f"{route.method} {route.url} answered {answer.status}, which it does not declare")
+    if not isinstance(answer.body, dict | list):
+        return answer
+    body = msgspec.json.encode(cut(answer.body, route.shapes[answer.status]))
+    headers = {"Content-Type": "application/json", "Cache-Control": "private, no-cache", **answer.headers}
+    return Answer(answer.status, body, headers)
+
+
+def _refusal(error: Exception, request: Request) -> Answer:
+    if isinstance(error, _Options):
+        return Answer(HTTPStatus.NO_CONTENT, None, {"Allow": ", ".join(error.allow)})
+    problem = problem_from(error)
+    members = problem_body(problem, instance=request.path, request_id=request.request_id)
+    return Answer(problem.status, msgspec.json.encode(members), problem_headers(problem))

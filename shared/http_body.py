@@ -1,0 +1,123 @@
+"""Reading what a request brings, within its limits of size and time, and JSON out of it."""
+
+import tempfile
+from collections.abc import Callable, Mapping
+from typing import Any, BinaryIO, cast
+
+import eventlet
+import msgspec
+
+from shared.http_problems import BodyTooLarge, MalformedRequest, RequestTimeout, UnsupportedMediaType
+from shared.http_schemas import error_at, refusal
+from shared.problems import Problem
+
+SMALL_BODY_BYTES = 64 << 10
+_PIECE_BYTES = 64 << 10
+_BASE_SECONDS = 10.0
+_SLOWEST_BYTES_PER_SECOND = 100_000
+
+
+def too_large(limit: int, _size: int | None) -> Problem:
+    """Return the refusal of a body above ``limit`` bytes."""
+    return BodyTooLarge(f"The body may have {limit} bytes at most.", limit=limit)
+
+
+def read_body(
+    environ: Mapping[str, Any],
+    *,
+    max_bytes: int,
+    refuse: Callable[[int, int | None], Problem] = too_large,
+) -> BinaryIO:
+    """Return the whole body as a file at its start; above 64 KiB it lies on disk.
+
+    A body that says it is too large is not read at all; one that does not say (chunked) is read up to the limit.
+    A client slower than 100 kB/s past the first 10 s is not waited for.
+
+    Raises:
+        Problem: what ``refuse(limit, size or None)`` returned.
+        RequestTimeout: it did not arrive in time.
+        MalformedRequest: it ended early, or its chunks are not chunks.
+    """
+    length = declared_length(environ)
+    if length is not None and length > max_bytes:
+        close_after(environ)
+        raise refuse(max_bytes, length)
+    body = tempfile.SpooledTemporaryFile(max_size=SMALL_BODY_BYTES)  # noqa: SIM115  the request owns and closes it
+    seconds = _BASE_SECONDS + max_bytes / _SLOWEST_BYTES_PER_SECOND
+    try:
+        with eventlet.Timeout(seconds, RequestTimeout("The body did not arrive in time; try again.")):
+            size = _copy(environ["wsgi.input"], body, length=length, max_bytes=max_bytes)
+        if size > max_bytes:
+            raise refuse(max_bytes, None)  # noqa: TRY301  it leaves by the same door as what the reading raises
+        body.seek(0)
+    except BaseException:
+        close_after(environ)
+        body.close()
+        raise
+    return cast("BinaryIO", body)
+
+
+def declared_length(environ: Mapping[str, Any]) -> int | None:
+    """Return how many bytes the body has, or None where only reading it tells (chunked)."""
+    if environ.get("HTTP_TRANSFER_ENCODING"):
+        return None
+    return int(environ.get("CONTENT_LENGTH") or 0)
+
+
+def close_after(environ: Mapping[str, Any]) -> None:
+    """Let the connection end after the answer: what the client still sends is no request."""
+    close = environ.get("darkroom.close")
+    if close:
+        close()
+
+
+def json_of(body: bytes, *, content_type: str) -> Any:
+    """Return the JSON value in ``body``.
+
+    Raises:
+        UnsupportedMediaType: ``content_type`` names something else.
+        BadRequest: it is not JSON, or holds what no database can (U+0000, numbers out of range).
+    """
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind and kind != "application/json" and not kind.endswith("+json"):
+        raise UnsupportedMediaType("Send JSON, with Content-Type: application/json.")
+    if not body:
+        raise refusal([error_at("", "required", "a JSON object is needed here")])
+    try:
+        value = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise refusal([error_at("", "invalid_json", "this is not JSON")]) from error
+    if b"\\u0000" in body and _has_nul(value):
+        raise refusal([error_at("", "invalid", "text may not hold the character U+0000")])
+    return value
+
+
+def _copy(source: Any, target: Any, *, length: int | None, max_bytes: int) -> int:
+    """Copy until the end, or one byte past ``max_bytes``; return how many bytes that was."""
+    size = 0
+    limit = max_bytes + 1 if length is None else length
+    while size < limit:
+        piece = _read(source, min(_PIECE_BYTES, limit - size))
+        if not piece:
+            break
+        target.write(piece)
+        size += len(piece)
+    if length is not None and size < length:
+        raise MalformedRequest("The body ended before it was complete.")
+    return size
+
+
+def _read(source: Any, size: int) -> bytes:
+    try:
+        piece: bytes = source.read(size)
+    except (OSError, ValueError) as error:  # hung up, timed out, or a chunk that is none
+        raise MalformedRequest("The body ended before it was complete.") from error
+    return piece
+
+
+def _has_nul(value: Any) -> bool:
+    if isinstance(value, str):
+        return "\0" in value
+    if isinstance(value, dict):
+        return any(_has_nul(part) for pair in value.items() for part in pair)
+    return isinstance(value, list) and any(_has_nul(item) for item in value)

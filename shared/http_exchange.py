@@ -1,0 +1,142 @@
+"""What a route's handler is given and what it gives back; the shapes every other part of the HTTP side speaks in."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from io import BytesIO
+from typing import Any, BinaryIO
+from urllib.parse import parse_qsl
+
+from werkzeug.datastructures import EnvironHeaders, MultiDict
+
+
+@dataclass(frozen=True, kw_only=True)
+class Principal:
+    """Who asks, as the credential says: ``kind`` is ``key`` or ``admin``; an administrator has no organization."""
+
+    kind: str
+    id: str
+    name: str
+    org_id: str | None = None
+    user_id: str | None = None
+    livemode: bool = True
+
+
+@dataclass(kw_only=True)
+class Request:
+    """One request. ``query`` and ``body`` are what the route's schemas made of it; ``claim`` is its guard's."""
+
+    method: str
+    path: str
+    query_string: str
+    headers: EnvironHeaders
+    request_id: str
+    path_values: Mapping[str, Any] = field(default_factory=dict)
+    content: BinaryIO | None = None
+    principal: Principal | None = None
+    query: dict[str, Any] = field(default_factory=dict)
+    body: dict[str, Any] = field(default_factory=dict)
+    claim: Any = None
+
+    @property
+    def full_path(self) -> str:
+        """Return the path with its query, as it was asked for."""
+        return f"{self.path}?{self.query_string}" if self.query_string else self.path
+
+    @cached_property
+    def raw(self) -> bytes:
+        """Return the body's bytes."""
+        file = self.content or BytesIO()
+        file.seek(0)
+        return file.read()
+
+    @property
+    def asker(self) -> Principal:
+        """Return who asks; only for routes that want a credential."""
+        if self.principal is None:
+            raise LookupError(f"{self.method} {self.path} was let in without a credential")
+        return self.principal
+
+    @property
+    def org_id(self) -> str:
+        """Return the organization of who asks; only for routes whose credentials have one."""
+        if self.asker.org_id is None:
+            raise LookupError(f"{self.method} {self.path} was let in without an organization")
+        return self.asker.org_id
+
+    def query_parameters(self) -> MultiDict[str, str]:
+        """Return the query's parameters as they came."""
+        return MultiDict(parse_qsl(self.query_string, keep_blank_values=True))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is answered: ``body`` is JSON (dict, list), bytes, pieces of bytes with a Content-Length, or nothing."""
+
+    status: int
+    body: Any = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def with_headers(self, headers: Mapping[str, str]) -> "Answer":
+        """Return the same answer with more headers."""
+        return Answer(self.status, self.body, {**self.headers, **headers})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """A request that waits for an outcome without holding a worker.
+
+    ``poll`` is called now and then, in the connection's own green thread, until it returns an answer; ``first`` is
+    answered when it does not within ``seconds``, or at once where too many wait already. ``waiter`` is whom to
+    count it for.
+    """
+
+    first: Answer
+    poll: Callable[[], Answer | None]
+    seconds: float
+    waiter: str
+
+
+Outcome = Answer | Waiting
+
+
+class WaitingRoom:
+    """Lets a bounded number of requests wait: polls for each, and sends all home when the process drains."""
+
+    def __init__(self, *, sleep: Callable[[float], Any], per_waiter: int = 2, in_all: int = 200) -> None:
+        self._sleep = sleep
+        self._per_waiter = per_waiter
+        self._in_all = in_all
+        self._waiting: list[str] = []
+        self._closed = False
+
+    def close(self) -> None:
+        """Answer everybody within a second, and let nobody wait from now on."""
+        self._closed = True
+
+    def wait(self, waiting: Waiting, *, now: Callable[[], float]) -> Answer:
+        """Return the first answer ``waiting.poll`` gives, or ``waiting.first``. An exception of poll passes through."""
+        if not self._has_room_for(waiting.waiter):
+            return waiting.first
+        deadline = now() + waiting.seconds
+        pause = 0.1
+        with self._seat(waiting.waiter):
+            while not self._closed and (left := deadline - now()) > 0:
+                self._sleep(min(pause, left))
+                pause = min(pause * 1.5, 1.0)
+                answer = waiting.poll()
+                if answer is not None:
+                    return answer
+        return waiting.first
+
+    def _has_room_for(self, waiter: str) -> bool:
+        return not self._closed and len(self._waiting) < self._in_all and self._waiting.count(waiter) < self._per_waiter
+
+    @contextlib.contextmanager
+    def _seat(self, waiter: str) -> Iterator[None]:
+        self._waiting.append(waiter)
+        try:
+            yield
+        finally:
+            self._waiting.remove(waiter)

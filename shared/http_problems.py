@@ -1,0 +1,137 @@
+"""From an exception to the answer a client may read: problem+json (RFC 9457), and never the text of an exception.
+
+What is not a `Problem` was not meant for the client: it becomes 500 with the request's id, under which the log has
+the whole story.
+"""
+
+import errno
+import re
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import MethodNotAllowed as MethodNotAllowedByMap
+
+from shared.database import is_unavailable
+from shared.ids import new_id
+from shared.problems import NotFound, Problem, Unavailable
+from shared.storage import StorageUnavailable
+
+log = structlog.get_logger(__name__)
+
+CONTENT_TYPE = "application/problem+json"
+ERRORS_MAX = 50
+# Out of disk or file handles: it passes, and it is not the client's fault.
+_EXHAUSTED = {errno.ENOSPC, errno.EMFILE, errno.ENFILE}
+_SANE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}", re.ASCII)
+
+
+class MalformedRequest(Problem):
+    """The bytes are no HTTP request one can read unambiguously; the connection is closed."""
+
+    status = 400
+    code = "malformed_request"
+    title = "The request is not valid HTTP"
+
+
+class MethodNotAllowed(Problem):
+    """The path exists, but not for this method; ``allow`` lists those it exists for."""
+
+    status = 405
+    code = "method_not_allowed"
+    title = "This address does not take that method"
+
+
+class RequestTimeout(Problem):
+    """The client did not send its request within the time for it."""
+
+    status = 408
+    code = "request_timeout"
+    title = "The request did not arrive in time"
+    retryable = True
+
+
+class BodyTooLarge(Problem):
+    """The body is larger than this address takes; ``limit`` is in bytes. It was not read."""
+
+    status = 413
+    code = "body_too_large"
+    title = "The request's body is too large"
+
+
+class AddressTooLong(Problem):
+    """The request line is longer than it may be."""
+
+    status = 414
+    code = "address_too_long"
+    title = "The address is too long"
+
+
+class UnsupportedMediaType(Problem):
+    """The body is of a type this address does not read."""
+
+    status = 415
+    code = "unsupported_media_type"
+    title = "This type of body is not accepted here"
+
+
+class HeadersTooLarge(Problem):
+    """The request's headers are larger or more than they may be."""
+
+    status = 431
+    code = "headers_too_large"
+    title = "The request's headers are too large"
+
+
+def request_id(offered: str | None) -> str:
+    """Return the client's own id of the request where it looks like one, else a fresh ``req_…``."""
+    return offered if offered and _SANE_ID.fullmatch(offered) else new_id("req")
+
+
+def problem_from(error: BaseException) -> Problem:
+    """Return what the client is told about ``error``; log what it is not told."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, MethodNotAllowedByMap):
+        allow = sorted(error.valid_methods or ())
+        return MethodNotAllowed(f"This address takes {', '.join(allow)}.", allow=allow)
+    if isinstance(error, HTTPException):
+        return NotFound("There is no such address; GET /docs lists those there are.")
+    if is_unavailable(error) or isinstance(error, StorageUnavailable) or _is_exhaustion(error):
+        log.warning("dependency_unavailable", error_type=type(error).__name__, error=str(error))
+        return Unavailable("A part of the system did not answer in time. Nothing is lost: try again.", retry_after=1)
+    log.error("request_failed", error_type=type(error).__name__, exc_info=error)
+    return Problem("Something went wrong on our side. Quote the request id when you ask about it.")
+
+
+def _is_exhaustion(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno in _EXHAUSTED
+
+
+def problem_body(problem: Problem, *, instance: str, request_id: str) -> dict[str, Any]:
+    """Return the members of the answer; ``errors`` is always there, and never longer than a person reads."""
+    members = problem.as_dict()
+    errors = list(members.pop("errors", []))
+    return {
+        "type": f"/docs#{problem.code}",
+        **members,
+        "instance": instance,
+        "request_id": request_id,
+        "errors": errors[:ERRORS_MAX],
+    }
+
+
+def problem_headers(problem: Problem) -> Mapping[str, str]:
+    """Return the headers that go with the status: Retry-After, Allow, WWW-Authenticate."""
+    headers = {"Content-Type": CONTENT_TYPE, "Cache-Control": "no-store"}
+    if "retry_after" in problem.extra:
+        headers["Retry-After"] = str(problem.extra["retry_after"])
+    elif problem.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers["Retry-After"] = "1"
+    if "allow" in problem.extra:
+        headers["Allow"] = ", ".join(problem.extra["allow"])
+    if problem.status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = 'Bearer realm="darkroom"'
+    return headers

@@ -1,0 +1,203 @@
+"""One connection of the HTTP server: eventlet's protocol, with limits on time and size, and our way to refuse."""
+
+import contextlib
+import time
+from http import HTTPStatus
+from typing import Any, ClassVar
+
+import eventlet
+import msgspec
+import structlog
+from eventlet import wsgi
+
+from shared import metrics
+from shared.http_problems import (
+    AddressTooLong,
+    HeadersTooLarge,
+    MalformedRequest,
+    RequestTimeout,
+    problem_body,
+    problem_headers,
+    request_id,
+)
+from shared.problems import Problem, Unavailable
+
+log = structlog.get_logger(__name__)
+
+HEADER_SECONDS = 10.0
+KEEP_ALIVE_SECONDS = 30.0
+SOCKET_SECONDS = 30.0
+ADDRESS_BYTES = 8192
+LINGER_SECONDS = 2.0
+LINGER_BYTES = 64 << 20
+_LINE_BYTES = 4096
+_PIECE_BYTES = 256 << 10
+
+
+class Connection(list[Any]):
+    """What eventlet keeps of a connection, ``[address, socket, state]``, and whether a request is at work on it."""
+
+    def __init__(self, address: Any, sock: Any) -> None:
+        super().__init__([address, sock, wsgi.STATE_IDLE])
+        self.socket = sock
+        self.since = time.monotonic()
+        self.busy = False
+        self.leaving = False
+
+    def hang_up(self) -> None:
+        """End the connection from another green thread; its own sees the end of the stream."""
+        self.leaving = True
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(2)
+
+
+class _HeadersTooSlow(Exception):
+    """The headers did not arrive in time."""
+
+
+class _BoundedLines:
+    """A connection's stream that never gathers an endless line: chunk sizes and trailers come from outside."""
+
+    def __init__(self, stream: Any) -> None:
+        self.read = stream.read
+        self._stream = stream
+
+    def readline(self, size: int = -1) -> Any:
+        """Return the next line, or raise ValueError where it does not end."""
+        limit = _LINE_BYTES if size < 0 else size
+        line = self._stream.readline(limit)
+        if size < 0 and len(line) >= limit:
+            raise ValueError("a line within a chunked body does not end")
+        return line
+
+
+class Protocol(wsgi.HttpProtocol):
+    """Reads requests off one connection. Headers have one time limit in all, not one a read."""
+
+    header_seconds: ClassVar[float] = HEADER_SECONDS
+    _header_timer: Any = None
+    _linger = False
+
+    def handle_one_request(self) -> None:
+        """Serve one request, or refuse it where it is not readable as HTTP."""
+        self.conn_state.busy = False
+        self.conn_state.since = time.monotonic()
+        try:
+            super().handle_one_request()
+        except _HeadersTooSlow:
+            self._refuse(RequestTimeout("The request's headers did not arrive in time."))
+        finally:
+            self._stop_header_timer()
+
+    def _read_request_line(self) -> Any:
+        """Wait for the next request, then give its line; from its first byte on the headers' time runs."""
+        self.connection.settimeout(self.server.keepalive)
+        if not self.rfile.peek(1):
+            return b""
+        self.connection.settimeout(self.server.socket_timeout)
+        self._header_timer = eventlet.Timeout(self.header_seconds, _HeadersTooSlow())
+        line = self.rfile.readline(ADDRESS_BYTES)
+        if len(line) >= ADDRESS_BYTES:
+            self._refuse(AddressTooLong(f"An address may have {ADDRESS_BYTES} characters at most."))
+            return b""
+        return line
+
+    def parse_request(self) -> bool:
+        """Read the headers; refuse what two readers could take for two different requests."""
+        try:
+            readable: bool = super().parse_request()
+        except (wsgi.HeaderLineTooLong, wsgi.HeadersTooLarge):
+            self._refuse(HeadersTooLarge("The request's headers are larger than 64 KiB, or one than 8 KiB."))
+            return False
+        finally:
+            self._stop_header_timer()
+        problem = _ambiguity(self.headers) if readable else None
+        if problem:
+            self._refuse(problem)
+            return False
+        self.conn_state.busy = readable
+        return readable
+
+    def get_environ(self) -> dict[str, Any]:
+        """Return the WSGI environment; ``darkroom.close`` ends the connection after this answer."""
+        environ: dict[str, Any] = super().get_environ()
+        environ["darkroom.close"] = self._close_after_answer
+        environ["CONTENT_TYPE"] = self.headers.get("Content-Type", "")  # eventlet says text/plain where none came
+        if environ["wsgi.input"].chunked_input:
+            environ["wsgi.input"].rfile = _BoundedLines(self.rfile)
+        if self.server.draining:
+            self.close_connection = 1
+        return environ
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Refuse what the standard library's parser could not read; its texts quote the client, so they stay here."""
+        del message, explain
+        large = code == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+        self._refuse(
+            HeadersTooLarge("The request has too many headers.") if large else MalformedRequest("This is not HTTP/1.1.")
+        )
+
+    def finish(self) -> None:
+        """Close; where the client is still sending, take in some of it first, lest it never sees the answer."""
+        if self._linger:
+            with contextlib.suppress(OSError, ValueError):
+                self.wfile.flush()
+                self.connection.shutdown(1)
+                self._take_in_the_rest()
+        super().finish()
+
+    def _take_in_the_rest(self) -> None:
+        left = LINGER_BYTES
+        with eventlet.Timeout(LINGER_SECONDS, False):  # noqa: FBT003  eventlet's signature: end quietly
+            while left > 0 and (piece := self.connection.recv(_PIECE_BYTES)):
+                left -= len(piece)
+
+    def _close_after_answer(self) -> None:
+        self.close_connection = 1
+        self._linger = True
+
+    def _stop_header_timer(self) -> None:
+        if self._header_timer:
+            self._header_timer.cancel()
+            self._header_timer = None
+
+    def _refuse(self, problem: Problem) -> None:
+        """Answer without a request: nothing past this point is read as HTTP."""
+        self._close_after_answer()
+        metrics.http_requests.labels("unreadable", "other", str(problem.status)).inc()
+        log.info("http_request_unreadable", code=problem.code, status=problem.status)
+        self.wfile.write(refusal_bytes(problem))
+        self.wfile.flush()
+
+
+def refusal_bytes(problem: Problem) -> bytes:
+    """Return a whole HTTP response that tells ``problem`` and closes."""
+    own_id = request_id(None)
+    body = msgspec.json.encode(problem_body(problem, instance="", request_id=own_id))
+    headers = {
+        **problem_headers(problem),
+        "X-Request-Id": own_id,
+        "Content-Length": str(len(body)),
+        "Connection": "close",
+    }
+    lines = [f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def overloaded() -> bytes:
+    """Return the response for a connection there is no room for."""
+    return refusal_bytes(Unavailable("Too many connections are open; try again in a moment.", retry_after=1))
+
+
+def _ambiguity(headers: Any) -> Problem | None:
+    """Tell what keeps the body's length from being certain (RFC 9112, section 6.3): a smuggler's tools."""
+    lengths = headers.get_all("Content-Length", [])
+    codings = headers.get_all("Transfer-Encoding", [])
+    if codings and (lengths or [coding.strip().lower() for coding in codings] != ["chunked"]):
+        return MalformedRequest("Send either Content-Length or Transfer-Encoding: chunked, once.")
+    if len(lengths) > 1 or any(not (length.isascii() and length.isdigit()) for length in lengths):
+        return MalformedRequest("Content-Length must be one decimal number.")
+    if any(len(length) > 18 for length in lengths):  # noqa: PLR2004  more digits than any body has bytes
+        return MalformedRequest("Content-Length is larger than any body.")
+    return None

@@ -1,0 +1,133 @@
+"""What is declared about a route, and how a request goes through it: who asks, the guard, schema in, the handler.
+
+It knows neither sockets nor nameko; a route can be called by anything that has a `Request`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from shared import budget, logs
+from shared.http_body import SMALL_BODY_BYTES, json_of, too_large
+from shared.http_exchange import Answer, Outcome, Principal, Request
+from shared.http_schemas import Schema, Shape, error_at, load, pointer, refusal, shape_of
+from shared.problems import Problem
+
+# An answer is promised within 2 s; what waits behind gets a little less.
+DEFAULT_SECONDS = 1.8
+# What has a time limit of its own (database, RPC) ends by itself, and better; this is for what has none.
+_GRACE_SECONDS = 0.25
+
+Handler = Callable[..., Outcome]
+Guard = Callable[[Any, Request, Callable[[], Outcome]], Outcome]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Auth:
+    """A way to prove who asks: ``check(service, request)`` returns the principal or raises 401 or 403.
+
+    ``sent_as`` says where the credential is in a request, as an OpenAPI security scheme.
+    """
+
+    scheme: str
+    description: str
+    check: Callable[[Any, Request], Principal]
+    sent_as: Mapping[str, str] = field(default_factory=lambda: {"type": "http", "scheme": "bearer"})
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Route:
+    """Everything that is known of one route before a request comes; the OpenAPI entry is made of it.
+
+    ``answers`` maps each status to the schema of its JSON, to a media type, or to None where there is no body.
+    """
+
+    method: str
+    url: str
+    summary: str
+    answers: Mapping[int, type[Schema] | str | None]
+    auth: Auth | None
+    tags: tuple[str, ...] = ()
+    body: type[Schema] | None = None
+    query: type[Schema] | None = None
+    reads: tuple[str, ...] = ()
+    money: bool = False
+    guard: Guard | None = None
+    max_body_bytes: int = SMALL_BODY_BYTES
+    too_large: Callable[[int, int | None], Problem] = too_large
+    time_limit_seconds: float = DEFAULT_SECONDS
+    problems: tuple[type[Problem], ...] = ()
+    quiet: bool = False
+    description: str = ""
+
+    @property
+    def takes_body(self) -> bool:
+        """Whether a body is read at all."""
+        return self.body is not None or bool(self.reads)
+
+    @property
+    def authenticates_first(self) -> bool:
+        """Whether the body is so large that only a known client may send it."""
+        return self.auth is not None and self.max_body_bytes > SMALL_BODY_BYTES
+
+    @cached_property
+    def shapes(self) -> Mapping[int, Shape | None]:
+        """What may go out, by status."""
+        return {
+            status: shape_of(answer) if isinstance(answer, type) else None for status, answer in self.answers.items()
+        }
+
+    @cached_property
+    def schemas(self) -> tuple[Schema | None, Schema | None]:
+        """The schemas of query and body, built once."""
+        return (self.query() if self.query else None, self.body() if self.body else None)
+
+
+@dataclass(frozen=True, eq=False)
+class Endpoint:
+    """A route at work: ``run(request)`` takes a request through it, wherever its service lives."""
+
+    route: Route
+    run: Callable[[Request], Outcome]
+
+
+def enter(route: Route, handler: Handler, service: Any, request: Request) -> Outcome:
+    """Take ``request`` through ``route`` in the current budget; a first call without the body only authenticates.
+
+    Raises:
+        Problem: any refusal, this module's or the handler's.
+        TimeLimitExceeded: it took longer than the route may.
+    """
+    seconds = budget.remaining_seconds(route.time_limit_seconds)
+    with budget.interrupted_after(seconds + _GRACE_SECONDS, f"{route.method} {route.url}"):
+        if route.auth and request.principal is None:
+            request.principal = route.auth.check(service, request)
+        with logs.bound(org_id=request.principal.org_id if request.principal else None):
+            if route.takes_body and request.content is None:
+                return Answer(100)
+            if route.guard is None:
+                return _handle(route, handler, service, request)
+            return route.guard(service, request, lambda: _handle(route, handler, service, request))
+
+
+def _handle(route: Route, handler: Handler, service: Any, request: Request) -> Outcome:
+    query_schema, body_schema = route.schemas
+    request.query = _query(query_schema, request)
+    if body_schema:
+        value = json_of(request.raw, content_type=request.headers.get("Content-Type", ""))
+        request.body = load(body_schema, value)
+    return handler(service, request, **request.path_values)
+
+
+def _query(schema: Schema | None, request: Request) -> dict[str, Any]:
+    """Return the query as ``schema`` reads it; a parameter given twice is as much a mistake as an unknown one."""
+    given = request.query_parameters()
+    errors = [
+        error_at(pointer("query", name), "invalid", "give it once, in printable characters")
+        for name, values in given.lists()
+        if len(values) > 1 or not "".join([name, *values]).isprintable()
+    ]
+    if errors:
+        raise refusal(errors)
+    return load(schema or Schema(), given.to_dict(), at="/query")

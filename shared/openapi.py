@@ -1,0 +1,177 @@
+"""The OpenAPI 3.1 document of a service, made of the same declarations that its routes are checked by."""
+
+import inspect
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from http import HTTPStatus
+from typing import Any
+
+from apispec import APISpec
+from apispec.ext.marshmallow import MarshmallowPlugin
+
+from shared.http import Route, routes_of
+from shared.http_problems import (
+    CONTENT_TYPE,
+    BodyTooLarge,
+    RequestTimeout,
+    UnsupportedMediaType,
+)
+from shared.http_schemas import ProblemSchema
+from shared.problems import BadRequest, Conflict, InsufficientCredits, NotFound, Problem, Unauthenticated, Unavailable
+
+_PLACEHOLDER = re.compile(r"<(?:\w+:)?(\w+)>")
+_REQUEST_ID = {"X-Request-Id": {"description": "Quote it when you ask about the request", "schema": {"type": "string"}}}
+
+
+def openapi_document(service_class: type) -> dict[str, Any]:
+    """Return the document of all routes of ``service_class``; the same routes always give the same document."""
+    spec = APISpec(
+        title="Darkroom",
+        version="1",
+        openapi_version="3.1.0",
+        info={"description": inspect.getdoc(service_class) or ""},
+        plugins=[MarshmallowPlugin(schema_name_resolver=_schema_name)],
+    )
+    spec.components.schema("Problem", schema=ProblemSchema)
+    declared = sorted((route for _, route in routes_of(service_class)), key=lambda route: (route.url, route.method))
+    for auth in {route.auth.scheme: route.auth for route in declared if route.auth}.values():
+        spec.components.security_scheme(auth.scheme, {**auth.sent_as, "description": auth.description})
+    names = {id(route): name for name, route in routes_of(service_class)}
+    for route in declared:
+        spec.path(
+            path=_PLACEHOLDER.sub(r"{\1}", route.url),
+            operations={route.method.lower(): _operation(route, name=names[id(route)])},
+        )
+    document: dict[str, Any] = spec.to_dict()
+    _open_answers(document)
+    return document
+
+
+def problems_of(route: Route) -> list[type[Problem]]:
+    """Return every problem ``route`` may answer, by status and code: those it declares and those that go with it."""
+    found: list[type[Problem]] = [*route.problems, Unavailable, Problem]
+    if route.auth:
+        found.append(Unauthenticated)
+    if route.body or route.query or route.reads:
+        found.append(BadRequest)
+    if route.takes_body:
+        found += [BodyTooLarge, UnsupportedMediaType, RequestTimeout]
+    if "<" in route.url:
+        found.append(NotFound)
+    if route.money:
+        found += [InsufficientCredits, Conflict, NotFound]
+    return sorted(set(found), key=lambda problem: (problem.status, problem.code))
+
+
+def _open_answers(document: dict[str, Any]) -> None:
+    """Let answers have members that are not described: a client of today reads the answers of tomorrow."""
+    schemas = document["components"]["schemas"]
+    operations = [operation for item in document["paths"].values() for operation in item.values()]
+    sent = set(_references([operation.get("requestBody") for operation in operations], schemas))
+    for name, schema in schemas.items():
+        if name not in sent and schema.get("additionalProperties") is False:
+            del schema["additionalProperties"]
+
+
+def _references(part: Any, schemas: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the names of all schemas that ``part`` refers to, directly or not."""
+    if isinstance(part, dict):
+        if "$ref" in part:
+            name = part["$ref"].rpartition("/")[2]
+            yield name
+            yield from _references(schemas[name], schemas)
+        for inner in part.values():
+            yield from _references(inner, schemas)
+    elif isinstance(part, list):
+        for inner in part:
+            yield from _references(inner, schemas)
+
+
+def _operation(route: Route, *, name: str) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "operationId": name,
+        "summary": route.summary,
+        "tags": list(route.tags),
+        "parameters": list(_parameters(route)),
+        "responses": {**_refusals(route), **_answers(route)},
+        "security": [{route.auth.scheme: []}] if route.auth else [],
+    }
+    if route.description:
+        operation["description"] = route.description
+    content = _body(route)
+    if content:
+        operation["requestBody"] = {"required": True, "content": content}
+    return operation
+
+
+def _parameters(route: Route) -> Iterable[Any]:
+    for name in _PLACEHOLDER.findall(route.url):
+        yield {"in": "path", "name": name, "required": True, "schema": {"type": "string"}}
+    if route.query:
+        yield {"in": "query", "schema": route.query}
+    if route.guard:
+        yield {
+            "in": "header",
+            "name": "Idempotency-Key",
+            "required": route.money,
+            "description": "The same key with the same request gives the same answer, and the work is done once; "
+            "kept for 7 days.",
+            "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+        }
+    if route.money:
+        yield {
+            "in": "header",
+            "name": "Prefer",
+            "required": False,
+            "description": "`wait=N` (at most 60) answers 200 with the finished job if it ends within N seconds.",
+            "schema": {"type": "string", "examples": ["wait=30"]},
+        }
+
+
+def _body(route: Route) -> dict[str, Any]:
+    if route.body:
+        return {"application/json": {"schema": route.body}}
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    form = {
+        "schema": {
+            "type": "object",
+            "required": ["file"],
+            "properties": {"file": {"type": "string", "format": "binary"}},
+        }
+    }
+    return {kind: form if kind == "multipart/form-data" else binary for kind in route.reads}
+
+
+def _answers(route: Route) -> dict[str, Any]:
+    return {str(int(status)): _answer(status, body) for status, body in route.answers.items()}
+
+
+def _answer(status: int, body: Any) -> dict[str, Any]:
+    answer: dict[str, Any] = {"description": HTTPStatus(status).phrase, "headers": dict(_REQUEST_ID)}
+    if isinstance(body, str):
+        answer["content"] = {body: {"schema": {"type": "object" if body == "application/json" else "string"}}}
+    elif body is not None:
+        answer["content"] = {"application/json": {"schema": body}}
+    if status in {HTTPStatus.ACCEPTED, HTTPStatus.CREATED, HTTPStatus.SEE_OTHER}:
+        answer["headers"]["Location"] = {"schema": {"type": "string"}}
+    return answer
+
+
+def _refusals(route: Route) -> Mapping[str, Any]:
+    by_status: dict[str, list[type[Problem]]] = {}
+    for problem in problems_of(route):
+        by_status.setdefault(str(problem.status), []).append(problem)
+    return {
+        status: {
+            "description": "; ".join(f"`{problem.code}`: {problem.title}" for problem in found),
+            "headers": dict(_REQUEST_ID),
+            "content": {CONTENT_TYPE: {"schema": ProblemSchema}},
+            "x-problem-codes": [problem.code for problem in found],
+        }
+        for status, found in by_status.items()
+    }
+
+
+def _schema_name(schema: Any) -> str:
+    resolved = schema if isinstance(schema, type) else type(schema)
+    return str(resolved.__name__).removesuffix("Schema")

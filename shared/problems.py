@@ -1,0 +1,130 @@
+"""Errors a caller is told about: one exception class per stable code, as RFC 9457 on HTTP and typed over RPC.
+
+A class that only one service raises lives beside what raises it; those that cross a service border stand here.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+_by_code: dict[str, type["Problem"]] = {}
+
+
+class Problem(Exception):
+    """An expected refusal. ``detail`` is written for the caller: what was wrong, where, and what to do.
+
+    ``extra`` holds further JSON members of the answer (``limit``, ``excess``, ``errors``); never a secret, never
+    text that came from a database or a provider.
+    """
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal_error"
+    title: ClassVar[str] = "Something went wrong on our side"
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, detail: str | None = None, **extra: Any) -> None:
+        super().__init__(detail or self.title)
+        self.detail = detail or self.title
+        self.extra = extra
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        _by_code[cls.code] = cls
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the members that travel: ``{status, code, title, detail, retryable, **extra}``."""
+        return {
+            **self.extra,
+            "status": self.status,
+            "code": self.code,
+            "title": self.title,
+            "detail": self.detail,
+            "retryable": self.retryable,
+        }
+
+    @classmethod
+    def known_codes(cls) -> Mapping[str, type["Problem"]]:
+        """Return every problem class that is loaded, by code."""
+        return dict(_by_code)
+
+
+def from_dict(members: Mapping[str, Any]) -> Problem:
+    """Rebuild the problem another service raised: the class of its code where known, else one made to measure."""
+    extra = {
+        key: value for key, value in members.items() if key not in {"status", "code", "title", "detail", "retryable"}
+    }
+    problem = (_by_code.get(str(members["code"])) or Problem)(str(members["detail"]), **extra)
+    for name in ("status", "code", "title", "retryable"):
+        setattr(problem, name, members[name])  # also right for a class this process has not loaded
+    return problem
+
+
+class BadRequest(Problem):
+    """The request does not fit its schema; ``errors`` lists ``{pointer, code, detail}``."""
+
+    status = 400
+    code = "validation_failed"
+    title = "The request is not valid"
+
+
+class Unauthenticated(Problem):
+    """No credential, or one that is unknown, expired or revoked."""
+
+    status = 401
+    code = "unauthenticated"
+    title = "A valid credential is needed"
+
+
+class InsufficientCredits(Problem):
+    """The hold was refused and nothing was written; ``required`` and ``available`` are in ``unit``."""
+
+    status = 402
+    code = "insufficient_credits"
+    title = "Not enough credits"
+
+
+class Forbidden(Problem):
+    """The credential is good, but not for this."""
+
+    status = 403
+    code = "forbidden"
+    title = "This credential may not do that"
+
+
+class NotFound(Problem):
+    """There is no such thing, or it belongs to another organization: the answer is the same."""
+
+    status = 404
+    code = "not_found"
+    title = "There is no such thing here"
+
+
+class Conflict(Problem):
+    """The thing is in a state that does not allow this."""
+
+    status = 409
+    code = "conflict"
+    title = "The current state does not allow this"
+
+
+class JobClosed(Conflict):
+    """The job has ended, or is known under another organization; it takes no further lines."""
+
+    code = "job_closed"
+    title = "The job has already ended"
+
+
+class LimitExceeded(Problem):
+    """A named limit was passed; ``limit`` and ``excess`` say by how much."""
+
+    status = 422
+    code = "limit_exceeded"
+    title = "A limit was exceeded"
+
+
+class Unavailable(Problem):
+    """A service or a dependency behind this one did not answer in time; trying again may work."""
+
+    status = 503
+    code = "service_unavailable"
+    title = "A part of the system does not answer right now"
+    retryable = True

@@ -1,0 +1,191 @@
+"""The object store in a folder, for one machine: an object appears whole, durable and once, or not at all."""
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO
+from uuid import uuid4
+
+from eventlet import patcher, tpool
+
+from shared.storage import (
+    READ_BYTES,
+    ObjectMissing,
+    ObjectStat,
+    StorageUnavailable,
+    StoredObject,
+    checked_content_type,
+    checked_key,
+    checked_prefix,
+    checked_range,
+    content_type_of,
+    measured,
+    same_or_taken,
+)
+
+INCOMING = ".incoming"  # no key starts with a dot
+LEFTOVER_SECONDS = 24 * 3600
+
+
+class FolderStore:
+    """An ObjectStore whose objects are plain files below ``root``, at the path their key gives."""
+
+    def __init__(self, root: str | Path) -> None:
+        self._root = Path(root)
+        self._incoming = self._root / INCOMING
+        with _disk("make the folders of"):
+            self._incoming.mkdir(parents=True, exist_ok=True)
+            self._drop_leftovers()
+
+    def put(
+        self, *, key: str, chunks: Iterable[bytes] | bytes, content_type: str, max_bytes: int | None = None
+    ) -> StoredObject:
+        """Write aside, then link into place: no crash leaves a partial object, and a taken key stays as it is."""
+        target = self._path(key)
+        checked_content_type(key=key, content_type=content_type)
+        aside = self._incoming / uuid4().hex
+        try:
+            with _disk("write to"):
+                file = aside.open("xb")
+            with file:
+                offered = measured(
+                    key=key,
+                    chunks=chunks,
+                    content_type=content_type,
+                    write=_writer(file),
+                    max_bytes=max_bytes,
+                )
+                with _disk("write to"):
+                    file.flush()
+                    _sync(file.fileno())
+            with _disk("write to"):
+                return offered if self._link(aside, target) else same_or_taken(self.measure(key), offered)
+        finally:
+            with suppress(OSError):  # gone, or the disk is failing and the error on its way up says so
+                aside.unlink()
+
+    def open(self, key: str, *, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """Return the bytes of the range; the file closes once they are exhausted or the iterator is closed."""
+        checked_range(start=start, end=end)
+        reader = _read(self._path(key), start=start, end=end)
+        next(reader)  # opens the file, so that a missing object shows here
+        return reader
+
+    def stat(self, key: str) -> ObjectStat | None:
+        """Return what the file system says."""
+        path = self._path(key)
+        with _disk("read from"):
+            try:
+                found = path.stat()
+            except FileNotFoundError:
+                return None
+        return ObjectStat(
+            key=key,
+            bytes=found.st_size,
+            content_type=content_type_of(key),
+            stored_at=datetime.fromtimestamp(found.st_mtime, UTC),
+        )
+
+    def measure(self, key: str) -> StoredObject:
+        """Read the file through and return its size and digests."""
+        return measured(key=key, chunks=self.open(key), content_type=content_type_of(key), write=len, max_bytes=None)
+
+    def delete(self, key: str) -> None:
+        """Remove the file, durably."""
+        path = self._path(key)
+        with _disk("delete from"):
+            try:
+                path.unlink()
+            except FileNotFoundError:
+                return
+            _sync_folder(path.parent)
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        """Walk the folders; objects that come or go meanwhile may or may not be seen."""
+        first_folder = self._root / checked_prefix(prefix).rpartition("/")[0]
+        with _disk("list"):
+            for folder, folders, names in os.walk(first_folder):
+                folders[:] = [name for name in folders if name != INCOMING]
+                found = (Path(folder, name).relative_to(self._root).as_posix() for name in names)
+                yield from (key for key in found if key.startswith(prefix))
+
+    def _path(self, key: str) -> Path:
+        return self._root / checked_key(key)
+
+    def _link(self, aside: Path, target: Path) -> bool:
+        """Give the finished file its name; False where the name is taken."""
+        _make_folders(target.parent)
+        try:
+            os.link(aside, target)
+        except FileExistsError:
+            return False
+        _sync_folder(target.parent)
+        return True
+
+    def _drop_leftovers(self) -> None:
+        """Remove what processes that died while writing left behind; a living writer never takes a day."""
+        for aside in self._incoming.iterdir():
+            with suppress(FileNotFoundError):
+                if aside.stat().st_mtime < time.time() - LEFTOVER_SECONDS:
+                    aside.unlink()
+
+
+def _writer(file: BinaryIO) -> Callable[[bytes], None]:
+    def write(piece: bytes) -> None:
+        with _disk("write to"):
+            file.write(piece)
+
+    return write
+
+
+def _read(path: Path, *, start: int, end: int | None) -> Iterator[bytes]:
+    """Yield one empty piece once the file is open, then the bytes of the range."""
+    with _disk("read from"):
+        try:
+            file = path.open("rb", buffering=0)
+        except FileNotFoundError:
+            raise ObjectMissing(f"no object {path.name}") from None
+        with file:
+            yield b""
+            file.seek(start)
+            position = start
+            while piece := file.read(READ_BYTES if end is None else min(READ_BYTES, end - position)):
+                position += len(piece)
+                yield piece
+
+
+@contextmanager
+def _disk(doing: str) -> Iterator[None]:
+    """Tell an operator what the disk refused; the code above it need not know errno."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageUnavailable(f"cannot {doing} the storage folder: {error.strerror or error}") from error
+
+
+def _make_folders(folder: Path) -> None:
+    """Make ``folder`` and its parents, each durable before something is put into it."""
+    if folder.is_dir():
+        return
+    _make_folders(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        _sync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync(descriptor: int) -> None:
+    """Wait until the disk has it: in a thread beside green threads, since a slow disk would stop them all."""
+    if patcher.is_monkey_patched("thread"):
+        tpool.execute(os.fsync, descriptor)
+    else:
+        os.fsync(descriptor)
