@@ -1,0 +1,1 @@
+"""Credits: the ledger of what organizations may spend, hold and have spent."""

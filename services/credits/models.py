@@ -1,0 +1,231 @@
+"""The tables of the ledger and the constraints that hold whatever the code does; queries only, no rules.
+
+Money moves in `ledger` alone. Entries are never changed or deleted: a trigger and missing grants both refuse it.
+"""
+
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+CREDITS = "credits"
+PLAN_GENERATIONS = "plan_generations"
+UNITS = (CREDITS, PLAN_GENERATIONS)
+
+_MOMENT = sa.TIMESTAMP(timezone=True)
+# What an organization reads as its history: what changed its wallet, and what it finally paid.
+_HISTORY = sa.text("org_id IS NOT NULL AND (version IS NOT NULL OR kind = 'capture')")
+_OPEN = sa.text("status = 'held'")
+
+
+class Model(DeclarativeBase):
+    """Holds the metadata of the tables of credits."""
+
+
+class Plan(Model):
+    """What an organization may subscribe to; ``monthly_generations`` empty is without limit."""
+
+    __tablename__ = "plans"
+
+    name: Mapped[str] = mapped_column(sa.Text, primary_key=True)
+    monthly_generations: Mapped[int | None]
+    price_usd_cents: Mapped[int]
+
+
+class OrganizationPlan(Model):
+    """The plan an organization has; the row says that its account is open."""
+
+    __tablename__ = "organization_plans"
+
+    org_id: Mapped[str] = mapped_column(sa.Text, primary_key=True)
+    plan: Mapped[str] = mapped_column(sa.ForeignKey("plans.name", name="organization_plans_plan"))
+    since: Mapped[datetime] = mapped_column(_MOMENT, server_default=sa.func.now())
+
+
+class Price(Model):
+    """What one line of a SKU costs while the row is in force: the one that began last, until it ends.
+
+    ``id`` is the price version a line keeps. An ended row refuses the SKU: nothing is ever free by default.
+    """
+
+    __tablename__ = "price_book"
+
+    id: Mapped[int] = mapped_column(sa.Identity(always=True), primary_key=True)
+    sku: Mapped[str] = mapped_column(sa.Text)
+    product: Mapped[str] = mapped_column(sa.Text)
+    unit: Mapped[str] = mapped_column(sa.Text)
+    amount: Mapped[int] = mapped_column(sa.BigInteger)
+    valid_from: Mapped[datetime] = mapped_column(_MOMENT)
+    valid_to: Mapped[datetime | None] = mapped_column(_MOMENT)
+
+    __table_args__ = (
+        sa.UniqueConstraint("sku", "valid_from", name="price_book_sku_valid_from"),
+        sa.CheckConstraint(f"unit IN {UNITS}", name="price_book_unit"),
+        sa.CheckConstraint("amount >= 0", name="price_book_amount"),
+        sa.CheckConstraint("valid_to > valid_from", name="price_book_interval"),
+    )
+
+
+class Account(Model):
+    """One side of every transfer: an organization's ``wallet`` or ``held``, or one of the system's own per unit.
+
+    A wallet caches its balance as ``available``, and ``version`` counts its entries. What is held right now is
+    the wallet's ``held_total`` (ever held, less what came back) minus the ``captured_total`` of the held account:
+    two rows, so that a capture never waits for, or delays, a hold.
+    """
+
+    __tablename__ = "accounts"
+
+    id: Mapped[int] = mapped_column(sa.BigInteger, sa.Identity(always=True), primary_key=True)
+    org_id: Mapped[str | None] = mapped_column(sa.Text)
+    unit: Mapped[str] = mapped_column(sa.Text)
+    kind: Mapped[str] = mapped_column(sa.Text)
+    available: Mapped[int] = mapped_column(sa.BigInteger, server_default="0")
+    version: Mapped[int] = mapped_column(sa.BigInteger, server_default="0")
+    held_total: Mapped[int] = mapped_column(sa.BigInteger, server_default="0")
+    captured_total: Mapped[int] = mapped_column(sa.BigInteger, server_default="0")
+
+    __table_args__ = (
+        sa.UniqueConstraint(
+            "org_id", "unit", "kind", name="accounts_org_unit_kind", postgresql_nulls_not_distinct=True
+        ),
+        sa.CheckConstraint(f"unit IN {UNITS}", name="accounts_unit"),
+        sa.CheckConstraint(
+            "kind IN ('wallet', 'held') AND org_id IS NOT NULL"
+            " OR kind IN ('issuance', 'revenue', 'expiry') AND org_id IS NULL",
+            name="accounts_kind",
+        ),
+        sa.CheckConstraint("available >= 0", name="accounts_available"),
+        sa.CheckConstraint(
+            "kind = 'wallet' OR available = 0 AND version = 0 AND held_total = 0", name="accounts_wallet"
+        ),
+        sa.CheckConstraint("kind = 'held' OR captured_total = 0", name="accounts_held"),
+        sa.CheckConstraint("held_total >= 0 AND captured_total >= 0", name="accounts_totals"),
+    )
+
+
+class Entry(Model):
+    """One leg of a transfer: ``amount`` is signed, the legs of one ``transfer_id`` sum to zero.
+
+    The wallet's leg also says what was ``available_after`` it and which ``version`` of the wallet it made. No
+    foreign keys: each would lock the shared accounts' rows at every capture; the audit checks what they would.
+    """
+
+    __tablename__ = "entries"
+
+    id: Mapped[int] = mapped_column(sa.BigInteger, sa.Identity(always=True), primary_key=True)
+    transfer_id: Mapped[str] = mapped_column(sa.Text)
+    account_id: Mapped[int] = mapped_column(sa.BigInteger)
+    org_id: Mapped[str | None] = mapped_column(sa.Text)
+    unit: Mapped[str] = mapped_column(sa.Text)
+    kind: Mapped[str] = mapped_column(sa.Text)
+    amount: Mapped[int] = mapped_column(sa.BigInteger)
+    available_after: Mapped[int | None] = mapped_column(sa.BigInteger)
+    version: Mapped[int | None] = mapped_column(sa.BigInteger)
+    job_id: Mapped[str | None] = mapped_column(sa.Text)
+    line_id: Mapped[str | None] = mapped_column(sa.Text)
+    sku: Mapped[str | None] = mapped_column(sa.Text)
+    product: Mapped[str | None] = mapped_column(sa.Text)
+    grant_id: Mapped[str | None] = mapped_column(sa.Text)
+    reason: Mapped[str | None] = mapped_column(sa.Text)
+    actor: Mapped[str] = mapped_column(sa.Text)
+    created_at: Mapped[datetime] = mapped_column(_MOMENT, server_default=sa.func.now())
+
+    __table_args__ = (
+        sa.UniqueConstraint("transfer_id", "account_id", name="entries_transfer_account"),
+        sa.CheckConstraint("amount <> 0", name="entries_amount"),
+        sa.CheckConstraint("available_after >= 0", name="entries_available_after"),
+        sa.CheckConstraint("(version IS NULL) = (available_after IS NULL)", name="entries_wallet_leg"),
+        sa.Index(
+            "entries_wallet_history",
+            "account_id",
+            "version",
+            unique=True,
+            postgresql_where=sa.text("version IS NOT NULL"),
+        ),
+        sa.Index("entries_history", "org_id", "id", postgresql_where=_HISTORY),
+        sa.Index("entries_of_job", "job_id", "id", postgresql_where=_HISTORY),
+    )
+
+
+class Reservation(Model):
+    """What credits knows of a job: whose it is, until when it may hold, and from ``closed_at`` on that it has ended.
+
+    A job that ended before anything was held has a row too, without a deadline: a late `reserve` finds it. A row
+    is never without lines otherwise. No second unique key may hold the job's id: where two sessions insert the same
+    job at once, ON CONFLICT answers for one key only, and the other key would raise.
+    """
+
+    __tablename__ = "reservations"
+
+    job_id: Mapped[str] = mapped_column(sa.Text, primary_key=True)
+    id: Mapped[str] = mapped_column(sa.Text)
+    org_id: Mapped[str] = mapped_column(sa.Text)
+    deadline_at: Mapped[datetime | None] = mapped_column(_MOMENT)
+    created_at: Mapped[datetime] = mapped_column(_MOMENT, server_default=sa.func.now())
+    closed_at: Mapped[datetime | None] = mapped_column(_MOMENT)
+    overdue_at: Mapped[datetime | None] = mapped_column(_MOMENT)
+
+    __table_args__ = (
+        sa.UniqueConstraint("id", name="reservations_id"),
+        sa.CheckConstraint("deadline_at IS NOT NULL OR closed_at IS NOT NULL", name="reservations_deadline"),
+    )
+
+
+class Line(Model):
+    """One held amount, for one generation; ``line_id`` is the generation's id. Ends exactly once."""
+
+    __tablename__ = "lines"
+
+    job_id: Mapped[str] = mapped_column(
+        sa.ForeignKey("reservations.job_id", name="lines_reservation"), primary_key=True
+    )
+    line_id: Mapped[str] = mapped_column(sa.Text, primary_key=True)
+    org_id: Mapped[str] = mapped_column(sa.Text)
+    sku: Mapped[str] = mapped_column(sa.Text)
+    product: Mapped[str] = mapped_column(sa.Text)
+    price_version: Mapped[int]
+    unit: Mapped[str] = mapped_column(sa.Text)
+    amount: Mapped[int] = mapped_column(sa.BigInteger)
+    status: Mapped[str] = mapped_column(sa.Text, server_default="held")
+    captured_amount: Mapped[int] = mapped_column(sa.BigInteger, server_default="0")
+    reason: Mapped[str | None] = mapped_column(sa.Text)
+    created_at: Mapped[datetime] = mapped_column(_MOMENT, server_default=sa.func.now())
+    settled_at: Mapped[datetime | None] = mapped_column(_MOMENT)
+
+    __table_args__ = (
+        sa.CheckConstraint("amount > 0", name="lines_amount"),
+        sa.CheckConstraint("captured_amount BETWEEN 0 AND amount", name="lines_captured_amount"),
+        sa.CheckConstraint(
+            "CASE status WHEN 'held' THEN captured_amount = 0 AND settled_at IS NULL AND reason IS NULL"
+            " WHEN 'captured' THEN captured_amount > 0 AND settled_at IS NOT NULL"
+            " AND (captured_amount = amount) = (reason IS NULL)"
+            " WHEN 'refunded' THEN captured_amount = 0 AND settled_at IS NOT NULL AND reason IS NOT NULL"
+            " ELSE false END",
+            name="lines_status",
+        ),
+        sa.Index("lines_open", "job_id", "line_id", postgresql_where=_OPEN),
+        sa.Index("lines_of_org", "org_id", "unit", "created_at"),
+    )
+
+
+class Grant(Model):
+    """Credits given to an organization, once per ``id``."""
+
+    __tablename__ = "grants"
+
+    id: Mapped[str] = mapped_column(sa.Text, primary_key=True)
+    org_id: Mapped[str] = mapped_column(sa.Text)
+    unit: Mapped[str] = mapped_column(sa.Text)
+    amount: Mapped[int] = mapped_column(sa.BigInteger)
+    kind: Mapped[str] = mapped_column(sa.Text)
+    reason: Mapped[str] = mapped_column(sa.Text)
+    actor: Mapped[str] = mapped_column(sa.Text)
+    created_at: Mapped[datetime] = mapped_column(_MOMENT, server_default=sa.func.now())
+
+    __table_args__ = (
+        sa.CheckConstraint(f"unit IN {UNITS}", name="grants_unit"),
+        sa.CheckConstraint("amount > 0", name="grants_amount"),
+        sa.CheckConstraint("kind IN ('purchased', 'promotional', 'compensation', 'monthly')", name="grants_kind"),
+        sa.Index("grants_org_id", "org_id", "created_at"),
+    )

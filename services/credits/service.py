@@ -1,0 +1,88 @@
+"""The ledger as a nameko service: wiring only."""
+
+from typing import Any
+
+from services.credits import audit, handlers, queries
+from shared.database import Batch
+from shared.events import GenerationCompleted, GenerationFailed, JobFinished
+from shared.host import DatabaseProvider, every
+from shared.messaging import subscribe
+from shared.rpc import rpc
+
+AUDIT_SECONDS = 300.0
+
+
+class Credits:
+    """Holds, spends and gives back credits; every movement is an entry, and the audit proves them."""
+
+    name = "credits"
+    db = DatabaseProvider()
+
+    @rpc
+    def open_account(self, *, org_id: str, plan: str, amount: int = 0) -> dict[str, Any]:
+        """Open an organization's account."""
+        return handlers.open_account(self.db, org_id=org_id, plan=plan, amount=amount)
+
+    @rpc
+    def reserve(self, *, org_id: str, job_id: str, deadline_at: str, lines: list[dict[str, Any]]) -> dict[str, Any]:
+        """Hold the price of a job's lines."""
+        return handlers.reserve(self.db, org_id=org_id, job_id=job_id, deadline_at=deadline_at, lines=lines)
+
+    @rpc
+    def grant(self, *, grant_id: str, org_id: str, amount: int, kind: str, reason: str, actor: str) -> dict[str, Any]:
+        """Give credits to an organization."""
+        return handlers.grant(
+            self.db, grant_id=grant_id, org_id=org_id, amount=amount, kind=kind, reason=reason, actor=actor
+        )
+
+    @rpc
+    def balance(self, *, org_id: str) -> dict[str, Any]:
+        """Return what an organization has, holds, and may still use of its plan."""
+        with self.db.transaction(org_id=org_id) as session:
+            return queries.balance(session, org_id=org_id)
+
+    @rpc
+    def entries(
+        self,
+        *,
+        org_id: str,
+        limit: int = queries.PAGE,
+        after: str | None = None,
+        product: str | None = None,
+        job: str | None = None,
+    ) -> dict[str, Any]:
+        """Return an organization's history."""
+        with self.db.transaction(org_id=org_id) as session:
+            return queries.entries(session, org_id=org_id, limit=limit, after=after, product=product, job=job)
+
+    @rpc
+    def pricing(self) -> dict[str, Any]:
+        """Return the prices in force."""
+        with self.db.transaction() as session:
+            return queries.pricing(session)
+
+    @rpc
+    def invariants(self) -> dict[str, Any]:
+        """Recompute the ledger and name what does not add up."""
+        with self.db.transaction(time_limit_seconds=AUDIT_SECONDS) as session:
+            return audit.run(session, grace=handlers.OVERDUE_AFTER)
+
+    @subscribe(GenerationCompleted)
+    def on_generation_completed(self, events: Batch[GenerationCompleted]) -> None:
+        """Spend what was held for a result."""
+        self.db.once(events, handlers.capture_completed_generations)
+
+    @subscribe(GenerationFailed)
+    def on_generation_failed(self, events: Batch[GenerationFailed]) -> None:
+        """Give back what was held for a failure."""
+        self.db.once(events, handlers.refund_failed_generations)
+
+    @subscribe(JobFinished)
+    def on_job_finished(self, events: Batch[JobFinished]) -> None:
+        """Close the job and settle what it lists."""
+        self.db.once(events, handlers.close_finished_jobs)
+
+    @every(seconds=30)
+    def report_overdue_reservations(self) -> None:
+        """Ask how jobs ended that hold credits past their deadline."""
+        handlers.report_overdue(self.db)

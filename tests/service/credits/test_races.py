@@ -1,0 +1,140 @@
+"""Many at once: the last credit is held once, a job's end and its hold never pass each other, nobody waits for ever."""
+
+import random
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from typing import Any
+
+import pytest
+
+from services.credits import ledger
+from services.credits.movements import Outcome, Settled
+from shared.database import Database
+from shared.events import CreditReserved
+from shared.ids import new_id
+from shared.problems import InsufficientCredits, JobClosed
+from tests.builders import (
+    SMALL_EDIT,
+    VARIANT,
+    HeldJob,
+    generation_completed,
+    generation_failed,
+    given_account,
+    given_held_job,
+    hold,
+    job_finished,
+    refunded,
+)
+from tests.service.credits.ledger_steps import balance, deliver, rows, told, violations
+
+
+def all_at_once(*calls: Callable[[], Any]) -> list[Any]:
+    """Run the calls, as many in parallel as there are connections; return each one's result or exception."""
+    with ThreadPoolExecutor(20) as pool:
+        futures = [pool.submit(call) for call in calls]
+    return [future.exception() or future.result() for future in futures]
+
+
+def test_of_a_hundred_parallel_holds_exactly_as_many_pass_as_there_are_credits(credits_db: Database) -> None:
+    org = given_account(credits_db, balance=50)
+
+    answers = all_at_once(*[lambda: hold(credits_db, org, SMALL_EDIT)] * 100)
+
+    assert sum(isinstance(answer, InsufficientCredits) for answer in answers) == 50
+    passed = [answer for answer in answers if isinstance(answer, dict)]
+    assert sorted(answer["available"] for answer in passed) == list(range(50))
+    assert balance(credits_db, org)[:2] == (0, 50)
+    assert len(told(credits_db, CreditReserved)) == 50
+    assert rows(credits_db, "SELECT count(*) FROM reservations")[0][0] == 50
+    assert violations(credits_db) == []
+
+
+def test_the_same_hold_ten_times_at_once_is_one_hold(credits_db: Database) -> None:
+    org = given_account(credits_db, balance=100)
+
+    answers = all_at_once(*[lambda: hold(credits_db, org, VARIANT, job_id="job_1", line_ids=["gen_a"])] * 10)
+
+    assert {(answer["reservation_id"], answer["available"]) for answer in answers} == {
+        (answers[0]["reservation_id"], 90)
+    }
+    assert len(told(credits_db, CreditReserved)) == 1
+
+
+def test_two_organizations_that_claim_one_job_id_at_once_do_not_both_get_it(credits_db: Database) -> None:
+    orgs = [given_account(credits_db) for _ in range(2)]
+
+    for number in range(10):
+        answers = all_at_once(*[lambda org=org: hold(credits_db, org, VARIANT, job_id=f"job_{number}") for org in orgs])  # noqa: B023  the calls end before the loop goes on
+        assert sorted(type(answer).__name__ for answer in answers) == ["JobClosed", "dict"]
+
+    assert sum(balance(credits_db, org)[1] for org in orgs) == 100
+
+
+def test_a_jobs_end_and_its_hold_at_the_same_moment_leave_nothing_held(credits_db: Database) -> None:
+    org = given_account(credits_db, balance=1000)
+    jobs = [HeldJob(job_id=new_id("job"), org_id=org, line_ids=["gen_a"]) for _ in range(40)]
+    holds = [lambda job=job: hold(credits_db, org, VARIANT, job_id=job.job_id, line_ids=["gen_a"]) for job in jobs]
+    ends = [
+        lambda job=job: deliver(credits_db, job_finished(job, refunded("gen_a"), status="rejected")) for job in jobs
+    ]
+    calls = [call for pair in zip(holds, ends, strict=True) for call in random.sample(pair, 2)]
+
+    answers = all_at_once(*calls)
+
+    assert {type(answer) for answer in answers} <= {dict, type(None), JobClosed}
+    assert balance(credits_db, org)[:2] == (1000, 0)
+    assert violations(credits_db) == []
+
+
+@pytest.mark.parametrize("amounts", [(0, 0), (10, 10), (0, 10), (4, 4)])
+def test_batches_that_settle_the_same_lines_in_opposite_order_do_not_deadlock(
+    credits_db: Database, amounts: tuple[int, int]
+) -> None:
+    jobs = [given_held_job(credits_db, given_account(credits_db), *[VARIANT] * 5) for _ in range(6)]
+    lines = [(job, line_id) for job in jobs for line_id in job.line_ids]
+    start = Barrier(2)
+
+    def settle(order: list[tuple[HeldJob, str]], amount: int) -> list[Settled]:
+        start.wait()
+        with credits_db.transaction() as session:
+            return ledger.settle(
+                session,
+                [
+                    Outcome(job_id=job.job_id, line_id=line_id, org_id=job.org_id, amount=amount, reason="x")
+                    for job, line_id in order
+                ],
+            )
+
+    answers = all_at_once(lambda: settle(lines, amounts[0]), lambda: settle(lines[::-1], amounts[1]))
+
+    assert sorted(len(answer) for answer in answers) == [0, 30]
+    assert violations(credits_db) == []
+
+
+def test_everything_at_once_ends_with_a_sound_ledger(credits_db: Database) -> None:
+    dice = random.Random(7)  # noqa: S311  dice for a test, no secret
+    orgs = [given_account(credits_db, balance=300) for _ in range(3)]
+
+    def one_job() -> None:
+        org = dice.choice(orgs)
+        try:
+            job = given_held_job(credits_db, org, *[VARIANT] * dice.randint(1, 3))
+        except InsufficientCredits:
+            return
+        ends = [
+            dice.choice([generation_completed, generation_failed])(job, line_id=line_id) for line_id in job.line_ids
+        ]
+        ends.append(job_finished(job, *(refunded(line_id) for line_id in job.line_ids), status="failed"))
+        dice.shuffle(ends)
+        deliver(credits_db, *ends, *dice.choices(ends, k=2))
+
+    def some_jobs(number: int) -> None:
+        for _ in range(number):
+            one_job()
+
+    answers = all_at_once(*[lambda: some_jobs(6)] * 12)
+
+    assert [answer for answer in answers if isinstance(answer, BaseException)] == []
+    assert [balance(credits_db, org)[1] for org in orgs] == [0, 0, 0]
+    assert violations(credits_db) == []
