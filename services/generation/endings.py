@@ -1,0 +1,198 @@
+"""How generations and jobs end: every one in exactly one event, told under the lock of the job's row.
+
+Whoever calls has locked the job first (`lock_jobs`): order job, generation, operation.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+import structlog
+from sqlalchemy.orm import Session
+
+from services.generation.failures import reason
+from services.generation.jobs import GENERATION_ENDS, JOB_ENDS, Ended, roll_up
+from services.generation.models import Generation, Image, Job, Operation
+from shared.events import (
+    Event,
+    GenerationCompleted,
+    GenerationFailed,
+    JobFinished,
+    MadeImage,
+    SettledLine,
+    correlated,
+)
+
+log = structlog.get_logger(__name__)
+
+
+def lock_jobs(session: Session, job_ids: Iterable[str]) -> dict[str, Job]:
+    """Lock job rows in ascending order of id, which is the one order everywhere; return those that exist."""
+    statement = sa.select(Job).where(Job.id.in_(set(job_ids))).order_by(Job.id).with_for_update()
+    return {job.id: job for job in session.scalars(statement)}
+
+
+def database_now(session: Session) -> datetime:
+    """Return the database's time: every process has another clock."""
+    now: datetime = session.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+    return now
+
+
+def complete(session: Session, job: Job, generation: Generation, *, now: datetime) -> list[Event]:
+    """End an open generation well; its operations and images are flushed already."""
+    generation.status, generation.finished_at = "succeeded", now
+    operations = _operations_of(session, generation)
+    images = list(session.scalars(sa.select(Image).where(Image.generation_id == generation.id).order_by(Image.id)))
+    last = operations[-1]
+    event = GenerationCompleted(
+        **_about(job, generation),
+        meta=correlated(job.correlation_id),
+        amount=generation.amount or 0,
+        images=[
+            MadeImage(image_id=item.id, sha256=item.sha256, bytes=item.bytes, width=item.width, height=item.height)
+            for item in images
+        ],
+        provider=last.provider,
+        model=last.model_used or last.model_requested,
+        duration_ms=_milliseconds(generation.started_at or now, now),
+        provider_cost_microusd=sum(item.cost_microusd or 0 for item in operations),
+    )
+    return [event, *_close(session, job, 1, now=now)]
+
+
+def fail(session: Session, job: Job, generations: Collection[Generation], *, code: str, now: datetime) -> list[Event]:
+    """End open generations badly, cancel what is left of their operations, and the job with the last of them."""
+    row = reason(code)
+    for generation in generations:
+        generation.status, generation.finished_at = "failed", now
+        generation.failure_reason, generation.failure_message = row.code, row.message
+    _cancel_operations(session, [generation.id for generation in generations], now=now)
+    told: list[Event] = [
+        GenerationFailed(
+            **_about(job, generation),
+            meta=correlated(job.correlation_id),
+            reason=row.code,
+            message=row.message,
+            retryable=row.retryable,
+        )
+        for generation in generations
+    ]
+    return told + _close(session, job, len(generations), now=now)
+
+
+def end_job(session: Session, job: Job, *, code: str, now: datetime) -> list[Event]:
+    """Fail whatever is still open in a job; return nothing if it has ended already."""
+    if job.status in JOB_ENDS:
+        return []
+    generations = open_generations(session, job)
+    return fail(session, job, generations, code=code, now=now)
+
+
+def reject(session: Session, job: Job, *, now: datetime, code: str = "insufficient_credits") -> list[Event]:
+    """End a job whose credits were never held."""
+    if job.status != "awaiting_credit":
+        return []
+    generations = open_generations(session, job)
+    events = fail(session, job, generations, code=code, now=now)
+    job.status = "rejected"
+    return [*events[:-1], finished(session, job)]
+
+
+def finished(session: Session, job: Job) -> JobFinished:
+    """Return the event that tells how an ended job ended; telling it again is harmless."""
+    generations = list(
+        session.scalars(sa.select(Generation).where(Generation.job_id == job.id).order_by(Generation.number))
+    )
+    succeeded = sum(item.status == "succeeded" for item in generations)
+    return JobFinished(
+        meta=correlated(job.correlation_id),
+        job_id=job.id,
+        org_id=job.org_id,
+        user_id=job.user_id,
+        workflow=job.workflow,
+        status=job.status,
+        succeeded=succeeded,
+        failed=len(generations) - succeeded,
+        lines=[
+            SettledLine(
+                line_id=item.id,
+                outcome="captured" if item.status == "succeeded" else "refunded",
+                amount=item.amount or 0,
+                reason=item.failure_reason,
+            )
+            for item in generations
+            if line_of(item)
+        ],
+        session_id=job.session_id,
+        session_name=job.session_name,
+    )
+
+
+def line_of(generation: Generation) -> str | None:
+    """Return the id of a generation's reservation line; a free one has none."""
+    return generation.id if generation.sku and generation.amount != 0 else None
+
+
+def open_generations(session: Session, job: Job) -> list[Generation]:
+    """Return the generations of a job that have not ended, by number."""
+    statement = (
+        sa.select(Generation)
+        .where(Generation.job_id == job.id, Generation.status.not_in(GENERATION_ENDS))
+        .order_by(Generation.number)
+    )
+    return list(session.scalars(statement))
+
+
+def _close(session: Session, job: Job, count: int, *, now: datetime) -> list[Event]:
+    """Count ``count`` generations as ended; with the last one the job ends too."""
+    job.open_generations -= count
+    job.progressed_at = now
+    if job.open_generations:
+        return []
+    job.finished_at = now
+    session.flush()
+    ended = [
+        Ended(generation_id=item.id, line_id=line_of(item), reason=item.failure_reason, amount=item.amount or 0)
+        for item in session.scalars(sa.select(Generation).where(Generation.job_id == job.id))
+    ]
+    job.status = roll_up(ended, cancelling=job.status == "cancelling")
+    log.info("job_finished", job_id=job.id, org_id=job.org_id, status=job.status, correlation_id=job.correlation_id)
+    return [finished(session, job)]
+
+
+def _cancel_operations(session: Session, generation_ids: Sequence[str], *, now: datetime) -> None:
+    """Take operations out of the queue; one that is at work keeps its fence, so that its cost can be logged."""
+    session.execute(
+        sa.update(Operation)
+        .where(
+            Operation.generation_id.in_(generation_ids),
+            Operation.status.in_(("queued", "running", "storing", "unknown")),
+        )
+        .values(status="cancelled", completed_at=now)
+    )
+
+
+def _operations_of(session: Session, generation: Generation) -> list[Operation]:
+    statement = sa.select(Operation).where(Operation.generation_id == generation.id).order_by(Operation.position)
+    return list(session.scalars(statement))
+
+
+def _about(job: Job, generation: Generation) -> dict[str, Any]:
+    return {
+        "job_id": job.id,
+        "generation_id": generation.id,
+        "line_id": line_of(generation),
+        "org_id": job.org_id,
+        "user_id": job.user_id,
+        "workflow": job.workflow,
+        "session_id": job.session_id,
+        "product_id": generation.product_id,
+        "revision_id": generation.revision_id,
+        "style": generation.style,
+        "room_type": generation.room_type,
+    }
+
+
+def _milliseconds(start: datetime, end: datetime) -> int:
+    return int((end - start).total_seconds() * 1000)

@@ -1,0 +1,267 @@
+"""Reads of the engine: jobs, generations and images as plain dicts in the contract's shapes; no lock, no event.
+
+An image carries storage keys in place of addresses: the gateway signs those.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from services.generation.failures import reason
+from services.generation.jobs import JOB_ENDS, STALLED_AFTER, progress
+from services.generation.models import Generation, Image, Job, Operation
+from shared.problems import NotFound
+
+FIRST_GENERATIONS = 50
+_PHASES = {
+    "awaiting_credit": "Holding the credits",
+    "queued": "Waiting for a free worker",
+    "running": "Making the images",
+    "paused": "Paused",
+    "cancelling": "Cancelling",
+    "succeeded": "Done",
+    "partially_succeeded": "Done, with failures",
+    "failed": "Failed",
+    "cancelled": "Cancelled",
+    "expired": "Ended at its deadline",
+    "rejected": "Not started",
+}
+
+
+def job(session: Session, *, job_id: str) -> dict[str, Any]:
+    """Return one job with its first 50 generations.
+
+    Raises:
+        NotFound: there is none of this id in sight.
+    """
+    row = session.get(Job, job_id)
+    if row is None:
+        raise NotFound("There is no such job.")
+    return jobs_as_dicts(session, [row])[0]
+
+
+def jobs(
+    session: Session,
+    *,
+    workflow: str | None = None,
+    status: str | None = None,
+    limit: int = 50,
+    after: str | None = None,
+) -> dict[str, Any]:
+    """Return jobs, newest first, as a page."""
+    statement = sa.select(Job).order_by(Job.id.desc())
+    if workflow:
+        statement = statement.where(Job.workflow == workflow)
+    if status:
+        statement = statement.where(Job.status == status)
+    if after:
+        statement = statement.where(Job.id < after)
+    return _page(list(session.scalars(statement.limit(limit + 1))), limit, lambda rows: jobs_as_dicts(session, rows))
+
+
+def job_generations(
+    session: Session, *, job_id: str, status: str | None = None, limit: int = 50, after: str | None = None
+) -> dict[str, Any]:
+    """Return a job's generations by number, as a page.
+
+    Raises:
+        NotFound: there is no such job in sight.
+    """
+    if session.get(Job, job_id) is None:
+        raise NotFound("There is no such job.")
+    statement = sa.select(Generation).where(Generation.job_id == job_id).order_by(Generation.number)
+    if status:
+        statement = statement.where(Generation.status == status)
+    if after:
+        last = sa.select(Generation.number).where(Generation.id == after).scalar_subquery()
+        statement = statement.where(Generation.number > last)
+    rows = list(session.scalars(statement.limit(limit + 1)))
+    return _page(rows, limit, lambda some: generations_as_dicts(session, some))
+
+
+def image(session: Session, *, image_id: str) -> dict[str, Any]:
+    """Return one image.
+
+    Raises:
+        NotFound: there is none of this id in sight.
+    """
+    row = session.get(Image, image_id)
+    if row is None or row.deleted_at:
+        raise NotFound("There is no such image.")
+    return image_as_dict(row)
+
+
+def images(session: Session, *, job_id: str | None = None, limit: int = 50, after: str | None = None) -> dict[str, Any]:
+    """Return images, newest first, as a page."""
+    statement = sa.select(Image).where(Image.deleted_at.is_(None)).order_by(Image.id.desc())
+    if job_id:
+        statement = statement.where(Image.job_id == job_id)
+    if after:
+        statement = statement.where(Image.id < after)
+    rows = list(session.scalars(statement.limit(limit + 1)))
+    return _page(rows, limit, lambda some: [image_as_dict(row) for row in some])
+
+
+def jobs_as_dicts(session: Session, rows: Sequence[Job]) -> list[dict[str, Any]]:
+    """Return jobs in the contract's shape, with four queries however many they are."""
+    totals = _totals(session, rows)
+    first = _first_generations(session, rows)
+    now = session.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+    ahead = _jobs_ahead(session, rows)
+    return [_job_as_dict(row, totals[row.id], first.get(row.id, []), now=now, ahead=ahead) for row in rows]
+
+
+def generations_as_dicts(session: Session, rows: Sequence[Generation]) -> list[dict[str, Any]]:
+    """Return generations in the contract's shape, each with its images."""
+    statement = (
+        sa.select(Image)
+        .where(Image.generation_id.in_([row.id for row in rows]), Image.deleted_at.is_(None))
+        .order_by(Image.id)
+    )
+    made: dict[str, list[dict[str, Any]]] = {}
+    for item in session.scalars(statement):
+        made.setdefault(item.generation_id, []).append(image_as_dict(item))
+    return [_generation_as_dict(row, made.get(row.id, [])) for row in rows]
+
+
+def image_as_dict(row: Image) -> dict[str, Any]:
+    """Return an image in the contract's shape, with keys in place of addresses."""
+    return {
+        "id": row.id,
+        "key": row.key,
+        "thumbnail_key": row.thumbnail_key,
+        "width": row.width,
+        "height": row.height,
+        "bytes": row.bytes,
+        "sha256": row.sha256,
+        "content_type": row.content_type,
+        "seed": row.seed,
+        "style": row.style,
+        "room_type": row.room_type,
+        "product_id": row.product_id,
+        "settings": row.settings,
+        "pinned": row.pinned,
+        "favorite": row.favorite,
+        "parent_id": row.parent_id,
+        "job_id": row.job_id,
+        "generation_id": row.generation_id,
+        "created_at": _time(row.created_at),
+        "provenance": row.provenance,
+    }
+
+
+def _generation_as_dict(row: Generation, made: list[dict[str, Any]]) -> dict[str, Any]:
+    failure = row.failure_reason and {
+        "reason": row.failure_reason,
+        "message": row.failure_message,
+        "retryable": reason(row.failure_reason).retryable,
+    }
+    return {
+        "id": row.id,
+        "number": row.number,
+        "status": row.status,
+        "failure": failure or None,
+        "product_id": row.product_id,
+        "style": row.style,
+        "room_type": row.room_type,
+        "view_type": row.view_type,
+        "seed": row.seed,
+        "result": row.result,
+        "images": made,
+        "charged": (row.amount or 0) if row.status == "succeeded" else 0,
+    }
+
+
+def _job_as_dict(
+    row: Job, totals: Mapping[str, Any], first: list[dict[str, Any]], *, now: datetime, ahead: Mapping[str, int]
+) -> dict[str, Any]:
+    ended = totals["succeeded"] + totals["failed"]
+    waiting = row.status in {"awaiting_credit", "queued"}
+    return {
+        "id": row.id,
+        "workflow": row.workflow,
+        "status": row.status,
+        "phase": _PHASES[row.status],
+        "progress": progress(total=row.total, ended=ended),
+        "counts": {
+            "total": row.total,
+            "queued": totals["queued"],
+            "running": totals["running"],
+            "succeeded": totals["succeeded"],
+            "failed": totals["failed"],
+        },
+        "charged": totals["charged"],
+        "refunded": totals["refunded"],
+        "reserved": totals["reserved"],
+        "generations": first,
+        "created_at": _time(row.created_at),
+        "finished_at": row.finished_at and _time(row.finished_at),
+        "deadline_at": _time(row.deadline_at),
+        "session_id": row.session_id,
+        "retry_of": row.retry_of,
+        "retry_count": row.retry_count,
+        "queue_position": ahead.get(row.id, 0) + 1 if waiting else None,
+        "eta_seconds": None if row.status in JOB_ENDS else row.estimated_seconds,
+        "waiting_reason": _PHASES[row.status] if waiting else None,
+        "stalled": row.status not in JOB_ENDS and now - row.progressed_at > STALLED_AFTER,
+        "livemode": row.livemode,
+        "warnings": [],
+    }
+
+
+def _totals(session: Session, rows: Sequence[Job]) -> dict[str, Any]:
+    """Count each job's generations by state, and add up what is charged, refunded and still held."""
+    state, amount = Generation.status, sa.func.coalesce(Generation.amount, 0)
+    is_open = state.in_(("queued", "running", "storing"))
+    statement = sa.select(
+        Generation.job_id,
+        sa.func.count().filter(state == "queued").label("queued"),
+        sa.func.count().filter(state.in_(("running", "storing"))).label("running"),
+        sa.func.count().filter(state == "succeeded").label("succeeded"),
+        sa.func.count().filter(state == "failed").label("failed"),
+        sa.func.coalesce(sa.func.sum(amount).filter(state == "succeeded"), 0).label("charged"),
+        sa.func.coalesce(sa.func.sum(amount).filter(state == "failed"), 0).label("refunded"),
+        sa.func.coalesce(sa.func.sum(amount).filter(is_open), 0).label("reserved"),
+    ).where(Generation.job_id.in_([row.id for row in rows]))
+    return {row["job_id"]: row for row in session.execute(statement.group_by(Generation.job_id)).mappings()}
+
+
+def _first_generations(session: Session, rows: Sequence[Job]) -> dict[str, list[dict[str, Any]]]:
+    statement = (
+        sa.select(Generation)
+        .where(Generation.job_id.in_([row.id for row in rows]), Generation.number <= FIRST_GENERATIONS)
+        .order_by(Generation.job_id, Generation.number)
+    )
+    found = list(session.scalars(statement))
+    by_job: dict[str, list[dict[str, Any]]] = {}
+    for row, shown in zip(found, generations_as_dicts(session, found), strict=True):
+        by_job.setdefault(row.job_id, []).append(shown)
+    return by_job
+
+
+def _jobs_ahead(session: Session, rows: Sequence[Job]) -> dict[str, int]:
+    """Count, for each waiting job, the older jobs of its organization that still have something queued."""
+    waiting = [row.id for row in rows if row.status in {"awaiting_credit", "queued"}]
+    if not waiting:
+        return {}
+    mine, other = sa.orm.aliased(Job), sa.orm.aliased(Operation)
+    statement = (
+        sa.select(mine.id, sa.func.count(sa.distinct(other.job_id)))
+        .join(other, sa.and_(other.org_id == mine.org_id, other.status == "queued", other.job_id < mine.id))
+        .where(mine.id.in_(waiting))
+        .group_by(mine.id)
+    )
+    return dict(session.execute(statement).all())
+
+
+def _page(rows: Sequence[Any], limit: int, shown: Any) -> dict[str, Any]:
+    has_more = len(rows) > limit
+    kept = rows[:limit]
+    return {"data": shown(kept), "has_more": has_more, "next_cursor": kept[-1].id if has_more else None}
+
+
+def _time(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")

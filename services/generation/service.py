@@ -1,0 +1,61 @@
+"""The engine's commands, queries and event handlers, as nameko sees them; the work itself is done by the worker."""
+
+from typing import Any
+
+from services.generation import contract, handlers, queries
+from services.generation.engine import engine_for
+from shared.database import Batch
+from shared.events import CreditReserved, ReservationOverdue
+from shared.host import Built, DatabaseProvider
+from shared.messaging import subscribe
+from shared.rpc import RpcClient, rpc
+
+
+class Generation:
+    """Jobs, generations, images."""
+
+    name = "generation"
+    db = DatabaseProvider()
+    engine = Built(engine_for)
+    credits_service = RpcClient("credits")
+
+    @rpc
+    def submit(self, **submission: Any) -> dict[str, Any]:
+        return handlers.submit(self.db, self.credits_service, self.engine, handlers.Submission(**submission))
+
+    @rpc
+    def job(self, *, org_id: str, job_id: str) -> dict[str, Any]:
+        with self.db.transaction(org_id=org_id) as session:
+            return queries.job(session, job_id=job_id)
+
+    @rpc
+    def jobs(self, *, org_id: str, **page: Any) -> dict[str, Any]:
+        with self.db.transaction(org_id=org_id) as session:
+            return queries.jobs(session, **page)
+
+    @rpc
+    def job_generations(self, *, org_id: str, **page: Any) -> dict[str, Any]:
+        with self.db.transaction(org_id=org_id) as session:
+            return queries.job_generations(session, **page)
+
+    @rpc
+    def image(self, *, org_id: str, image_id: str) -> dict[str, Any]:
+        with self.db.transaction(org_id=org_id) as session:
+            return queries.image(session, image_id=image_id)
+
+    @rpc
+    def images(self, *, org_id: str, **page: Any) -> dict[str, Any]:
+        with self.db.transaction(org_id=org_id) as session:
+            return queries.images(session, **page)
+
+    @rpc
+    def workflows(self) -> dict[str, Any]:
+        return {"data": list(contract.documents().values())}
+
+    @subscribe(CreditReserved)
+    def on_credit_reserved(self, events: Batch[CreditReserved]) -> None:
+        self.db.once(events, handlers.queue_paid_jobs)
+
+    @subscribe(ReservationOverdue)
+    def on_reservation_overdue(self, events: Batch[ReservationOverdue]) -> None:
+        self.db.once(events, handlers.answer_overdue)

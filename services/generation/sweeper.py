@@ -1,0 +1,116 @@
+"""What keeps every job from hanging: lost workers, passed deadlines, reservations whose answer was lost.
+
+Each sweep claims its rows in the database, so that any number of replicas may run it.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+import sqlalchemy as sa
+import structlog
+
+from services.generation import claims, endings, recording
+from services.generation.engine import Engine
+from services.generation.handlers import (
+    GIVE_UP_RESERVING,
+    RESERVE_AGAIN,
+    Credits,
+    cancel_expired_reservation,
+    hold,
+    reservation_request,
+)
+from services.generation.models import Job
+from services.generation.operations import GiveUp, Lost, Repeat, decide
+from shared.database import Database
+from shared.problems import Problem
+
+log = structlog.get_logger(__name__)
+
+MOST = 50
+
+_CLAIM_UNRESERVED = (
+    sa.update(Job)
+    .where(
+        Job.id.in_(
+            sa.select(Job.id)
+            .where(Job.status == "awaiting_credit", Job.reserve_after <= sa.func.clock_timestamp())
+            .order_by(Job.id)
+            .limit(MOST)
+            .with_for_update(skip_locked=True)
+        )
+    )
+    .values(reserve_after=sa.func.clock_timestamp() + RESERVE_AGAIN)
+    .returning(Job.id, Job.created_at)
+)
+
+
+def reserve_again(db: Database, credits_service: Credits) -> int:
+    """Repeat ``reserve`` for jobs whose answer was lost 10 s ago; reject those that are 60 s old. Return how many."""
+    with db.transaction() as session:
+        now = endings.database_now(session)
+        due = list(session.execute(_CLAIM_UNRESERVED))
+    for job_id, created_at in due:
+        if now - created_at >= GIVE_UP_RESERVING:
+            _under_lock(db, job_id, cancel_expired_reservation)
+        else:
+            _hold_again(db, credits_service, job_id)
+    return len(due)
+
+
+def end_overdue_jobs(db: Database) -> int:
+    """Fail what is open in jobs past their deadline; return how many jobs that ended. The clock stands while paused."""
+    with db.transaction() as session:
+        statement = (
+            sa.select(Job.id)
+            .where(
+                Job.finished_at.is_(None),
+                Job.deadline_at < sa.func.clock_timestamp(),
+                Job.status.not_in(("paused", "awaiting_credit")),
+            )
+            .order_by(Job.id)
+            .limit(MOST)
+        )
+        overdue = list(session.scalars(statement))
+    for job_id in overdue:
+        _under_lock(db, job_id, partial(endings.end_job, code="deadline_exceeded"))
+    return len(overdue)
+
+
+def recover_lost_operations(db: Database, engine: Engine) -> int:
+    """Decide about operations whose worker let its lease run out; return how many there were."""
+    with db.transaction() as session:
+        lost = claims.expired(session)
+    for claimed in lost:
+        provider = engine.providers.get(claimed.provider)
+        decision = decide(
+            Lost(detail="the worker's lease ran out"),
+            attempt=claimed.attempt,
+            after_lost_answer=provider.after_lost_answer if provider else "give_up",
+            makes_image=claimed.makes_image,
+        )
+        with db.transaction() as session:
+            if isinstance(decision, Repeat):
+                db.publish(session, recording.repeat(session, claimed, decision=decision))
+            elif isinstance(decision, GiveUp):
+                db.publish(session, recording.failure(session, claimed, decision=decision))
+    return len(lost)
+
+
+def _under_lock(db: Database, job_id: str, end: Callable[..., Any]) -> None:
+    with db.transaction() as session:
+        job = endings.lock_jobs(session, [job_id])[job_id]
+        now: datetime = endings.database_now(session)
+        db.publish(session, end(session, job, now=now))
+
+
+def _hold_again(db: Database, credits_service: Credits, job_id: str) -> None:
+    with db.transaction() as session:
+        job = session.get_one(Job, job_id)
+        request = reservation_request(session, job) if job.status == "awaiting_credit" else None
+    if request:
+        try:
+            hold(db, credits_service, request)
+        except Problem as problem:
+            log.info("reservation_not_held", job_id=job_id, code=problem.code)

@@ -1,0 +1,45 @@
+"""The worker process: the scheduler, and the sweeps that keep every job from hanging. Any number may run."""
+
+import os
+import socket
+from collections.abc import Callable
+
+from services.generation import sweeper
+from services.generation.engine import engine_for
+from services.generation.scheduler import Scheduler
+from shared.host import Built, DatabaseProvider, SettingsProvider, StoreProvider, background, every
+from shared.rpc import RpcClient
+
+
+class GenerationWorker:
+    """Takes operations to providers and brings results home."""
+
+    name = "generation"
+    db = DatabaseProvider()
+    store = StoreProvider()
+    settings = SettingsProvider()
+    engine = Built(engine_for)
+    credits_service = RpcClient("credits")
+
+    @background
+    def schedule(self, stopping: Callable[[], bool]) -> None:
+        Scheduler(
+            self.db,
+            self.store,
+            self.engine,
+            worker=f"{socket.gethostname()}:{os.getpid()}",
+            slots=self.settings.worker_slots,
+            per_organization=self.settings.operations_per_organization,
+        ).run(stopping)
+
+    @every(seconds=2)
+    def reserve_again(self) -> None:
+        sweeper.reserve_again(self.db, self.credits_service)
+
+    @every(seconds=2)
+    def recover_lost_operations(self) -> None:
+        sweeper.recover_lost_operations(self.db, self.engine)
+
+    @every(seconds=5)
+    def end_overdue_jobs(self) -> None:
+        sweeper.end_overdue_jobs(self.db)

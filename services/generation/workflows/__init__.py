@@ -1,0 +1,107 @@
+"""Product lines: one module each, found by scanning this package; adding one is adding a file.
+
+A workflow module has: ``NAME``, ``TITLE``, ``Inputs`` (a marshmallow schema), ``ASSETS`` (which inputs are upload
+ids), ``EXAMPLE`` (inputs), ``ESTIMATED_SECONDS`` (for one generation), ``plan(inputs, assets, seed)`` and, where later
+operations depend on earlier results, ``follow_up(settings, done)``. All of it is pure.
+"""
+
+import pkgutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+from marshmallow import Schema
+
+from shared.problems import NotFound
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedOperation:
+    """One call to a provider. ``sources`` are keys in the object store, in the order the operation takes them."""
+
+    name: str
+    prompt: str
+    prompt_version: str
+    seed: int
+    sources: tuple[str, ...] = ()
+    parameters: dict[str, Any] = field(default_factory=dict)
+    makes_image: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedGeneration:
+    """One billable result. ``sku`` is None where it is free; the operations start side by side."""
+
+    sku: str | None
+    seed: int
+    operations: tuple[PlannedOperation, ...]
+    style: str | None = None
+    room_type: str | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoneOperation:
+    """A finished operation, as a follow-up sees it: its result and the keys of its images."""
+
+    name: str
+    result: Mapping[str, Any] | None
+    image_keys: tuple[str, ...]
+
+
+Assets = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workflow:
+    """A product line, as its module declares it."""
+
+    name: str
+    title: str
+    inputs: type[Schema]
+    assets: tuple[str, ...]
+    example: Mapping[str, Any]
+    estimated_seconds: int
+    plan: Callable[[Mapping[str, Any], Assets, int], Sequence[PlannedGeneration]]
+    follow_up: Callable[[Mapping[str, Any], Sequence[DoneOperation]], Sequence[PlannedOperation]]
+    choices: Mapping[str, Sequence[str]]
+
+
+def nothing_follows(_settings: Mapping[str, Any], _done: Sequence[DoneOperation]) -> Sequence[PlannedOperation]:
+    """Plan no further operation: the generation is complete when its first operations are."""
+    return ()
+
+
+@cache
+def registered() -> Mapping[str, Workflow]:
+    """Return every workflow of this package, by name."""
+    modules = (import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__))
+    return {module.NAME: _read(module) for module in modules}
+
+
+def workflow(name: str) -> Workflow:
+    """Return the workflow called ``name``.
+
+    Raises:
+        NotFound: there is none.
+    """
+    try:
+        return registered()[name]
+    except KeyError:
+        raise NotFound(f"There is no workflow {name!r}. GET /v1/workflows lists them.") from None
+
+
+def _read(module: Any) -> Workflow:
+    return Workflow(
+        name=module.NAME,
+        title=module.TITLE,
+        inputs=module.Inputs,
+        assets=module.ASSETS,
+        example=module.EXAMPLE,
+        estimated_seconds=module.ESTIMATED_SECONDS,
+        plan=module.plan,
+        follow_up=getattr(module, "follow_up", nothing_follows),
+        choices=getattr(module, "CHOICES", {}),
+    )
