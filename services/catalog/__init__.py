@@ -1,0 +1,1 @@
+"""The catalog: what organizations upload, and how long it is kept."""

@@ -1,0 +1,169 @@
+"""What the catalog does: takes uploads in, and deletes them so that no crash leaves row and bytes at odds.
+
+A deletion is three steps: claim the row (from here on the asset is gone for everybody), remove the bytes with
+no transaction open, record it. A crash between them leaves a claimed row, which `remove_due` takes up again.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+import structlog
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from services.catalog import assets, queries
+from services.catalog.assets import Upload
+from services.catalog.models import Asset
+from shared.crash import crash_point
+from shared.database import Database
+from shared.events import AssetUploaded, SourceDeleted
+from shared.problems import BadRequest, Conflict, NotFound, Unavailable
+from shared.storage import ObjectStore, StorageUnavailable
+
+log = structlog.get_logger(__name__)
+
+CLAIM_SECONDS = 60
+_CLAIM_ENDS = sa.func.now() + sa.text(f"interval '{CLAIM_SECONDS} seconds'")
+_OWED = sa.or_(
+    sa.and_(Asset.deletion_reason.is_(None), Asset.delete_after <= sa.func.now()),
+    sa.and_(Asset.deletion_reason.is_not(None), Asset.deleted_at.is_(None), Asset.claimed_until <= sa.func.now()),
+)
+
+
+def register_asset(db: Database, upload: Upload) -> dict[str, Any]:
+    """Record an upload whose bytes are stored, and tell of it; a repeat changes nothing.
+
+    Raises:
+        BadRequest: the purpose is unknown.
+        Conflict: the id or the key belongs to another upload.
+    """
+    if upload.purpose not in assets.PURPOSES:
+        purposes = ", ".join(assets.PURPOSES)
+        raise BadRequest(f"The purpose of an upload is one of {purposes}, not {upload.purpose!r}.")
+    with db.transaction(org_id=upload.org_id) as session:
+        added = session.scalar(insert(Asset).values(_row(upload)).on_conflict_do_nothing().returning(Asset))
+        if added is None:
+            return _registered_before(session, upload)
+        db.publish(session, [_uploaded(added)])
+        log.info("asset_registered", asset_id=added.id, org_id=added.org_id, purpose=added.purpose)
+        return queries.as_dict(added)
+
+
+def delete_asset(db: Database, store: ObjectStore, *, org_id: str, asset_id: str) -> dict[str, Any]:
+    """Delete an asset for good and return what it was; done twice, the second finds nothing left to do.
+
+    Raises:
+        NotFound: the organization never had it.
+        Unavailable: the store does not answer. The asset is gone for callers; its bytes follow later.
+    """
+    with db.transaction(org_id=org_id) as session:
+        claimed = _claim(session, asset_id=asset_id)
+        found = queries.as_dict(claimed)
+    crash_point("catalog.asset_claimed")
+    if claimed.deleted_at is None:
+        try:
+            store.delete(claimed.key)
+        except StorageUnavailable as error:
+            log.warning("asset_removal_postponed", asset_id=asset_id, error=str(error))
+            raise Unavailable("The upload is being deleted; its bytes will be removed shortly.") from error
+        crash_point("catalog.object_removed")
+        with db.transaction(org_id=org_id) as session:
+            _record(db, session, asset_ids=[asset_id])
+    return found
+
+
+def remove_due(db: Database, store: ObjectStore, *, limit: int = 50) -> int:
+    """Delete what its retention has ended for and what an earlier deletion left unfinished; return how many.
+
+    Every replica may run this at once: each claims rows of its own.
+    """
+    with db.transaction() as session:
+        due = _claim_due(session, limit=limit)
+    removed = []
+    for asset_id, key in due:
+        try:
+            store.delete(key)
+        except StorageUnavailable as error:
+            log.warning("asset_removal_postponed", asset_id=asset_id, error=str(error))
+            break  # the others would fare no better: all come up again when the claim ends
+        removed.append(asset_id)
+    if removed:
+        with db.transaction() as session:
+            _record(db, session, asset_ids=removed)
+    return len(removed)
+
+
+def _row(upload: Upload) -> dict[str, Any]:
+    kept_for = assets.kept_for(upload.purpose, keep_original=upload.keep_original)
+    row = dataclasses.asdict(upload)
+    row["id"] = row.pop("asset_id")
+    row["delete_after"] = sa.func.now() + kept_for if kept_for else None
+    return row
+
+
+def _registered_before(session: Session, upload: Upload) -> dict[str, Any]:
+    """Return the asset an earlier call recorded; the caller never got that answer, or asks again."""
+    known = session.get(Asset, upload.asset_id)
+    if known is None or (known.key, known.sha256) != (upload.key, upload.sha256):
+        raise Conflict(f"The id {upload.asset_id} or its key is taken by another upload; use a new one.")
+    return queries.as_dict(known)
+
+
+def _uploaded(row: Asset) -> AssetUploaded:
+    return AssetUploaded(
+        asset_id=row.id,
+        org_id=row.org_id,
+        user_id=row.user_id,
+        purpose=row.purpose,
+        content_type=row.content_type,
+        bytes=row.bytes,
+        sha256=row.sha256,
+    )
+
+
+def _claim(session: Session, *, asset_id: str) -> Asset:
+    """Take one asset out of sight and return it; an earlier reason stays, and so does a finished deletion."""
+    claimed = session.scalar(
+        sa.update(Asset)
+        .where(Asset.id == asset_id, Asset.deleted_at.is_(None))
+        .values(deletion_reason=sa.func.coalesce(Asset.deletion_reason, "requested"), claimed_until=_CLAIM_ENDS)
+        .returning(Asset)
+    )
+    found = claimed or session.get(Asset, asset_id)
+    if found is None:
+        raise NotFound("There is no such upload.")
+    return found
+
+
+def _claim_due(session: Session, *, limit: int) -> list[tuple[str, str]]:
+    """Claim up to ``limit`` rows nobody else is at and return their ``(id, key)``."""
+    free = sa.select(Asset.id).where(_OWED).order_by(Asset.id).limit(limit)
+    due = free.with_for_update(skip_locked=True).cte("due")
+    claimed = session.execute(
+        sa.update(Asset)
+        .where(Asset.id == due.c.id)
+        .values(deletion_reason=sa.func.coalesce(Asset.deletion_reason, "retention"), claimed_until=_CLAIM_ENDS)
+        .returning(Asset.id, Asset.key)
+    )
+    return [(row.id, row.key) for row in claimed]
+
+
+def _record(db: Database, session: Session, *, asset_ids: Sequence[str]) -> None:
+    """Write down that the bytes are gone and tell of it: once, whoever else was at it."""
+    ours = sa.select(Asset.id).where(Asset.id.in_(asset_ids)).order_by(Asset.id)
+    locked = ours.with_for_update().cte("locked")
+    removed = session.scalars(
+        sa.update(Asset)
+        .where(Asset.id == locked.c.id, Asset.deleted_at.is_(None))
+        .values(deleted_at=sa.func.now(), claimed_until=None)
+        .returning(Asset)
+    ).all()
+    db.publish(session, [_gone(row) for row in removed])
+    for row in removed:
+        log.info("asset_removed", asset_id=row.id, org_id=row.org_id, reason=row.deletion_reason)
+
+
+def _gone(row: Asset) -> SourceDeleted:
+    return SourceDeleted(asset_id=row.id, org_id=row.org_id, reason=str(row.deletion_reason), sha256=row.sha256)

@@ -1,0 +1,43 @@
+"""The catalog as a nameko service: wiring only."""
+
+from typing import Any
+
+from services.catalog import handlers, queries
+from services.catalog.assets import Upload
+from shared.host import DatabaseProvider, StoreProvider, every
+from shared.rpc import rpc
+
+
+class Catalog:
+    """Keeps what organizations upload: register, look up, resolve for a job, delete."""
+
+    name = "catalog"
+    db = DatabaseProvider()
+    store = StoreProvider()
+
+    @rpc
+    def register_asset(self, **asset: Any) -> dict[str, Any]:
+        """Record an upload whose bytes are stored."""
+        return handlers.register_asset(self.db, Upload(**asset))
+
+    @rpc
+    def resolve(self, *, org_id: str, asset_ids: list[str]) -> dict[str, Any]:
+        """Return the snapshots a job carries, by asset id."""
+        with self.db.transaction(org_id=org_id) as session:
+            return queries.resolve(session, asset_ids=asset_ids)
+
+    @rpc
+    def asset(self, *, org_id: str, asset_id: str) -> dict[str, Any]:
+        """Return one asset."""
+        with self.db.transaction(org_id=org_id) as session:
+            return queries.asset(session, asset_id=asset_id)
+
+    @rpc
+    def delete_asset(self, *, org_id: str, asset_id: str) -> dict[str, Any]:
+        """Delete an asset and its bytes."""
+        return handlers.delete_asset(self.db, self.store, org_id=org_id, asset_id=asset_id)
+
+    @every(seconds=15)
+    def remove_due_assets(self) -> None:
+        """Delete what is past its retention, and what a crash left half deleted."""
+        handlers.remove_due(self.db, self.store)

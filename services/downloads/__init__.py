@@ -1,0 +1,1 @@
+"""Downloads: every signed link to a stored file is served here."""

@@ -1,0 +1,44 @@
+"""Downloads as a nameko service: wiring only."""
+
+import time
+from typing import Any
+
+from services.downloads import files
+from services.downloads.files import ExpiredLink, ForgedLink, LinkQuery
+from shared.host import DatabaseProvider, SettingsProvider, StoreProvider
+from shared.http import Answer, Auth, Principal, Request, route
+from shared.problems import NotFound
+
+
+def _holder(service: Any, request: Request) -> Principal:
+    key = request.path_values["key"]
+    return files.bearer(request, key=key, secret=service.settings.signing_secret, now=time.time())
+
+
+SIGNED_LINK = Auth(
+    scheme="signedLink",
+    description="The link's own signature: whoever holds the link may use it until it expires.",
+    check=_holder,
+)
+
+
+class Downloads:
+    """Serves every signed link to a stored file."""
+
+    name = "downloads"
+    db = DatabaseProvider()
+    settings = SettingsProvider()
+    store = StoreProvider()
+
+    @route(
+        "GET",
+        "/files/<path:key>",
+        auth=SIGNED_LINK,
+        query=LinkQuery,
+        answers={200: "*/*", 206: "*/*", 304: None, 416: "application/problem+json"},
+        problems=(ForgedLink, ExpiredLink, NotFound),
+        summary="Fetch a stored file by its signed link",
+    )
+    def file(self, request: Request, key: str) -> Answer:
+        """Serve one file, or a range of it."""
+        return files.serve(self.store, request, key=key, now=time.time())
