@@ -1,0 +1,119 @@
+"""Asking for a job: inputs checked, uploads resolved, generation told; and waiting for one, where a client wants to."""
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from services.gateway import idempotency, workflows
+from services.gateway.idempotency import Scope, idempotent
+from services.gateway.links import Links
+from services.gateway.schemas import JOB_ENDS
+from shared.crash import crash_point
+from shared.http import Answer, Guard, Outcome, Request, Waiting
+from shared.ids import new_id
+from shared.problems import NotFound, Unavailable
+
+POLL_SECONDS = 5
+LONGEST_WAIT_SECONDS = 60
+_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})\"?\s*(?:$|[,;])", re.IGNORECASE)
+_NOT_TAKEN_IN = {"rejected", "awaiting_credit"}
+
+
+def accept(service: Any, request: Request, links: Links, *, workflow: str, inputs: Mapping[str, Any]) -> Answer:
+    """Hand a job over and return its 202; one that an earlier try handed over is only looked up.
+
+    ``inputs`` have been checked. What generation or the catalog refuse passes through.
+    """
+    found = _job_of_an_earlier_try(service, request)
+    if found and found["status"] not in _NOT_TAKEN_IN:
+        wallet = service.credits.balance(org_id=request.org_id)
+        return _accepted(links, found, wallet)
+    if found and found["status"] == "rejected":
+        _start_over(service, request)
+    line = workflows.contract(workflow)
+    asset_ids = workflows.asset_ids(line, inputs)
+    assets = service.catalog.resolve(org_id=request.org_id, asset_ids=asset_ids) if asset_ids else {}
+    answer = service.generation.submit(
+        job_id=request.claim.resource_id,
+        org_id=request.org_id,
+        user_id=request.asker.user_id,
+        workflow=line.name,
+        inputs=dict(inputs),
+        assets=assets,
+        livemode=request.asker.livemode,
+        deadline_seconds=request.body["deadline_seconds"],
+    )
+    crash_point("gateway.job_submitted")
+    return _accepted(links, answer["job"], answer["balance"])
+
+
+def shown(links: Links, job: Mapping[str, Any]) -> Answer:
+    """Return a job as it is now; until its end the client is told when to ask again."""
+    headers = {} if job["status"] in JOB_ENDS else {"Retry-After": str(POLL_SECONDS)}
+    return Answer(200, links.job(job), headers)
+
+
+def patient(links_now: Callable[[Any], Links]) -> Guard:
+    """Return the guard of a route that makes a job: idempotent, and waiting for its end where the client prefers it."""
+    once = idempotent(prefix="job", required=True)
+
+    def guard(service: Any, request: Request, proceed: Callable[[], Outcome]) -> Outcome:
+        outcome = once(service, request, proceed)
+        seconds = wait_seconds(request.headers.get("Prefer"))
+        if not seconds or not isinstance(outcome, Answer) or outcome.status != 202:  # noqa: PLR2004  accepted
+            return outcome
+        return Waiting(
+            first=outcome,
+            poll=lambda: _end_of(service, request, outcome, links_now, seconds=seconds),
+            seconds=seconds,
+            waiter=request.asker.id,
+        )
+
+    return guard
+
+
+def wait_seconds(prefer: str | None) -> int:
+    """Return N of ``Prefer: wait=N`` (RFC 7240), at most 60; 0 where it is not asked for."""
+    found = _WAIT.search(prefer or "")
+    return min(int(found[1]), LONGEST_WAIT_SECONDS) if found else 0
+
+
+def _accepted(links: Links, job: Mapping[str, Any], wallet: Mapping[str, Any] | None) -> Answer:
+    body = links.job(job)
+    if wallet:
+        body["balance"] = {name: wallet[name] for name in ("available", "held", "version")}
+    return Answer(202, body, {"Location": f"/v1/jobs/{job['id']}", "Retry-After": str(POLL_SECONDS)})
+
+
+def _job_of_an_earlier_try(service: Any, request: Request) -> Mapping[str, Any] | None:
+    if not request.claim.again:
+        return None
+    try:
+        found: Mapping[str, Any] = service.generation.job(org_id=request.org_id, job_id=request.claim.resource_id)
+    except NotFound:
+        return None
+    return found
+
+
+def _start_over(service: Any, request: Request) -> None:
+    """Take a new id: the job under the old one was refused its credits, and a job that has ended stays ended."""
+    job_id = new_id("job")
+    scope = Scope(org_id=request.org_id, principal_id=request.asker.id, key=request.claim.key)
+    idempotency.renew(service.db, scope, request.claim, resource_id=job_id)
+    request.claim = dataclasses.replace(request.claim, resource_id=job_id)
+
+
+def _end_of(
+    service: Any, request: Request, first: Answer, links_now: Callable[[Any], Links], *, seconds: int
+) -> Answer | None:
+    """Return the finished job as the answer, or None while it is not finished, or nobody can say."""
+    try:
+        job = service.generation.job(org_id=request.org_id, job_id=first.body["id"])
+    except Unavailable:
+        return None
+    if job["status"] not in JOB_ENDS:
+        return None
+    replayed = {name: value for name, value in first.headers.items() if name == idempotency.REPLAYED}
+    headers = {**replayed, "Content-Location": first.headers["Location"], "Preference-Applied": f"wait={seconds}"}
+    return Answer(200, links_now(service).job(job), headers)

@@ -1,0 +1,38 @@
+"""Signed addresses in place of storage keys, for everything that leaves the gateway with an image in it. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from shared.links import link_expiry, sign_link
+
+
+@dataclass(frozen=True, kw_only=True)
+class Links:
+    """Signs addresses that are good for an hour from ``now`` (Unix seconds), as one answer needs them."""
+
+    secret: str
+    files_url: str
+    now: float
+
+    def to(self, key: str) -> str:
+        """Return the address under which the object ``key`` can be fetched."""
+        query = sign_link(secret=self.secret, method="GET", key=key, expires_at=link_expiry(self.now))
+        return f"{self.files_url}/files/{quote(key)}?{query}"
+
+    def image(self, image: Mapping[str, Any]) -> dict[str, Any]:
+        """Return an image with addresses where it had keys."""
+        shown = dict(image)
+        for name, field in (("key", "url"), ("thumbnail_key", "thumbnail_url")):
+            key = shown.pop(name, None)
+            shown[field] = self.to(key) if key else None
+        return shown
+
+    def generation(self, generation: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a generation whose images have addresses."""
+        return {**generation, "images": [self.image(image) for image in generation["images"]]}
+
+    def job(self, job: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a job whose images have addresses."""
+        return {**job, "generations": [self.generation(generation) for generation in job["generations"]]}

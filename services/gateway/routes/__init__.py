@@ -1,0 +1,1 @@
+"""HTTP routes by resource, as mix-ins of the gateway's class."""

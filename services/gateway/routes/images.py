@@ -1,0 +1,64 @@
+"""Routes of images: the stored results."""
+
+from services.gateway.authentication import api_key
+from services.gateway.routes.wiring import Wiring, links_now
+from services.gateway.schemas import ImageSchema, ImagesQuery, ImagesSchema
+from shared.http import Answer, Request, route
+from shared.ids import is_id
+from shared.problems import Forbidden, NotFound
+
+_TAGS = ("images",)
+
+
+class ImageRoutes(Wiring):
+    """Results of jobs."""
+
+    @route(
+        "GET",
+        "/v1/images",
+        auth=api_key,
+        query=ImagesQuery,
+        answers={200: ImagesSchema},
+        problems=(Forbidden,),
+        summary="List images, newest first",
+        tags=_TAGS,
+    )
+    def images(self, request: Request) -> Answer:
+        """Return a page of images."""
+        page = self.generation.images(org_id=request.org_id, **request.query)
+        return Answer(200, {**page, "data": [links_now(self).image(image) for image in page["data"]]})
+
+    @route(
+        "GET",
+        "/v1/images/<image_id>",
+        auth=api_key,
+        answers={200: ImageSchema},
+        problems=(Forbidden,),
+        summary="Look an image up",
+        tags=_TAGS,
+    )
+    def image(self, request: Request, image_id: str) -> Answer:
+        """Return one image."""
+        _require_image_id(image_id)
+        found = self.generation.image(org_id=request.org_id, image_id=image_id)
+        return Answer(200, links_now(self).image(found))
+
+    @route(
+        "GET",
+        "/v1/images/<image_id>/content",
+        auth=api_key,
+        answers={303: None},
+        problems=(Forbidden,),
+        summary="Fetch an image: leads to its signed address",
+        tags=_TAGS,
+    )
+    def image_content(self, request: Request, image_id: str) -> Answer:
+        """Lead to the image's bytes."""
+        _require_image_id(image_id)
+        found = self.generation.image(org_id=request.org_id, image_id=image_id)
+        return Answer(303, None, {"Location": links_now(self).to(found["key"]), "Cache-Control": "no-store"})
+
+
+def _require_image_id(image_id: str) -> None:
+    if not is_id(image_id, prefix="img"):
+        raise NotFound("There is no such image.")

@@ -1,0 +1,85 @@
+"""Routes of jobs: asking for one of any workflow, and following it."""
+
+from services.gateway import jobs, workflows
+from services.gateway.authentication import api_key
+from services.gateway.idempotency import IdempotencyKeyRequired, IdempotencyKeyReused, RequestInProgress
+from services.gateway.routes.wiring import Wiring, links_now
+from services.gateway.schemas import GenerationsQuery, GenerationsSchema, JobRequest, JobSchema, JobsQuery, JobsSchema
+from shared.http import Answer, Request, route
+from shared.ids import is_id
+from shared.problems import Forbidden, NotFound
+
+_TAGS = ("jobs",)
+PAID_PROBLEMS = (Forbidden, IdempotencyKeyRequired, IdempotencyKeyReused, RequestInProgress)
+
+
+class JobRoutes(Wiring):
+    """Jobs of every product line."""
+
+    @route(
+        "POST",
+        "/v1/jobs",
+        auth=api_key,
+        guard=jobs.patient(links_now),
+        money=True,
+        body=JobRequest,
+        answers={202: JobSchema, 200: JobSchema},
+        problems=PAID_PROBLEMS,
+        summary="Ask for a job of any workflow",
+        tags=_TAGS,
+    )
+    def create_job(self, request: Request) -> Answer:
+        """Check the inputs by the workflow's contract and hand the job over."""
+        name, inputs = request.body["workflow"], request.body["inputs"]
+        workflows.check(workflows.contract(name), inputs, at="/inputs")
+        return jobs.accept(self, request, links_now(self), workflow=name, inputs=inputs)
+
+    @route(
+        "GET",
+        "/v1/jobs",
+        auth=api_key,
+        query=JobsQuery,
+        answers={200: JobsSchema},
+        problems=(Forbidden,),
+        summary="List jobs, newest first",
+        tags=_TAGS,
+    )
+    def jobs(self, request: Request) -> Answer:
+        """Return a page of jobs."""
+        page = self.generation.jobs(org_id=request.org_id, **request.query)
+        return Answer(200, {**page, "data": [links_now(self).job(job) for job in page["data"]]})
+
+    @route(
+        "GET",
+        "/v1/jobs/<job_id>",
+        auth=api_key,
+        answers={200: JobSchema},
+        problems=(Forbidden,),
+        summary="Look a job up; ask again after Retry-After until it has ended",
+        tags=_TAGS,
+    )
+    def job(self, request: Request, job_id: str) -> Answer:
+        """Return one job."""
+        _require_job_id(job_id)
+        return jobs.shown(links_now(self), self.generation.job(org_id=request.org_id, job_id=job_id))
+
+    @route(
+        "GET",
+        "/v1/jobs/<job_id>/generations",
+        auth=api_key,
+        query=GenerationsQuery,
+        answers={200: GenerationsSchema},
+        problems=(Forbidden,),
+        summary="List a job's generations by number",
+        tags=_TAGS,
+    )
+    def job_generations(self, request: Request, job_id: str) -> Answer:
+        """Return a page of a job's generations."""
+        _require_job_id(job_id)
+        page = self.generation.job_generations(org_id=request.org_id, job_id=job_id, **request.query)
+        return Answer(200, {**page, "data": [links_now(self).generation(one) for one in page["data"]]})
+
+
+def _require_job_id(job_id: str) -> None:
+    if not is_id(job_id, prefix="job"):
+        raise NotFound("There is no such job.")

@@ -1,0 +1,30 @@
+"""What every mix-in of routes may reach for: the gateway's dependencies, by the names its class gives them."""
+
+import time
+from typing import Any
+
+from services.gateway.authentication import KnownKeys
+from services.gateway.links import Links
+from shared.config import Settings
+from shared.database import Database
+from shared.health import Health
+from shared.storage import ObjectStore
+
+
+class Wiring:
+    """The attributes of the gateway that its routes use; the other services are called by method name."""
+
+    db: Database
+    settings: Settings
+    store: ObjectStore
+    health: Health
+    known_keys: KnownKeys
+    credits: Any
+    catalog: Any
+    generation: Any
+
+
+def links_now(service: Any) -> Links:
+    """Return the signer of addresses for an answer made now."""
+    settings: Settings = service.settings
+    return Links(secret=settings.signing_secret, files_url=settings.files_public_url, now=time.time())

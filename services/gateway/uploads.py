@@ -1,0 +1,137 @@
+"""Taking a picture in: out of the request, checked and made safe, into the store, known to the catalog."""
+
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any, Final
+
+import structlog
+from werkzeug.datastructures import FileStorage, MultiDict
+from werkzeug.formparser import FormDataParser
+from werkzeug.http import parse_options_header
+
+from shared import images
+from shared.crash import crash_point
+from shared.http import Request
+from shared.http_schemas import error_at, pointer, refusal
+from shared.problems import LimitExceeded, Problem
+from shared.storage import ObjectStore
+
+log = structlog.get_logger(__name__)
+
+MEGABYTE: Final = 1 << 20
+MAX_BYTES: Final = 10 * MEGABYTE
+# What a form adds around the file: boundaries and the headers of its parts.
+FORM_BYTES: Final = 16 << 10
+# What the parser may gather for fields that are no files; its buffer has to fit as well.
+FORM_MEMORY_BYTES: Final = 1 << 20
+_FILE_NAME_CHARACTERS: Final = 255
+_EXTENSIONS: Final = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Received:
+    """A file as it came; its name is only ever shown, never used."""
+
+    data: bytes
+    file_name: str | None
+
+
+def too_large(limit: int, size: int | None) -> Problem:
+    """Return the refusal of a file above ``limit`` bytes; ``size`` is what the client says it is, if it does."""
+    limit = min(limit, MAX_BYTES)
+    current = f" (current: {_megabytes(size)})" if size else ""
+    excess = {"excess": size - limit} if size else {}
+    return LimitExceeded(f"File must be under {_megabytes(limit)}{current}", limit=limit, **excess)
+
+
+def received(request: Request) -> Received:
+    """Return the file in the request: the form's part ``file``, or the whole body.
+
+    Raises:
+        BadRequest: there is none, or the form is broken or holds anything else.
+        LimitExceeded: it is larger than 10 MB.
+    """
+    content_type = request.headers.get("Content-Type", "")
+    file = (
+        _from_form(request)
+        if content_type.startswith("multipart/form-data")
+        else Received(data=request.raw, file_name=None)
+    )
+    if len(file.data) > MAX_BYTES:
+        raise too_large(MAX_BYTES, len(file.data))
+    if not file.data:
+        raise refusal([error_at("/file", "required", "send an image: JPEG, PNG or WebP")])
+    return file
+
+
+def store_image(store: ObjectStore, file: Received, *, org_id: str, asset_id: str) -> dict[str, Any]:
+    """Make the image safe, store it, and return what the catalog is to know of it.
+
+    Raises:
+        UnsupportedImage, ImageTooLarge, CorruptImage: by its content.
+        StorageUnavailable: the store does not answer.
+    """
+    clean = images.off_hub(images.normalise, file.data)
+    key = f"assets/{org_id}/{asset_id}.{_EXTENSIONS[clean.content_type]}"
+    stored = store.put(key=key, chunks=clean.bytes, content_type=clean.content_type)
+    crash_point("gateway.asset_stored")
+    log.info("upload_stored", asset_id=asset_id, bytes=stored.bytes, content_type=stored.content_type)
+    return {
+        "asset_id": asset_id,
+        "org_id": org_id,
+        "key": stored.key,
+        "sha256": stored.sha256,
+        "crc32": stored.crc32,
+        "content_type": stored.content_type,
+        "bytes": stored.bytes,
+        "width": clean.width,
+        "height": clean.height,
+        "file_name": file.file_name,
+    }
+
+
+def _from_form(request: Request) -> Received:
+    parts, others = _parts(request)
+    try:
+        unknown = [name for name in [*others, *parts] if name != "file"]
+        files = parts.getlist("file")
+        if unknown or len(files) > 1:
+            name = unknown[0] if unknown else "file"
+            raise refusal([error_at(pointer(name), "unknown_field", "send one part, called file, and nothing else")])
+        if not files:
+            raise refusal([error_at("/file", "required", "send the image as the part called file, with a file name")])
+        return Received(data=files[0].read(), file_name=_shown(files[0].filename))
+    finally:
+        for same_name in parts.listvalues():
+            for file in same_name:
+                file.close()
+
+
+def _parts(request: Request) -> tuple[MultiDict[str, FileStorage], list[str]]:
+    """Return the form's files, and the names of whatever else is in it."""
+    kind, options = parse_options_header(request.headers.get("Content-Type", ""))
+    parser = FormDataParser(
+        stream_factory=lambda *_, **__: BytesIO(),
+        max_form_memory_size=FORM_MEMORY_BYTES,
+        max_form_parts=10,
+        silent=False,
+    )
+    try:
+        _, form, files = parser.parse(BytesIO(request.raw), kind, None, dict(options))
+    except Exception as error:  # the parser raises what comes, on bytes from outside
+        raise refusal([error_at("", "invalid", "the form cannot be read")]) from error
+    return files, list(form)
+
+
+def _shown(file_name: str | None) -> str | None:
+    """Return the last part of a path, without what a terminal or a page could take for more than text."""
+    text = (file_name or "").replace("\\", "/").rpartition("/")[2]
+    return "".join(character for character in text if character.isprintable())[:_FILE_NAME_CHARACTERS] or None
+
+
+def _megabytes(size: int) -> str:
+    """Return ``15 MB``; what is only just above the limit never reads like the limit."""
+    shown = round(size / MEGABYTE, 1)
+    if size > MAX_BYTES:
+        shown = max(shown, MAX_BYTES / MEGABYTE + 0.1)
+    return f"{shown:g} MB"

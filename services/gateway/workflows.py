@@ -1,0 +1,101 @@
+"""What each product line takes, as generated into shared/contracts: the gateway checks inputs by it before any call."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jsonschema import Draft202012Validator
+
+from shared.http_schemas import error_at, pointer, refusal
+from shared.ids import is_id
+
+CONTRACTS = Path(__file__).resolve().parents[2] / "shared" / "contracts"
+_ERRORS_MAX = 50
+_CODES = {"required": "required", "additionalProperties": "unknown_field"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contract:
+    """One product line: ``inputs`` is a JSON schema, ``assets`` names those of its properties that are upload ids."""
+
+    name: str
+    title: str
+    inputs: Mapping[str, Any]
+    assets: tuple[str, ...]
+    example: Mapping[str, Any]
+    validator: Any
+
+
+@cache
+def contracts() -> Mapping[str, Contract]:
+    """Return the contract of every product line, by name."""
+    found = (json.loads(path.read_text(encoding="utf-8")) for path in sorted(CONTRACTS.glob("*.json")))
+    return {document["name"]: _read(document) for document in found}
+
+
+def contract(name: str) -> Contract:
+    """Return the contract of the product line ``name``.
+
+    Raises:
+        BadRequest: there is none.
+    """
+    known = contracts()
+    if name not in known:
+        detail = f"there is no such workflow; there are {', '.join(known)}"
+        raise refusal([error_at("/workflow", "invalid", detail)])
+    return known[name]
+
+
+def check(line: Contract, inputs: Mapping[str, Any], *, at: str) -> None:
+    """Refuse ``inputs`` that the product line does not take; ``at`` is their JSON pointer in the request.
+
+    Raises:
+        BadRequest: with one entry in ``errors`` for each mistake.
+    """
+    errors = [entry for error in line.validator.iter_errors(inputs) for entry in _entries(error, at)]
+    errors += [
+        error_at(pointer(name, at=at), "invalid", "this is not the id of an upload (ast_…)")
+        for name in line.assets
+        for one in _texts(inputs.get(name))
+        if not is_id(one, prefix="ast")
+    ]
+    if errors:
+        raise refusal(errors[:_ERRORS_MAX])
+
+
+def asset_ids(line: Contract, inputs: Mapping[str, Any]) -> list[str]:
+    """Return the ids of the uploads that ``inputs`` names, each once."""
+    return sorted({one for name in line.assets for one in _texts(inputs.get(name))})
+
+
+def _read(document: Mapping[str, Any]) -> Contract:
+    return Contract(
+        name=document["name"],
+        title=document["title"],
+        inputs=document["inputs"],
+        assets=tuple(document["assets"]),
+        example=document["example"],
+        validator=Draft202012Validator(document["inputs"]),
+    )
+
+
+def _texts(value: Any) -> list[str]:
+    """Return an id, or several, as a list; what has another type was found by the schema."""
+    return [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, str)]
+
+
+def _entries(error: Any, at: str) -> Iterator[dict[str, str]]:
+    """Turn one finding into entries; those about several properties become one for each."""
+    place = pointer(*error.absolute_path, at=at)
+    code = _CODES.get(str(error.validator), "invalid")
+    if code == "required":
+        names = [name for name in error.validator_value if name not in error.instance]
+        yield from (error_at(pointer(name, at=place), code, "this is needed") for name in names)
+    elif code == "unknown_field":
+        names = [name for name in error.instance if name not in error.schema.get("properties", {})]
+        yield from (error_at(pointer(name, at=place), code, "there is no such input") for name in names)
+    else:
+        yield error_at(place, code, error.message)
