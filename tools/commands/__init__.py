@@ -1,0 +1,1 @@
+"""One module per command: `configure` adds its arguments and sets `run`, which prints and returns the exit status."""
