@@ -1,0 +1,61 @@
+"""`python -m benchmarks [name]`: runs one benchmark or all; exit status 1 when an audit fails or a target is missed."""
+
+# ruff: noqa: E402  the filter must stand before anything that imports eventlet
+import warnings
+
+warnings.filterwarnings("ignore", message="\nEventlet is deprecated")
+
+import argparse
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from benchmarks import inbox, machine, outbox, report
+from benchmarks.audit import AuditFailed
+from benchmarks.children import ChildFailed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """One benchmark: what it measures in a line, and the function that runs it and tells whether targets were met."""
+
+    title: str
+    run: Callable[..., bool]
+
+
+BENCHMARKS = {
+    "outbox": Benchmark(title="draining the outbox, commit to broker; latency when idle", run=outbox.run),
+    "inbox": Benchmark(title="draining a full queue, one deduplicated state update an event", run=inbox.run),
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Run what was asked for; return the exit status."""
+    asked = _parse(arguments)
+    missed = []
+    for name in [asked.name] if asked.name else list(BENCHMARKS):
+        print(f"\n== {name}: {BENCHMARKS[name].title}")
+        print(f"   {machine.describe()}", flush=True)
+        try:
+            if not BENCHMARKS[name].run(rounds=asked.rounds, full=asked.full):
+                missed.append(name)
+        except (AuditFailed, ChildFailed) as error:
+            print(f"\n{name} FAILED: {error}", file=sys.stderr)
+            missed.append(name)
+    print(f"\nMissed or failed: {', '.join(missed)}" if missed else "\nEvery target was met.")
+    return 1 if missed else 0
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("name", nargs="?", choices=sorted(BENCHMARKS), help="which one; all when left out")
+    parser.add_argument("--full", action="store_true", help="50,000 events for every contender (minutes)")
+    parser.add_argument("--rounds", type=int, default=report.ROUNDS, help="measured rounds after the warm-up")
+    asked = parser.parse_args(arguments)
+    if asked.rounds < 1:
+        parser.error("--rounds must be 1 or more")
+    return asked
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,46 @@
+"""The events the benchmarks move: of a real type and of the usual size, with ids both sides can work out."""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from shared import events
+from shared.events import CreditCaptured, Meta
+
+
+def captured(run: str, *, count: int) -> list[CreditCaptured]:
+    """Return ``count`` events whose ids and lines are `event_id` and `line_id` of their number."""
+    return [
+        CreditCaptured(
+            meta=Meta(
+                id=event_id(run, number), time="2026-01-01T00:00:00.000000Z", correlation_id="req_01kap0000000000000"
+            ),
+            reservation_id=f"res_{number:026d}",
+            job_id=f"job_{number:026d}",
+            org_id="org_01kap000000000000000000000",
+            line_id=line_id(number),
+            amount=10,
+            unit="credit",
+        )
+        for number in range(count)
+    ]
+
+
+def bodies(run: str, *, count: int) -> Iterator[bytes]:
+    """Return the same events as they travel."""
+    return (events.encode(item) for item in captured(run, count=count))
+
+
+def event_id(run: str, number: int) -> str:
+    """Return the id of event ``number`` of a run."""
+    return f"evt_{run}_{number:020d}"
+
+
+def line_id(number: int) -> str:
+    """Return the id of the line event ``number`` is about."""
+    return f"gen_{number:026d}"
+
+
+def stamped(item: CreditCaptured, at_ns: int) -> CreditCaptured:
+    """Return the event with a monotonic time in nanoseconds where its reservation's id stood."""
+    return msgspec.structs.replace(item, reservation_id=str(at_ns))

@@ -1,0 +1,100 @@
+"""PostgreSQL (fsync on) and RabbitMQ of a benchmark's own, with the delivery tables every service has."""
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import sqlalchemy as sa
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+
+from deploy.local.stack import start_postgres, start_rabbitmq
+from shared import broker, migrations, topology
+from shared.database import SYSTEM_ROLE, Database
+
+SERVICE = "credits"
+QUORUM = {"x-queue-type": "quorum"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Servers:
+    """Addresses of the servers; ``observer`` is a superuser's connection, every statement on its own."""
+
+    database_url: str
+    amqp_url: str
+    log_folder: Path
+    database: Database
+    observer: Any
+
+    def addresses(self) -> dict[str, str]:
+        """Return what a contender needs to know to get to both."""
+        return {"database_url": self.database_url, "amqp_url": self.amqp_url}
+
+    def ask(self, statement: str, *values: Any) -> Any:
+        """Return the first column of the first row."""
+        with self.observer.cursor() as cursor:
+            cursor.execute(statement, values)
+            return cursor.fetchone()[0]
+
+    def run(self, statement: str, *values: Any) -> None:
+        """Run a statement that returns nothing."""
+        with self.observer.cursor() as cursor:
+            cursor.execute(statement, values)
+
+    @contextlib.contextmanager
+    def channel(self) -> Iterator[Any]:
+        """Yield a channel for declaring and purging."""
+        with broker.connected(self.amqp_url, name="benchmark") as connection:
+            yield connection.channel()
+
+
+@contextlib.contextmanager
+def started() -> Iterator[Servers]:
+    """Start both servers, make the delivery tables and the exchanges; stop and remove all after the block."""
+    print("   starting PostgreSQL (fsync on) and RabbitMQ ...", flush=True)
+    home = Path(tempfile.mkdtemp(prefix="darkroom-benchmark-"))
+    home.chmod(0o711)  # PostgreSQL's own account must get to its data
+    with contextlib.ExitStack() as stack:
+        stack.callback(shutil.rmtree, home, ignore_errors=True)
+        postgres = start_postgres(home / "pg", durable=True)
+        stack.callback(postgres.stop)
+        node = start_rabbitmq(home / "mq")
+        stack.callback(node.stop)
+        url = postgres.create_service_database(SERVICE)
+        observer = _observe(postgres.superuser_url)
+        stack.callback(observer.close)
+        servers = Servers(
+            database_url=url,
+            amqp_url=node.url,
+            log_folder=home,
+            database=Database(url, application="benchmark"),
+            observer=observer,
+        )
+        stack.callback(servers.database.engine.dispose)
+        _make_tables(url)
+        with servers.channel() as channel:
+            topology.declare_exchanges(channel)
+            topology.declare_service(channel, SERVICE)
+        yield servers
+
+
+def _observe(superuser_url: str) -> Any:
+    url = sa.make_url(superuser_url).set(drivername="postgresql", database=SERVICE)
+    connection = psycopg2.connect(url.render_as_string(hide_password=False))
+    connection.autocommit = True
+    return connection
+
+
+def _make_tables(url: str) -> None:
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    with engine.begin() as connection, Operations.context(MigrationContext.configure(connection)):
+        migrations.create_delivery_tables()
+        connection.execute(
+            sa.text("CREATE TABLE lines (line_id text PRIMARY KEY, state text NOT NULL, times int NOT NULL)")
+        )
+        connection.execute(sa.text(f"GRANT SELECT, UPDATE ON lines TO {SYSTEM_ROLE}"))

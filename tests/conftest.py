@@ -1,0 +1,102 @@
+"""The embedded stack for tests: one PostgreSQL a session, a migrated clone per test, a broker where marked.
+
+pytest runs eventlet-patched here (nameko's plugin does that first of all), as every process of the product does.
+"""
+
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.local.stack import Broker, Postgres, start_postgres, start_rabbitmq
+from shared.config import SERVICES
+from shared.database import Database
+from shared.migrations import upgrade
+
+MakeDatabase = Callable[[str], Database]
+PHOTOS = Path(__file__).resolve().parents[2] / "shared" / "photos"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def secrets_of_the_process() -> None:
+    """Give the process the secrets every start-up asks for."""
+    for name in ("SIGNING_SECRET", "ENCRYPTION_KEYS", "ADMIN_API_KEY"):
+        os.environ.setdefault(name, secrets.token_hex(32))
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    server = start_postgres(tmp_path_factory.mktemp("postgres"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def templates(postgres: Postgres) -> Callable[[str], str]:
+    """Migrate each service's template database once, when the first test asks for it."""
+    migrated: set[str] = set()
+
+    def template(service: str) -> str:
+        assert service in SERVICES
+        if service not in migrated:
+            upgrade(service, url=postgres.create_service_database(service))
+            migrated.add(service)
+        return service
+
+    return template
+
+
+@pytest.fixture
+def make_database(postgres: Postgres, templates: Callable[[str], str]) -> Iterator[MakeDatabase]:
+    """Return a function that gives a fresh, migrated database of a service."""
+    made: list[tuple[str, Database]] = []
+
+    def make(service: str) -> Database:
+        name = f"{service}_{secrets.token_hex(4)}"
+        url = postgres.clone_database(template=templates(service), name=name)
+        made.append((name, Database(url, application=name)))
+        return made[-1][1]
+
+    yield make
+    for name, database in made:
+        database.engine.dispose()
+        postgres.drop_database(name)
+
+
+@pytest.fixture
+def credits_db(make_database: MakeDatabase) -> Database:
+    return make_database("credits")
+
+
+@pytest.fixture
+def generation_db(make_database: MakeDatabase) -> Database:
+    return make_database("generation")
+
+
+@pytest.fixture
+def catalog_db(make_database: MakeDatabase) -> Database:
+    return make_database("catalog")
+
+
+@pytest.fixture
+def downloads_db(make_database: MakeDatabase) -> Database:
+    return make_database("downloads")
+
+
+@pytest.fixture
+def notifications_db(make_database: MakeDatabase) -> Database:
+    return make_database("notifications")
+
+
+@pytest.fixture
+def gateway_db(make_database: MakeDatabase) -> Database:
+    return make_database("gateway")
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    node = start_rabbitmq(tmp_path_factory.mktemp("rabbitmq"))
+    yield node
+    node.stop()

@@ -1,0 +1,177 @@
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import requests
+
+from shared.ids import new_id
+from tests.faults.client import Client
+from tests.faults.stack import Stack
+from tests.polling import until
+
+pytestmark = pytest.mark.stack
+
+NewClient = Callable[[int], Client]
+
+
+def finished(client: Client, job_id: str) -> dict[str, Any]:
+    return until(lambda: job if (job := client.job(job_id))["finished_at"] else None, seconds=60, what="the job's end")
+
+
+def settled(client: Client) -> dict[str, Any]:
+    return until(lambda: wallet if (wallet := client.wallet())["held"] == 0 else None, seconds=30, what="settlement")
+
+
+def test_a_photo_is_staged_twice_for_twenty_credits(new_client: NewClient) -> None:
+    client = new_client(100)
+
+    client.stage_many(client.upload(), count=1, variants=2).join()
+
+    job = finished(client, client.accepted[0])
+    images = client.images(job)
+    assert (job["status"], job["charged"], job["refunded"], job["progress"]) == ("succeeded", 20, 0, 100)
+    assert len({image["sha256"] for image in images}) == 2
+    assert all(client.is_whole(image) for image in images)
+    assert settled(client)["available"] == 80
+
+
+def test_of_a_hundred_requests_on_a_balance_for_fifty_exactly_fifty_are_accepted(new_client: NewClient) -> None:
+    client = new_client(500)
+    upload_id = client.upload()
+
+    senders = [client.stage_many(upload_id, count=25, variants=1) for _ in range(4)]
+    for sender in senders:
+        sender.join()
+
+    assert (len(client.accepted), client.refused) == (50, [402] * 50)
+    assert {finished(client, job_id)["status"] for job_id in client.accepted} == {"succeeded"}
+    assert settled(client)["available"] == 0
+
+
+def test_a_short_balance_is_refused_with_the_numbers_and_leaves_no_entry(new_client: NewClient) -> None:
+    client = new_client(15)
+    upload_id = client.upload()
+    before = get(client, "/v1/credits/entries")["data"]
+
+    answer = post(
+        client, "/v1/stagings", {"upload_id": upload_id, "style": "modern", "room_type": "bedroom", "variants": 2}
+    )
+
+    problem = answer.json()
+    assert answer.status_code == 402
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert (problem["code"], problem["required"], problem["available"]) == ("insufficient_credits", 20, 15)
+    assert get(client, "/v1/credits/entries")["data"] == before
+
+
+def test_the_same_key_makes_one_job_however_often_it_is_sent(new_client: NewClient) -> None:
+    client = new_client(100)
+    body = {"upload_id": client.upload(), "style": "modern", "room_type": "bedroom", "variants": 1}
+
+    answers = [post(client, "/v1/stagings", body, key="the-same-key") for _ in range(5)]
+
+    assert {answer.json()["id"] for answer in answers} == {answers[0].json()["id"]}
+    assert [answer.headers.get("Idempotency-Replayed") for answer in answers] == [None, *["true"] * 4]
+    assert post(client, "/v1/stagings", {**body, "style": "rustic"}, key="the-same-key").status_code == 422
+
+
+def test_another_organization_finds_nothing_of_the_first(new_client: NewClient) -> None:
+    owner, stranger = new_client(100), new_client(100)
+    upload_id = owner.upload()
+    owner.stage_many(upload_id, count=1).join()
+    job = finished(owner, owner.accepted[0])
+    (image,) = owner.images(job)
+    paths = [
+        f"/v1/uploads/{upload_id}",
+        f"/v1/jobs/{job['id']}",
+        f"/v1/jobs/{job['id']}/generations",
+        f"/v1/images/{image['id']}",
+        f"/v1/images/{image['id']}/content",
+    ]
+
+    statuses = {path: raw_get(stranger, path).status_code for path in paths}
+
+    assert statuses == dict.fromkeys(paths, 404)
+    assert {raw_get(owner, path).status_code for path in paths} <= {200, 303}
+    assert get(stranger, "/v1/jobs")["data"] == get(stranger, "/v1/images")["data"] == []
+    body = {"upload_id": upload_id, "style": "modern", "room_type": "bedroom"}
+    assert post(stranger, "/v1/stagings", body).status_code == 404
+
+
+def test_waiting_for_a_job_answers_with_the_finished_job(new_client: NewClient) -> None:
+    client = new_client(100)
+    body = {"upload_id": client.upload(), "style": "coastal", "room_type": "bedroom", "variants": 1}
+
+    answer = post(client, "/v1/stagings", body, headers={"Prefer": "wait=30"})
+
+    assert (answer.status_code, answer.json()["status"]) == (200, "succeeded")
+
+
+def test_one_request_can_be_followed_through_the_logs_of_every_service(new_client: NewClient, stack: Stack) -> None:
+    client = new_client(100)
+    body = {"upload_id": client.upload(), "style": "luxury", "room_type": "bedroom", "variants": 1}
+    job_id = post(client, "/v1/stagings", body, headers={"X-Request-Id": "req-follow-me"}).json()["id"]
+
+    finished(client, job_id)
+
+    for process in ("gateway", "generation-worker"):
+        log = (stack.home / "logs" / f"{process}.log").read_text()
+        assert "req-follow-me" in log, process
+
+
+def test_no_log_holds_a_key_a_password_or_a_signature(new_client: NewClient, stack: Stack) -> None:
+    client = new_client(100)
+    client.stage_many(client.upload(), count=1).join()
+    job = finished(client, client.accepted[0])
+    (image,) = client.images(job)
+    signature = image["url"].partition("signature=")[2]
+    environment = (stack.home / "env").read_text().splitlines()
+    secrets = {
+        line.partition("=")[2] for line in environment if line.partition("=")[0] in {"SIGNING_SECRET", "ADMIN_API_KEY"}
+    }
+
+    everything = "".join(file.read_text(errors="replace") for file in (stack.home / "logs").glob("*.log"))
+
+    assert signature
+    assert len(secrets) == 2
+    assert not [one for one in (client.api_key, signature, *secrets) if one in everything]
+
+
+def test_every_process_is_ready_and_shows_its_metrics(stack: Stack) -> None:
+    addresses = dict(
+        line.split("=", 1) for line in (stack.home / "env").read_text().splitlines() if "_OPS_ADDRESS=" in line
+    )
+
+    assert len(addresses) == 7
+    for address in addresses.values():
+        assert requests.get(f"http://{address}/readyz", timeout=5).json()["problems"] == {}
+        assert "darkroom_outbox_pending" in requests.get(f"http://{address}/metrics", timeout=5).text
+
+
+def get(client: Client, path: str) -> dict[str, Any]:
+    found: dict[str, Any] = raw_get(client, path).json()
+    return found
+
+
+def raw_get(client: Client, path: str) -> requests.Response:
+    return requests.get(
+        client.gateway_url + path,
+        headers={"Authorization": f"Bearer {client.api_key}"},
+        timeout=10,
+        allow_redirects=False,
+    )
+
+
+def post(
+    client: Client, path: str, body: dict[str, Any], *, key: str | None = None, headers: dict[str, str] | None = None
+) -> requests.Response:
+    return requests.post(
+        client.gateway_url + path,
+        json=body,
+        headers={
+            "Authorization": f"Bearer {client.api_key}",
+            "Idempotency-Key": key or new_id("key"),
+            **(headers or {}),
+        },
+        timeout=60,
+    )

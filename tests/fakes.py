@@ -1,0 +1,481 @@
+"""The only doubles of the test suite: small servers that play the wire protocol of a third party."""
+
+import base64
+import hashlib
+import io
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import PIL.Image
+
+from services.generation.operations import Answered, MadeImage, Outcome
+from services.generation.providers import Request
+from shared.ids import new_id
+from shared.problems import NotFound, Unavailable
+
+
+class FakeS3:
+    """The part of the S3 protocol that the object store uses, for one bucket, in memory.
+
+    ``objects`` holds what was stored. ``answers`` are sent instead of the true ones, each once and in order: a
+    status, or ``"cut"`` for a body that ends too early. ``lose_next_put`` stores the object and hangs up.
+    """
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+        self.requests: list[tuple[str, str, dict[str, str]]] = []
+        self.answers: list[int | str] = []
+        self.lose_next_put = False
+        self.page_size = 1000
+
+    @contextmanager
+    def running(self) -> Iterator[str]:
+        """Serve on a free loopback port and give the endpoint's address."""
+        fake = self
+
+        class Handler(_S3Handler):
+            s3 = fake
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+            server.server_close()
+
+
+class _S3Handler(BaseHTTPRequestHandler):
+    s3: FakeS3
+    protocol_version = "HTTP/1.1"
+
+    def do_PUT(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        key = self._begin()
+        if key is None:
+            return
+        if self.headers.get("If-None-Match") == "*" and key in self.s3.objects:
+            self._error(412, "PreconditionFailed")
+            return
+        digest = base64.b64encode(hashlib.sha256(body).digest()).decode()
+        if self.headers.get("x-amz-checksum-sha256") != digest:
+            self._error(400, "BadDigest")
+            return
+        self.s3.objects[key] = body
+        if self.s3.lose_next_put:
+            self.s3.lose_next_put = False
+            self.close_connection = True
+            return
+        self._send(200, b"")
+
+    def do_GET(self) -> None:
+        key = self._begin()
+        if key is None:
+            return
+        if not key:
+            self._list()
+        elif key not in self.s3.objects:
+            self._error(404, "NoSuchKey")
+        else:
+            self._range(self.s3.objects[key])
+
+    def do_HEAD(self) -> None:
+        key = self._begin()
+        if key is None:
+            return
+        if key in self.s3.objects:
+            self._send(200, self.s3.objects[key], Last_Modified=formatdate(1_700_000_000, usegmt=True))
+        else:
+            self._send(404, b"")
+
+    def do_DELETE(self) -> None:
+        key = self._begin()
+        if key is not None:
+            self.s3.objects.pop(key, None)
+            self._send(204, b"")
+
+    def log_message(self, *_: object) -> None:
+        """Keep quiet."""
+
+    def _begin(self) -> str | None:
+        """Note the request and return its key, or None when a planned answer was sent instead."""
+        key = unquote(urlsplit(self.path).path).lstrip("/").partition("/")[2]
+        self.s3.requests.append((self.command, key, dict(self.headers)))
+        if self.s3.answers and self.s3.answers[0] != "cut":
+            self._error(int(self.s3.answers.pop(0)), "SlowDown")
+            return None
+        return key
+
+    def _range(self, stored: bytes) -> None:
+        first, _, last = self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")
+        if int(first) >= len(stored):
+            self._error(416, "InvalidRange")
+            return
+        part = stored[int(first) : int(last) + 1 if last else None]
+        if self.s3.answers and self.s3.answers.pop(0) == "cut":
+            self._send(206, part, cut=len(part) // 2)
+        else:
+            self._send(206, part)
+
+    def _list(self) -> None:
+        query = parse_qs(urlsplit(self.path).query)
+        after = query.get("continuation-token", [""])[0]
+        prefix = query.get("prefix", [""])[0]
+        keys = sorted(key for key in self.s3.objects if key.startswith(prefix) and key > after)
+        page = keys[: self.s3.page_size]
+        more = len(keys) > len(page)
+        token = f"<NextContinuationToken>{page[-1]}</NextContinuationToken>" if more else ""
+        entries = "".join(f"<Contents><Key>{key}</Key></Contents>" for key in page)
+        self._send(
+            200,
+            f"<ListBucketResult><IsTruncated>{str(more).lower()}</IsTruncated>{token}{entries}</ListBucketResult>".encode(),
+        )
+
+    def _error(self, status: int, code: str) -> None:
+        self._send(status, f"<Error><Code>{code}</Code><Message>planned</Message></Error>".encode())
+
+    def _send(self, status: int, body: bytes, *, cut: int | None = None, **headers: str) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body[:cut])
+        if cut is not None:
+            self.close_connection = True
+
+
+class HoldingCredits:
+    """Stands for the credits service: holds 10 for each line, or raises what the test put into ``refusal``."""
+
+    def __init__(self) -> None:
+        self.calls: list[dict[str, Any]] = []
+        self.refusal: Exception | None = None
+
+    def reserve(self, *, org_id: str, job_id: str, deadline_at: str, lines: list[dict[str, Any]]) -> dict[str, Any]:
+        self.calls.append({"org_id": org_id, "job_id": job_id, "deadline_at": deadline_at, "lines": lines})
+        if self.refusal:
+            raise self.refusal
+        held = [{**line, "unit": "credits", "amount": 10} for line in lines]
+        return {"reservation_id": "rsv", "lines": held, "available": 0, "held": 10 * len(held), "version": 1}
+
+
+class ScriptedProvider:
+    """An AI provider that answers by script; with an empty script, by one small picture of the seed's colour."""
+
+    name = "local"
+    model = "scripted-1"
+    operations = frozenset({"image.stage"})
+    after_lost_answer = "resend"
+    time_limit_seconds = 5.0
+    concurrency = 4
+
+    def __init__(self) -> None:
+        self.script: list[Outcome | Callable[[Request], Outcome]] = []
+        self.requests: list[Request] = []
+
+    def call(self, request: Request) -> Outcome:
+        self.requests.append(request)
+        answer = self.script.pop(0) if self.script else picture_of
+        return answer(request) if callable(answer) else answer
+
+
+def picture_of(request: Request) -> Outcome:
+    """Answer a request with a 64 x 48 JPEG whose colour is its seed's."""
+    colour = (request.seed % 256, request.seed // 256 % 256, request.seed // 65536 % 256)
+    image = io.BytesIO()
+    PIL.Image.new("RGB", (64, 48), colour).save(image, "JPEG")
+    return Answered(
+        images=(MadeImage(data=image.getvalue(), content_type="image/jpeg"),),
+        model="scripted-1",
+        cost_microusd=5,
+        provenance={"digital_source_type": "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"},
+    )
+
+
+class FakeGateway:
+    """The routes of the gateway, and of downloads, that the demo and the command line call; it keeps its promises.
+
+    A test changes ``job``, ``images`` or ``after`` to let it break one. ``refusals`` are answered first, each once.
+    """
+
+    def __init__(self) -> None:
+        self.before = {"available": 1000, "held": 0, "version": 1}
+        self.after = {"available": 980, "held": 0, "version": 2}
+        self.contents = [b"the first variant", b"the second variant"]
+        self.images = [
+            {
+                "id": f"img_{number}",
+                "bytes": len(content),
+                "sha256": hashlib.sha256(content).hexdigest(),
+                "content_type": "image/jpeg",
+                "seed": number,
+            }
+            for number, content in enumerate(self.contents)
+        ]
+        self.job: dict[str, Any] = {"id": "job_1", "status": "succeeded", "charged": 20, "refunded": 0, "progress": 100}
+        self.refusals: list[int] = []
+        self.requests: list[tuple[str, str, dict[str, str], bytes]] = []
+        self.accepted = False
+
+    @contextmanager
+    def running(self) -> Iterator[str]:
+        """Serve on a free loopback port and give the address."""
+        fake = self
+
+        class Handler(_GatewayHandler):
+            gateway = fake
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+            server.server_close()
+
+    def answer(self, method: str, path: str, *, address: str) -> tuple[int, Any]:
+        """Return status and body for a request."""
+        if self.refusals:
+            status = self.refusals.pop(0)
+            return status, {"code": "refused", "detail": "Not today.", "request_id": "req_1"}
+        path = path.partition("?")[0]
+        if path.startswith("/files/"):
+            return 200, self.contents[int(path.rpartition("/")[2])]
+        self.accepted = self.accepted or path == "/v1/stagings"
+        answers: dict[tuple[str, str], tuple[int, Any]] = {
+            ("GET", "/v1/credits"): (200, self.after if self.accepted else self.before),
+            ("GET", "/v1/pricing"): (200, {"data": [{"sku": "staging.variant", "unit": "credits", "amount": 10}]}),
+            ("POST", "/v1/uploads"): (201, {"id": "ast_1", "width": 800, "height": 600, "bytes": 1000}),
+            ("POST", "/v1/stagings"): (202, {**self.job, "status": "queued", "progress": 0, "balance": {"held": 20}}),
+            ("GET", "/v1/jobs/job_1"): (200, {**self.job, "generations": self._generations(address)}),
+            ("POST", "/v1/admin/organizations"): (201, {"id": "org_1", "name": "Demo Studio", "api_key": "sk_live_1"}),
+        }
+        return answers[method, path]
+
+    def _generations(self, address: str) -> list[dict[str, Any]]:
+        failure = {"message": "The room is too dark."} if self.job["status"] == "failed" else None
+        return [
+            {"failure": failure, "images": [{**image, "url": f"{address}/files/{number}"}]}
+            for number, image in enumerate(self.images)
+        ]
+
+
+class _GatewayHandler(BaseHTTPRequestHandler):
+    gateway: FakeGateway
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self._answer(b"")
+
+    def do_POST(self) -> None:
+        self._answer(self._body())
+
+    def log_message(self, *arguments: object) -> None:
+        """Keep the test's output quiet."""
+
+    def _body(self) -> bytes:
+        return self.rfile.read(int(self.headers["Content-Length"]))
+
+    def _answer(self, body: bytes) -> None:
+        self.gateway.requests.append((self.command, self.path, dict(self.headers), body))
+        status, content = self.gateway.answer(self.command, self.path, address=f"http://{self.headers['Host']}")
+        kind = "image/jpeg" if isinstance(content, bytes) else "application/json"
+        raw = content if isinstance(content, bytes) else json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(raw)))
+        self.end_headers()
+        self.wfile.write(raw)
+
+
+class FakeRpc:
+    """Another service, as `RpcClient` gives it: plain functions answer, and every value goes through JSON.
+
+    ``down`` makes it answer nothing; ``calls`` lists what was asked, ``(method, arguments)``.
+    """
+
+    def __init__(self, **methods: Callable[..., Any]) -> None:
+        self.methods = methods
+        self.calls: list[tuple[str, dict[str, Any]]] = []
+        self.down = False
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def call(**arguments: Any) -> Any:
+            self.calls.append((name, arguments))
+            if self.down:
+                raise Unavailable("The service did not answer in time.", retry_after=1)
+            return json.loads(json.dumps(self.methods[name](**json.loads(json.dumps(arguments)))))
+
+        return call
+
+    def asked(self, name: str) -> list[dict[str, Any]]:
+        """Return the arguments of every call of the method ``name``."""
+        return [arguments for method, arguments in self.calls if method == name]
+
+
+class FakeServices:
+    """Credits, catalog and generation as the gateway sees them: one memory for all organizations, no rules."""
+
+    def __init__(self) -> None:
+        self.wallets: dict[str, int] = {}
+        self.assets: dict[str, dict[str, Any]] = {}
+        self.jobs: dict[str, dict[str, Any]] = {}
+        self.images: dict[str, dict[str, Any]] = {}
+        self.refusal: Exception | None = None
+        self.lose_next_answer = False
+        self.credits = FakeRpc(
+            open_account=self._open_account,
+            balance=self._balance,
+            entries=lambda org_id, **_: _page([_an_entry(org_id)]),
+            pricing=lambda: {
+                "data": [{"sku": "staging.variant", "unit": "credits", "amount": 10, "product": "staging"}]
+            },
+            invariants=lambda: {"checked_at": _TIME, "accounts": 2, "entries": 4, "violations": []},
+        )
+        self.catalog = FakeRpc(
+            register_asset=self._register, asset=self._asset, delete_asset=self._delete, resolve=self._resolve
+        )
+        self.generation = FakeRpc(
+            submit=self._submit,
+            job=self._job,
+            jobs=lambda org_id, **_: _page([job for job in self.jobs.values() if job["org_id"] == org_id]),
+            job_generations=lambda org_id, job_id, **_: _page(self._job(org_id, job_id)["generations"]),
+            image=self._image,
+            images=lambda org_id, **_: _page([one for one in self.images.values() if one["org_id"] == org_id]),
+            workflows=lambda: {"data": [{"name": "staging", "title": "Virtual staging", "example": {}, "choices": {}}]},
+        )
+
+    def finish(self, job_id: str, status: str = "succeeded") -> None:
+        """End a job; one that succeeds has an image."""
+        job = self.jobs[job_id]
+        job.update(status=status, progress=100, finished_at=_TIME)
+        if status == "succeeded":
+            generation = _a_generation()
+            image = _an_image(job, generation["id"])
+            self.images[image["id"]] = image
+            job["generations"] = [{**generation, "images": [image]}]
+
+    def _open_account(self, *, org_id: str, plan: str, amount: int = 0) -> dict[str, Any]:
+        assert plan in {"free", "pro", "team"}
+        self.wallets.setdefault(org_id, amount)
+        return {"available": self.wallets[org_id], "held": 0, "version": 1}
+
+    def _balance(self, *, org_id: str) -> dict[str, Any]:
+        quota = {"limit": None, "used": 0, "resets_at": _TIME}
+        return {"available": self.wallets[org_id], "held": 0, "version": 1, "plan": "pro", "quota": quota}
+
+    def _register(self, *, asset_id: str, **asset: Any) -> dict[str, Any]:
+        self.assets[asset_id] = {**asset, "id": asset_id, "created_at": _TIME, "delete_after": None, "warnings": []}
+        return self.assets[asset_id]
+
+    def _asset(self, *, org_id: str, asset_id: str) -> dict[str, Any]:
+        return _of(self.assets, org_id, asset_id)
+
+    def _delete(self, *, org_id: str, asset_id: str) -> dict[str, Any]:
+        _of(self.assets, org_id, asset_id)
+        return self.assets.pop(asset_id)
+
+    def _resolve(self, *, org_id: str, asset_ids: list[str]) -> dict[str, Any]:
+        return {asset_id: _of(self.assets, org_id, asset_id) for asset_id in asset_ids}
+
+    def _submit(self, *, job_id: str, org_id: str, workflow: str, inputs: Any, livemode: bool, **_: Any) -> Any:
+        if self.refusal:
+            raise self.refusal
+        self.jobs.setdefault(job_id, _a_job(job_id, org_id, workflow, inputs=inputs, livemode=livemode))
+        if self.lose_next_answer:
+            self.lose_next_answer = False
+            raise Unavailable("The generation service did not answer in time.", retry_after=1)
+        return {"job": self.jobs[job_id], "balance": {"available": 80, "held": 20, "version": 2}}
+
+    def _job(self, org_id: str, job_id: str) -> dict[str, Any]:
+        return _of(self.jobs, org_id, job_id)
+
+    def _image(self, *, org_id: str, image_id: str) -> dict[str, Any]:
+        return _of(self.images, org_id, image_id)
+
+
+_TIME = "2026-01-01T00:00:00Z"
+
+
+def _of(things: dict[str, dict[str, Any]], org_id: str, thing_id: str) -> dict[str, Any]:
+    found = things.get(thing_id)
+    if found is None or found["org_id"] != org_id:
+        raise NotFound("There is no such thing.")
+    return found
+
+
+def _page(data: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"data": data, "has_more": False, "next_cursor": None}
+
+
+def _a_job(job_id: str, org_id: str, workflow: str, **more: Any) -> dict[str, Any]:
+    return {
+        "id": job_id,
+        "org_id": org_id,
+        "workflow": workflow,
+        "status": "queued",
+        "phase": "Waiting",
+        "progress": 0,
+        "counts": {"total": 2, "queued": 2, "running": 0, "succeeded": 0, "failed": 0},
+        "charged": 0,
+        "refunded": 0,
+        "reserved": 20,
+        "generations": [],
+        "created_at": _TIME,
+        "finished_at": None,
+        "deadline_at": _TIME,
+        "warnings": [],
+        **more,
+    }
+
+
+def _a_generation() -> dict[str, Any]:
+    return {"id": new_id("gen"), "number": 1, "status": "succeeded", "failure": None, "charged": 10, "images": []}
+
+
+def _an_image(job: dict[str, Any], generation_id: str) -> dict[str, Any]:
+    image_id = new_id("img")
+    return {
+        "id": image_id,
+        "org_id": job["org_id"],
+        "key": f"images/{job['org_id']}/{image_id}/1.jpg",
+        "thumbnail_key": f"images/{job['org_id']}/{image_id}/1.thumbnail.jpg",
+        "width": 64,
+        "height": 48,
+        "bytes": 1000,
+        "sha256": "0" * 64,
+        "content_type": "image/jpeg",
+        "job_id": job["id"],
+        "generation_id": generation_id,
+        "created_at": _TIME,
+        "provenance": {"provider": "local", "model": "preview", "internal_cost": 3},
+    }
+
+
+def _an_entry(org_id: str) -> dict[str, Any]:
+    return {
+        "id": "1",
+        "org_id": org_id,
+        "kind": "grant",
+        "unit": "credits",
+        "amount": 100,
+        "held": 0,
+        "available_before": 0,
+        "available_after": 100,
+        "version": 1,
+        "created_at": _TIME,
+    }

@@ -1,0 +1,16 @@
+"""pytest plugin: patches the process for eventlet before any test file is imported, as every process of ours is."""
+
+import warnings
+from typing import Any
+
+import pytest
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: Any, parser: Any, args: Any) -> None:  # noqa: ARG001  pytest's signature
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # eventlet says at import that it is deprecated; docs/adr/0001 answers that
+        import eventlet  # noqa: PLC0415  the patch must be made here, not when pytest imports its plugins
+
+        eventlet.monkey_patch()
+        import nameko.standalone.events  # noqa: F401, PLC0415  nameko and kombu warn at import, once

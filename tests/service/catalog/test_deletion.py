@@ -1,0 +1,180 @@
+"""Deleting assets, with a crash or a failing store between any two steps."""
+
+import threading
+
+import pytest
+import sqlalchemy as sa
+
+from services.catalog import handlers, queries
+from shared import problems
+from shared.events import SourceDeleted
+from shared.ids import new_id
+from shared.storage_s3 import S3Store
+from tests.fakes import FakeS3
+from tests.service.catalog.outbox import told
+
+
+@pytest.fixture
+def failing_store(monkeypatch):
+    """A store whose service answers 503, until ``answers`` is emptied."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    fake = FakeS3()
+    fake.answers = [503] * 100
+    with fake.running() as endpoint:
+        yield S3Store(bucket="darkroom", endpoint=endpoint, region="us-east-1")
+
+
+def delete(db, store, upload):
+    return handlers.delete_asset(db, store, org_id=upload.org_id, asset_id=upload.asset_id)
+
+
+def find(db, upload):
+    with db.transaction(org_id=upload.org_id) as session:
+        return queries.asset(session, asset_id=upload.asset_id)
+
+
+def claims_end(db):
+    with db.transaction() as session:
+        session.execute(sa.text("UPDATE assets SET claimed_until = now() WHERE claimed_until IS NOT NULL"))
+
+
+def retention_ends(db, *uploads):
+    with db.transaction() as session:
+        session.execute(
+            sa.text("UPDATE assets SET delete_after = now() WHERE id = ANY(:ids)"),
+            {"ids": [upload.asset_id for upload in uploads]},
+        )
+
+
+def test_a_deleted_asset_is_gone_with_its_bytes_and_that_is_told_once(catalog_db, store, an_asset):
+    upload = an_asset()
+
+    answered = delete(catalog_db, store, upload)
+
+    assert answered["id"] == upload.asset_id
+    assert store.stat(upload.key) is None
+    with pytest.raises(problems.NotFound):
+        find(catalog_db, upload)
+    (told_of,) = told(catalog_db, SourceDeleted)
+    assert (told_of.asset_id, told_of.reason, told_of.sha256) == (
+        upload.asset_id,
+        "requested",
+        upload.sha256,
+    )
+
+
+def test_deleting_twice_answers_alike_and_tells_once(catalog_db, store, an_asset):
+    upload = an_asset()
+    first = delete(catalog_db, store, upload)
+
+    again = delete(catalog_db, store, upload)
+
+    assert again == first
+    assert len(told(catalog_db, SourceDeleted)) == 1
+
+
+def test_an_asset_of_another_organization_cannot_be_deleted(catalog_db, store, an_asset):
+    theirs = an_asset(org_id="org_first")
+
+    with pytest.raises(problems.NotFound):
+        handlers.delete_asset(catalog_db, store, org_id="org_second", asset_id=theirs.asset_id)
+
+    assert store.stat(theirs.key) is not None
+    assert find(catalog_db, theirs)
+
+
+def test_an_unknown_asset_cannot_be_deleted(catalog_db, store):
+    with pytest.raises(problems.NotFound):
+        handlers.delete_asset(catalog_db, store, org_id="org_first", asset_id=new_id("ast"))
+
+
+def test_while_the_store_is_down_the_asset_is_gone_for_callers_and_nothing_is_told(catalog_db, failing_store, an_asset):
+    upload = an_asset()
+
+    with pytest.raises(problems.Unavailable):
+        delete(catalog_db, failing_store, upload)
+
+    with pytest.raises(problems.NotFound):
+        find(catalog_db, upload)
+    assert told(catalog_db, SourceDeleted) == []
+
+
+def test_a_deletion_that_was_cut_short_is_finished_by_the_sweep(catalog_db, store, failing_store, an_asset):
+    upload = an_asset()
+    with pytest.raises(problems.Unavailable):
+        delete(catalog_db, failing_store, upload)
+
+    claims_end(catalog_db)
+    removed = handlers.remove_due(catalog_db, store)
+
+    assert removed == 1
+    assert store.stat(upload.key) is None
+    assert [event.reason for event in told(catalog_db, SourceDeleted)] == ["requested"]
+
+
+def test_a_crash_after_the_bytes_were_removed_is_healed_by_the_sweep(catalog_db, store, failing_store, an_asset):
+    upload = an_asset()
+    with pytest.raises(problems.Unavailable):
+        delete(catalog_db, failing_store, upload)
+    store.delete(upload.key)
+
+    claims_end(catalog_db)
+    removed = handlers.remove_due(catalog_db, store)
+
+    assert removed == 1
+    assert len(told(catalog_db, SourceDeleted)) == 1
+
+
+def test_the_sweep_leaves_alone_what_somebody_is_deleting(catalog_db, store, failing_store, an_asset):
+    upload = an_asset()
+    with pytest.raises(problems.Unavailable):
+        delete(catalog_db, failing_store, upload)
+
+    removed = handlers.remove_due(catalog_db, store)
+
+    assert removed == 0
+    assert store.stat(upload.key) is not None
+
+
+def test_the_sweep_removes_what_is_past_its_retention_and_nothing_else(catalog_db, store, an_asset):
+    room, fresh_face, due_face = an_asset(), an_asset(purpose="face"), an_asset(purpose="face")
+    retention_ends(catalog_db, due_face)
+
+    removed = handlers.remove_due(catalog_db, store)
+
+    assert removed == 1
+    assert store.stat(due_face.key) is None
+    assert [store.stat(kept.key) is None for kept in (room, fresh_face)] == [False, False]
+    assert [(event.asset_id, event.reason) for event in told(catalog_db, SourceDeleted)] == [
+        (due_face.asset_id, "retention")
+    ]
+
+
+def test_a_store_that_is_down_costs_no_asset_its_deletion(catalog_db, store, failing_store, an_asset):
+    faces = [an_asset(purpose="face") for _ in range(3)]
+    retention_ends(catalog_db, *faces)
+    assert handlers.remove_due(catalog_db, failing_store) == 0
+
+    claims_end(catalog_db)
+    removed = handlers.remove_due(catalog_db, store)
+
+    assert removed == 3
+    assert [event.reason for event in told(catalog_db, SourceDeleted)] == ["retention"] * 3
+
+
+def test_many_sweeps_at_once_tell_of_each_asset_once(catalog_db, store, an_asset):
+    faces = [an_asset(purpose="face") for _ in range(20)]
+    retention_ends(catalog_db, *faces)
+    sweeps = [
+        threading.Thread(target=handlers.remove_due, args=(catalog_db, store), kwargs={"limit": 7}) for _ in range(4)
+    ]
+
+    for sweep in sweeps:
+        sweep.start()
+    for sweep in sweeps:
+        sweep.join()
+
+    told_of = [event.asset_id for event in told(catalog_db, SourceDeleted)]
+    assert sorted(told_of) == sorted(face.asset_id for face in faces)
+    assert [store.stat(face.key) for face in faces] == [None] * 20

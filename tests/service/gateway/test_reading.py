@@ -1,0 +1,95 @@
+"""What can be looked up: images, credits, workflows, the service itself."""
+
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from shared.links import verify_link
+
+
+@pytest.fixture
+def org_id(studio):
+    return studio[0]
+
+
+@pytest.fixture
+def headers(studio):
+    return studio[1]
+
+
+@pytest.fixture
+def an_image(client, services, headers, org_id, a_staging):
+    job = client.post("/v1/stagings", json=a_staging(org_id), headers={**headers, "Idempotency-Key": "k"}).json
+    services.finish(job["id"])
+    return next(iter(services.images.values()))
+
+
+def test_an_image_comes_with_addresses_that_are_good_for_an_hour(client, headers, an_image, settings):
+    answer = client.get(f"/v1/images/{an_image['id']}", headers=headers)
+
+    parts = urlsplit(answer.json["url"])
+    expires_at = int(parse_qs(parts.query)["expires"][0])
+    grant = verify_link(
+        secret=settings.signing_secret, method="GET", key=an_image["key"], query=parts.query, now=expires_at - 3600
+    )
+    assert parts.path == f"/files/{an_image['key']}"
+    assert grant.expires_at % 600 == 0
+
+
+def test_images_are_listed_by_job(client, headers, an_image, services, org_id):
+    answer = client.get(f"/v1/images?job_id={an_image['job_id']}", headers=headers)
+
+    assert [image["id"] for image in answer.json["data"]] == [an_image["id"]]
+    assert services.generation.asked("images")[-1]["job_id"] == an_image["job_id"]
+    assert services.generation.asked("images")[-1]["org_id"] == org_id
+
+
+def test_an_images_content_is_behind_its_signed_address(client, headers, an_image):
+    answer = client.get(f"/v1/images/{an_image['id']}/content", headers=headers)
+
+    assert answer.status_code == 303
+    assert answer.headers["Location"].startswith(f"http://files.test/files/{an_image['key']}?expires=")
+    assert answer.headers["Cache-Control"] == "no-store"
+
+
+def test_the_wallet_its_history_and_the_prices_can_be_read(client, headers, services, org_id):
+    wallet = client.get("/v1/credits", headers=headers)
+    history = client.get("/v1/credits/entries?product=staging&job=job_1&limit=5&after=17", headers=headers)
+    prices = client.get("/v1/pricing", headers=headers)
+
+    assert (wallet.json["available"], wallet.json["plan"], wallet.json["quota"]["limit"]) == (100, "pro", None)
+    assert history.json["data"][0]["available_after"] == 100
+    assert services.credits.asked("entries") == [
+        {"org_id": org_id, "product": "staging", "job": "job_1", "limit": 5, "after": "17"}
+    ]
+    assert prices.json["data"][0]["sku"] == "staging.variant"
+
+
+def test_workflows_come_with_the_schema_of_their_inputs(client, headers):
+    [staging] = client.get("/v1/workflows", headers=headers).json["data"]
+
+    assert staging["name"] == "staging"
+    assert "scandinavian" in staging["inputs"]["properties"]["style"]["enum"]
+
+
+def test_health_says_what_is_missing_by_name_only(client, gateway):
+    ready = client.get("/readyz")
+    gateway.health.register("database", lambda: "password authentication failed for user gateway")
+    unready = client.get("/readyz")
+
+    assert (ready.status_code, ready.json) == (200, {"status": "ok", "waiting_for": []})
+    assert (unready.status_code, unready.json) == (503, {"status": "unready", "waiting_for": ["database"]})
+    assert client.get("/healthz").status_code == 200
+
+
+def test_the_document_and_its_page_load_nothing_from_elsewhere(client):
+    document = client.get("/openapi.json")
+    page = client.get("/docs")
+
+    assert document.json["openapi"] == "3.1.0"
+    assert set(document.json["paths"]) > {"/v1/stagings", "/v1/jobs/{job_id}", "/v1/uploads"}
+    assert page.headers["Content-Security-Policy"].startswith("default-src 'none'")
+    assert "/v1/stagings" in page.text
+    assert "id='insufficient_credits'" in page.text
+    for outside in ("http://", "https://", "<script", "src="):
+        assert outside not in page.text

@@ -1,0 +1,48 @@
+"""Ways in which a server can be away: frozen, or killed and back later."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psutil
+
+from deploy.local.stack import Broker, Postgres
+
+
+@contextmanager
+def frozen(pids: list[int]) -> Iterator[None]:
+    """Stop processes without ending them: their sockets stay open, and nobody answers."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+def processes_of(server: Postgres) -> list[int]:
+    """Return the ids of all processes of a PostgreSQL server."""
+    main = psutil.Process(server.pid)
+    return [main.pid, *(child.pid for child in main.children(recursive=True))]
+
+
+@contextmanager
+def killed(server: Postgres | Broker) -> Iterator[None]:
+    """Kill -9 a server; it is back when the block ends."""
+    server.kill()
+    try:
+        yield
+    finally:
+        server.start()
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Fail when the block takes longer."""
+    started = time.monotonic()
+    yield
+    took = time.monotonic() - started
+    assert took < seconds, f"took {took:.2f} s, at most {seconds} s were allowed"

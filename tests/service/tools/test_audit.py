@@ -1,0 +1,198 @@
+"""The audit finds what is not as it must be, names it, and finds nothing else."""
+
+import json
+import os
+
+import pytest
+
+from tools import audit
+from tools.__main__ import main
+from tools.audit import CHECKS, Scope
+
+DEEP = Scope(grace_seconds=0, deep=True)
+
+
+def found(name, scope=DEEP):
+    return [(each.check.partition(" ")[0], each.subject) for each in CHECKS[name](scope)]
+
+
+@pytest.fixture
+def healthy(system):
+    """A system with one job of each end, and one at work."""
+    succeeded = system.job()
+    system.job(status="failed", generation="failed")
+    system.job(status="running", generation="running", age="0 minutes")
+    system.succeeded = succeeded
+    return system
+
+
+@pytest.mark.usefixtures("all_databases")
+def test_a_healthy_system_has_nothing_to_find(healthy):
+    healthy.asset()
+    names = [name for name in CHECKS if name != "dead_letters"]
+
+    assert {name: found(name) for name in names} == {name: [] for name in names}
+
+
+def test_a_job_that_did_not_end_by_its_deadline_is_found(healthy):
+    job = healthy.job(status="running", generation="running", age="10 minutes")
+
+    assert found("jobs_past_deadline") == [("jobs_past_deadline", job.job_id)]
+
+
+def test_a_paused_job_may_be_past_its_deadline(healthy):
+    healthy.job(status="paused", generation="queued", age="10 minutes")
+
+    assert found("jobs_past_deadline") == []
+
+
+def test_credits_held_for_a_job_that_has_ended_are_found(healthy):
+    job = healthy.job(settled=False)
+
+    assert found("open_lines") == [("open_lines", job.generation_id)]
+    assert found("settlements") == [("settlements", job.generation_id)]
+
+
+def test_credits_held_for_a_job_nobody_knows_are_found(healthy):
+    job = healthy.job(status="running", generation="running")
+    healthy.change("generation", "DELETE FROM generations WHERE job_id = :id", id=job.job_id)
+    healthy.change("generation", "DELETE FROM jobs WHERE id = :id", id=job.job_id)
+
+    assert found("open_lines") == [("open_lines", job.generation_id)]
+
+
+def test_a_capture_that_may_still_be_on_its_way_is_no_violation(healthy):
+    healthy.job(settled=False, age="5 seconds")
+
+    assert found("open_lines", Scope(grace_seconds=60)) == []
+    assert found("settlements", Scope(grace_seconds=60)) == []
+
+
+def test_a_failure_that_was_paid_for_is_found(healthy):
+    generation_id = healthy.succeeded.generation_id
+    healthy.change(
+        "generation",
+        "UPDATE generations SET status = 'failed', failure_reason = 'provider_error' WHERE id = :id",
+        id=generation_id,
+    )
+
+    assert found("settlements") == [("settlements", generation_id)]
+
+
+def test_money_that_came_from_nowhere_is_found(healthy):
+    healthy.change("credits", "UPDATE accounts SET available = available + 1 WHERE kind = 'wallet'")
+
+    assert found("ledger")
+    assert {check for check, _ in found("ledger")} == {"ledger"}
+
+
+def test_a_generation_that_succeeded_with_nothing_to_show_is_found(healthy):
+    healthy.change("generation", "DELETE FROM images WHERE generation_id = :id", id=healthy.succeeded.generation_id)
+
+    assert found("results") == [("results", healthy.succeeded.generation_id)]
+
+
+def image_of(healthy):
+    with healthy.databases["generation"].transaction() as session:
+        return session.execute(
+            audit.databases.sa.text("SELECT id, key, thumbnail_key FROM images WHERE generation_id = :id"),
+            {"id": healthy.succeeded.generation_id},
+        ).one()
+
+
+@pytest.mark.parametrize("lost", ["key", "thumbnail_key"])
+def test_an_image_without_its_object_is_found(healthy, lost):
+    image = image_of(healthy)
+    healthy.store.delete(getattr(image, lost))
+
+    assert found("images", Scope(grace_seconds=0)) == [("images", image.id)]
+
+
+def test_an_image_whose_bytes_were_changed_is_found_by_the_deep_audit(healthy, tmp_path):
+    image = image_of(healthy)
+    file = tmp_path / "objects" / image.key
+    file.write_bytes(file.read_bytes()[::-1])
+
+    assert found("images", Scope(grace_seconds=0)) == []
+    assert found("images", DEEP) == [("images", image.id)]
+
+
+def test_an_asset_without_its_object_is_found(system):
+    upload = system.asset()
+    system.store.delete(upload.key)
+
+    assert found("assets") == [("assets", upload.asset_id)]
+
+
+def test_a_deleted_asset_whose_bytes_are_still_there_is_found(system):
+    upload = system.asset()
+    system.change(
+        "catalog",
+        "UPDATE assets SET deletion_reason = 'requested', deleted_at = now() WHERE id = :id",
+        id=upload.asset_id,
+    )
+
+    assert found("assets") == [("assets", upload.asset_id)]
+
+
+def test_an_object_nobody_names_is_found_once_it_is_a_day_old(healthy, tmp_path):
+    healthy.asset()
+    young, old = f"images/org_first/img_x/{1}.jpg", f"images/org_first/img_x/{2}.jpg"
+    for key in (young, old):
+        healthy.store.put(key=key, chunks=b"lost", content_type="image/jpeg")
+    _make_older(tmp_path / "objects" / old, hours=25)
+
+    assert found("orphans") == [("orphans", old)]
+
+
+@pytest.mark.usefixtures("all_databases")
+def test_an_event_that_is_not_published_is_found(system):
+    system.change("credits", "INSERT INTO outbox (event_id, type, body) VALUES ('evt_1', 'X', '{}')")
+
+    assert found("outboxes") == [("outboxes", "credits")]
+
+
+@pytest.mark.broker
+@pytest.mark.usefixtures("all_databases", "topology")
+def test_the_command_tells_what_it_found_and_exits_with_1(healthy, capsys):
+    job = healthy.job(settled=False)
+
+    status = main(["audit", "--grace", "0"])
+
+    report = capsys.readouterr().out
+    assert status == 1
+    assert f"{job.generation_id}: expected settled with {job.job_id}, found held, job succeeded" in report
+    assert report.endswith("2 violations.\n")
+
+
+@pytest.mark.broker
+@pytest.mark.usefixtures("all_databases")
+def test_a_message_that_was_set_aside_is_found(topology, capsys):
+    topology.put("credits.dead-letters")
+
+    status = main(["audit", "--json"])
+
+    report = json.loads(capsys.readouterr().out)
+    assert status == 1
+    assert report["violations"] == [
+        {
+            "check": "dead_letters",
+            "subject": "credits.dead-letters",
+            "expected": "empty",
+            "found": "1 messages",
+        }
+    ]
+
+
+@pytest.mark.broker
+@pytest.mark.usefixtures("healthy", "all_databases", "topology")
+def test_nothing_found_is_exit_status_0(capsys):
+    status = main(["audit", "--deep"])
+
+    assert status == 0
+    assert capsys.readouterr().out.endswith("All is as it must be.\n")
+
+
+def _make_older(file, *, hours):
+    moment = file.stat().st_mtime - hours * 3600
+    os.utime(file, (moment, moment))

@@ -1,0 +1,86 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from services.generation.jobs import (
+    GENERATION_ENDS,
+    GENERATION_STEPS,
+    JOB_ENDS,
+    JOB_STEPS,
+    Ended,
+    deadline,
+    may_follow,
+    progress,
+    roll_up,
+)
+
+ACCEPTED = datetime(2031, 5, 1, 12, tzinfo=UTC)
+
+
+def ended(*reasons: str | None) -> list[Ended]:
+    return [
+        Ended(generation_id=f"gen_{number}", line_id=f"gen_{number}", reason=reason, amount=10)
+        for number, reason in enumerate(reasons)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("reasons", "status"),
+    [
+        ([None, None], "succeeded"),
+        ([None, "provider_error"], "partially_succeeded"),
+        ([None, "cancelled"], "partially_succeeded"),
+        (["provider_error", "deadline_exceeded"], "failed"),
+        (["deadline_exceeded", "deadline_exceeded"], "expired"),
+        (["cancelled", "cancelled"], "cancelled"),
+    ],
+)
+def test_a_job_ends_as_its_generations_did(reasons: list[str | None], status: str) -> None:
+    assert roll_up(ended(*reasons)) == status
+
+
+def test_a_job_that_is_being_cancelled_ends_cancelled_whatever_its_generations_say() -> None:
+    assert roll_up(ended("cancelled", "provider_error"), cancelling=True) == "cancelled"
+
+
+@pytest.mark.parametrize("end", sorted(JOB_ENDS))
+def test_an_ended_job_never_reopens(end: str) -> None:
+    assert not any(may_follow(JOB_STEPS, end, state) for state in [*JOB_STEPS, *JOB_ENDS])
+
+
+@pytest.mark.parametrize("end", sorted(GENERATION_ENDS))
+def test_an_ended_generation_never_reopens(end: str) -> None:
+    assert not any(may_follow(GENERATION_STEPS, end, state) for state in [*GENERATION_STEPS, *GENERATION_ENDS])
+
+
+@pytest.mark.parametrize("state", sorted(JOB_STEPS))
+def test_every_open_job_can_reach_an_end(state: str) -> None:
+    reached, frontier = set(), {state}
+    while frontier:
+        reached |= frontier
+        frontier = {after for before in frontier for after in JOB_STEPS.get(before, ())} - reached
+
+    assert reached & JOB_ENDS
+
+
+def test_a_rejected_job_was_never_queued() -> None:
+    assert [state for state in JOB_STEPS if may_follow(JOB_STEPS, state, "rejected")] == ["awaiting_credit"]
+
+
+@pytest.mark.parametrize(
+    ("estimate_seconds", "allowed"),
+    [(60, timedelta(minutes=15)), (300, timedelta(minutes=15)), (600, timedelta(minutes=30))],
+)
+def test_a_job_may_take_a_quarter_of_an_hour_or_three_times_its_estimate(
+    estimate_seconds: int, allowed: timedelta
+) -> None:
+    assert deadline(ACCEPTED, estimated_seconds=estimate_seconds) - ACCEPTED == allowed
+
+
+def test_a_deadline_asked_for_is_the_deadline() -> None:
+    assert deadline(ACCEPTED, estimated_seconds=60, asked_seconds=90) - ACCEPTED == timedelta(seconds=90)
+
+
+@pytest.mark.parametrize(("done", "percent"), [(0, 0), (1, 33), (2, 66), (3, 100)])
+def test_progress_counts_what_has_ended_well_or_not(done: int, percent: int) -> None:
+    assert progress(total=3, ended=done) == percent

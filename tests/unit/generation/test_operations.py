@@ -1,0 +1,75 @@
+import pytest
+
+from services.generation.failures import TAXONOMY, reason
+from services.generation.operations import Answered, GiveUp, Lost, MadeImage, Outcome, Refused, Repeat, Succeed, decide
+
+PICTURE = Answered(images=(MadeImage(data=b"jpeg", content_type="image/jpeg"),), model="m")
+
+
+def decided(
+    outcome: Outcome, *, attempt: int = 1, after_lost_answer: str = "give_up", makes_image: bool = True
+) -> object:
+    return decide(outcome, attempt=attempt, after_lost_answer=after_lost_answer, makes_image=makes_image)
+
+
+def test_an_answer_with_an_image_is_kept() -> None:
+    assert decided(PICTURE) == Succeed(answer=PICTURE)
+
+
+def test_an_answer_without_the_image_asked_for_is_no_success() -> None:
+    assert isinstance(decided(Answered(model="m")), Repeat)
+
+
+def test_an_analysis_needs_no_image() -> None:
+    analysis = Answered(result={"category": "chair"}, model="m")
+
+    assert decided(analysis, makes_image=False) == Succeed(answer=analysis)
+
+
+@pytest.mark.parametrize(("attempt", "wait_seconds"), [(1, 5), (2, 10)])
+def test_a_provider_error_is_tried_three_times_after_5_and_10_seconds(attempt: int, wait_seconds: float) -> None:
+    decision = decided(Refused(code="provider_error", detail="HTTP 500"), attempt=attempt)
+
+    assert isinstance(decision, Repeat)
+    assert decision.after_seconds == wait_seconds
+
+
+def test_the_third_provider_error_is_the_last() -> None:
+    decision = decided(Refused(code="provider_error", detail="HTTP 500"), attempt=3)
+
+    assert decision == GiveUp(code="provider_error", detail="HTTP 500")
+
+
+def test_a_provider_that_says_when_to_come_back_is_obeyed() -> None:
+    decision = decided(Refused(code="rate_limited", detail="429", retry_after_seconds=42))
+
+    assert isinstance(decision, Repeat)
+    assert decision.after_seconds == 42
+
+
+def test_a_lost_answer_is_never_asked_for_again_where_it_would_be_billed_again() -> None:
+    assert decided(Lost(detail="reset"), after_lost_answer="give_up") == GiveUp(code="outcome_unknown", detail="reset")
+
+
+def test_a_lost_answer_that_costs_nothing_is_asked_for_again_at_once_but_not_for_ever() -> None:
+    first = decided(Lost(detail="reset"), after_lost_answer="resend")
+    later = [decided(Lost(detail="reset"), after_lost_answer="resend", attempt=attempt) for attempt in range(1, 20)]
+
+    assert first == Repeat(after_seconds=0, code="outcome_unknown", detail="reset")
+    assert isinstance(later[-1], GiveUp)
+
+
+def test_an_invalid_input_is_not_tried_again() -> None:
+    assert isinstance(decided(Refused(code="invalid_input", detail="422")), GiveUp)
+
+
+def test_an_unknown_reason_reads_as_our_own_bug() -> None:
+    assert reason("no_such_reason").code == "internal_error"
+
+
+@pytest.mark.parametrize("code", sorted(TAXONOMY))
+def test_every_reason_tells_the_user_something_without_the_vendors_words(code: str) -> None:
+    message = reason(code).message
+
+    assert message.endswith(".")
+    assert not any(name in message.lower() for name in ("replicate", "openai", "gemini", "exception", "http"))

@@ -1,0 +1,97 @@
+"""A real process with a real HTTP server for the tests beside it: prints its port, ends on SIGTERM.
+
+Settings come as environment variables, since limits on files and the patch must come before everything else.
+"""
+
+# ruff: noqa: E402
+import warnings
+
+warnings.simplefilter("ignore")
+
+import eventlet
+
+eventlet.monkey_patch()
+
+import os
+import resource
+import signal
+import sys
+
+if files := os.environ.get("FILES"):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (int(files), int(files)))
+
+import logging
+
+import structlog
+from marshmallow import fields
+from nameko.containers import ServiceContainer
+
+from shared import http_listener, http_protocol
+from shared.http import Answer, Request, Schema, route
+from shared.http_server import HttpServer
+
+structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+logging.getLogger("nameko").setLevel(logging.CRITICAL)
+
+http_protocol.Protocol.header_seconds = float(os.environ.get("HEADER_SECONDS", "10"))
+http_listener.CONNECTIONS_MAX = int(os.environ.get("CONNECTIONS_MAX", "4000"))
+http_listener.FILES_KEPT_FREE = int(os.environ.get("FILES_KEPT_FREE", "24"))
+
+
+class TextRequest(Schema):
+    text = fields.String(required=True)
+
+
+class Sample:
+    """Routes that are slow, large or broken in every way a test needs."""
+
+    name = "sample"
+
+    @route("GET", "/ping", auth=None, answers={200: TextRequest}, summary="Answers")
+    def ping(self, _request: Request) -> Answer:
+        return Answer(200, {"text": "pong"})
+
+    @route("POST", "/echo", auth=None, body=TextRequest, answers={200: TextRequest}, summary="Answers the text")
+    def echo(self, request: Request) -> Answer:
+        return Answer(200, request.body)
+
+    @route("GET", "/slow/<float:seconds>", auth=None, answers={200: TextRequest}, summary="Takes its time")
+    def slow(self, _request: Request, seconds: float) -> Answer:
+        eventlet.sleep(seconds)
+        return Answer(200, {"text": "late"})
+
+    @route("GET", "/pieces/<int:count>", auth=None, answers={200: "text/plain"}, summary="Streams")
+    def pieces(self, _request: Request, count: int) -> Answer:
+        return Answer(
+            200,
+            (b"x" * 65536 for _ in range(count)),
+            {"Content-Type": "text/plain", "Content-Length": str(65536 * count)},
+        )
+
+    @route("GET", "/broken", auth=None, answers={200: "text/plain"}, summary="Breaks within its body")
+    def broken(self, _request: Request) -> Answer:
+        def body():
+            yield b"x" * 10_000
+            raise RuntimeError("the disk is gone")
+
+        return Answer(200, body(), {"Content-Type": "text/plain", "Content-Length": "20000"})
+
+
+def main() -> None:
+    container = ServiceContainer(
+        Sample,
+        config={"WEB_SERVER_ADDRESS": "127.0.0.1:0", "max_workers": int(os.environ.get("WORKERS", "20"))},
+    )
+    stopping = eventlet.event.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopping.send(None))
+    container.start()
+    server = next(item for item in container.subextensions if isinstance(item, HttpServer))
+    print(server.address[1], flush=True)
+    stopping.wait()
+    with eventlet.Timeout(float(os.environ.get("DRAIN_SECONDS", "5")), False):
+        container.stop()
+    container.wait()  # raises what the container died of, if it did
+    os._exit(0)
+
+
+main()

@@ -1,0 +1,340 @@
+"""The HTTP server against clients that are slow, greedy, confused or gone: in a process of its own, over sockets."""
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+class Server:
+    def __init__(self, process):
+        self.process = process
+        self.port = int(process.stdout.readline())
+
+    def get(self, path, **options):
+        return self.request("GET", path, **options)
+
+    def request(self, method, path, *, body=None, headers=None):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        try:
+            connection.request(method, path, body=body, headers=headers or {})
+            answer = connection.getresponse()
+            return answer.status, answer.read(), answer.headers
+        finally:
+            connection.close()
+
+    def connect(self):
+        return socket.create_connection(("127.0.0.1", self.port), timeout=10)
+
+    def say(self, *lines, body=b""):
+        """Send raw lines and return everything that comes back until the server closes."""
+        with self.connect() as sock:
+            sock.sendall("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
+            return read_all(sock)
+
+    def is_alive(self):
+        return self.process.poll() is None and self.get("/ping")[0] == 200
+
+
+def read_all(sock):
+    received = b""
+    while piece := sock.recv(65536):
+        received += piece
+    return received
+
+
+def answer_in(received):
+    head, _, body = received.partition(b"\r\n\r\n")
+    return int(head.split()[1]), json.loads(body), head.decode()
+
+
+@contextlib.contextmanager
+def serving(**settings):
+    process = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("http_process.py"))],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **{name: str(value) for name, value in settings.items()}},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        yield Server(process)
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def server():
+    with serving(HEADER_SECONDS=0.5) as running:
+        yield running
+
+
+def test_a_connection_serves_one_request_after_the_other(server):
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+
+    bodies = []
+    for _ in range(3):
+        connection.request("POST", "/echo", body=json.dumps({"text": "a"}))
+        bodies.append(json.loads(connection.getresponse().read()))
+    connection.close()
+
+    assert bodies == [{"text": "a"}] * 3
+
+
+def test_headers_that_trickle_in_are_not_waited_for(server):
+    with server.connect() as sock:
+        started = time.monotonic()
+        sock.sendall(b"GET /ping HTTP/1.1\r\n")
+        for _ in range(4):
+            time.sleep(0.2)  # each byte comes in time for itself, all of them too late
+            _try_to_send(sock, b"X")
+        status, problem, head = answer_in(read_all(sock))
+
+    assert (status, problem["code"]) == (408, "request_timeout")
+    assert "X-Request-Id" in head
+    assert time.monotonic() - started < 5
+
+
+def test_a_body_above_the_limit_is_refused_before_any_of_it_is_sent(server):
+    received = server.say("POST /echo HTTP/1.1", "Host: a", "Content-Length: 10000000")
+
+    status, problem, head = answer_in(received)
+    assert (status, problem["code"]) == (413, "body_too_large")
+    assert "Connection: close" in head
+
+
+def test_a_client_that_asks_first_is_refused_without_a_go_ahead(server):
+    received = server.say("POST /echo HTTP/1.1", "Host: a", "Content-Length: 10000000", "Expect: 100-continue")
+
+    assert received.startswith(b"HTTP/1.1 413")
+
+
+def test_a_client_that_asks_first_is_told_to_go_ahead(server):
+    with server.connect() as sock:
+        sock.sendall(b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 12\r\nExpect: 100-continue\r\n\r\n")
+        assert sock.recv(65536).startswith(b"HTTP/1.1 100 Continue")
+        sock.sendall(b'{"text":"a"}')
+
+        assert sock.recv(65536).startswith(b"HTTP/1.1 200")
+
+
+def test_a_client_that_sends_everything_first_still_sees_the_refusal(server):
+    status, body, _ = server.request("POST", "/echo", body=b"x" * 15_000_000)
+
+    assert status == 413
+    assert json.loads(body)["limit"] == 64 << 10
+
+
+def test_a_chunked_body_works_and_is_counted(server):
+    small = server.request("POST", "/echo", body=iter([b'{"text"', b':"a"}']))
+    large = server.request("POST", "/echo", body=iter([b"x" * 10_000] * 8))
+
+    assert (small[0], json.loads(small[1])) == (200, {"text": "a"})
+    assert large[0] == 413
+
+
+@pytest.mark.parametrize("chunk", [b"-5\r\n", b"zz\r\n", b"f" * 10_000, b"4\r\nab"])
+def test_chunks_that_are_none_end_the_request(server, chunk):
+    with server.connect() as sock:
+        sock.sendall(b"POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk)
+        sock.shutdown(socket.SHUT_WR)
+        received = read_all(sock)
+
+    assert answer_in(received)[1]["code"] == "malformed_request"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        ["Content-Length: 5", "Transfer-Encoding: chunked"],
+        ["Transfer-Encoding: gzip, chunked"],
+        ["Transfer-Encoding: chunked", "Transfer-Encoding: identity"],
+        ["Content-Length: 5", "Content-Length: 6"],
+        ["Content-Length: -1"],
+        ["Content-Length: +5"],
+        ["Content-Length: " + "9" * 30],
+    ],
+)
+def test_a_request_whose_length_is_open_to_debate_is_refused(server, headers):
+    smuggled = b"GET /ping HTTP/1.1\r\nHost: a\r\n\r\n"
+
+    received = server.say("POST /echo HTTP/1.1", "Host: a", *headers, body=smuggled)
+
+    status, problem, _ = answer_in(received)
+    assert (status, problem["code"]) == (400, "malformed_request")
+    assert received.count(b"HTTP/1.1") == 1
+
+
+def test_what_is_no_request_is_answered_with_a_problem(server):
+    garbage = answer_in(server.say("<script>alert(1)</script> x y z"))
+    long_address = answer_in(server.say("GET /" + "a" * 9000 + " HTTP/1.1", "Host: a"))
+    long_header = answer_in(server.say("GET /ping HTTP/1.1", "X: " + "a" * 9000))
+    many_headers = answer_in(server.say("GET /ping HTTP/1.1", *[f"X-{n}: a" for n in range(200)]))
+
+    assert (garbage[0], garbage[1]["code"]) == (400, "malformed_request")
+    assert "script" not in json.dumps(garbage[1])
+    assert (long_address[0], long_address[1]["code"]) == (414, "address_too_long")
+    assert (long_header[0], long_header[1]["code"]) == (431, "headers_too_large")
+    assert (many_headers[0], many_headers[1]["code"]) == (431, "headers_too_large")
+
+
+def test_a_body_nobody_asked_for_is_no_second_request(server):
+    received = server.say(
+        "GET /ping HTTP/1.1", "Host: a", "Content-Length: 32", body=b"GET /ping?a HTTP/1.1\r\nHost: a\r\n\r\n"
+    )
+
+    assert received.count(b"HTTP/1.1 ") == 1
+    assert received.startswith(b"HTTP/1.1 200")
+
+
+def test_a_head_request_has_the_length_and_no_body(server):
+    received = server.say("HEAD /pieces/3 HTTP/1.1", "Host: a", "Connection: close")
+
+    assert b"Content-Length: 196608" in received
+    assert received.endswith(b"\r\n\r\n")
+
+
+def test_a_body_that_breaks_off_ends_the_connection(server):
+    with pytest.raises(http.client.IncompleteRead):
+        server.get("/broken")
+
+    assert server.is_alive()
+
+
+def test_clients_that_reset_their_connection_harm_nobody(server):
+    requests = [
+        b"",
+        b"GET /pi",
+        b"GET /ping HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"POST /echo HTTP/1.1\r\nContent-Length: 100\r\n\r\n{",
+        b"GET /slow/0.2 HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /pieces/500 HTTP/1.1\r\nHost: a\r\n\r\n",
+    ]
+
+    for request in requests * 10:
+        sock = server.connect()
+        sock.sendall(request)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.close()
+
+    assert server.is_alive()
+
+
+def test_a_full_file_table_stops_nothing_for_good():
+    with serving(FILES=40, FILES_KEPT_FREE=-1000) as server:
+        idle = [server.connect() for _ in range(150)]
+
+        crowded = server.get("/ping")[0]
+        for sock in idle:
+            sock.close()
+
+        assert crowded == 200
+        assert server.is_alive()
+
+
+def test_few_files_mean_few_connections():
+    with serving(FILES=40) as server:
+        idle = [server.connect() for _ in range(150)]
+
+        crowded = _until(lambda: _status(server), 200)
+        for sock in idle:
+            sock.close()
+
+        assert crowded == 200
+
+
+def test_idle_connections_make_room_for_those_with_a_request():
+    with serving(CONNECTIONS_MAX=10) as server:
+        slow = [server.connect() for _ in range(60)]
+        for sock in slow:
+            _try_to_send(sock, b"GET /ping HT")
+
+        status = _until(lambda: _status(server), 200)
+
+        for sock in slow:
+            sock.close()
+        assert status == 200
+
+
+def test_where_every_connection_is_at_work_the_next_is_turned_away():
+    with serving(CONNECTIONS_MAX=8) as server, ThreadPoolExecutor(8) as clients:
+        busy = [clients.submit(server.get, "/slow/1.5") for _ in range(8)]
+
+        refused = _until(lambda: _status(server), 503)
+
+        assert refused == 503
+        assert [future.result()[0] for future in busy] == [200] * 8
+
+
+def test_a_request_that_finds_no_worker_is_told_so_in_time():
+    with serving(WORKERS=2) as server, ThreadPoolExecutor(6) as clients:
+        started = time.monotonic()
+
+        answers = [future.result() for future in [clients.submit(server.get, "/slow/1.5") for _ in range(6)]]
+
+        assert sorted(status for status, _, _ in answers) == [200, 200, 503, 503, 503, 503]
+        assert time.monotonic() - started < 5
+
+
+def test_a_stopping_server_answers_what_it_has_begun_and_takes_nothing_new():
+    with serving() as server:
+        idle = server.connect()
+        idle.sendall(b"GET /ping HTTP/1.1\r\nHost: a\r\n\r\n")
+        idle.recv(65536)
+        answers = []
+        running = threading.Thread(target=lambda: answers.append(server.get("/slow/1.0")))
+        running.start()
+        _until(lambda: _connections(server), 4)
+
+        server.process.send_signal(signal.SIGTERM)
+        running.join()
+
+        assert answers[0][0] == 200
+        assert idle.recv(65536) == b""
+        assert server.process.wait(timeout=5) == 0
+        with pytest.raises(ConnectionRefusedError):
+            server.connect()
+        idle.close()
+
+
+def _try_to_send(sock, text):
+    with contextlib.suppress(OSError):
+        sock.sendall(text)
+
+
+def _status(server):
+    try:
+        return server.get("/ping")[0]
+    except OSError:
+        return None
+
+
+def _connections(server):
+    """Return how many ends of connections the system knows of: two for each."""
+    table = Path("/proc/net/tcp").read_text(encoding="ascii")
+    return sum(f":{server.port:04X} " in line and " 01 " in line for line in table.splitlines())
+
+
+def _until(probe, wanted):
+    deadline = time.monotonic() + 5
+    found = probe()
+    while found != wanted and time.monotonic() < deadline:
+        time.sleep(0.02)
+        found = probe()
+    return found
