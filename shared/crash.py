@@ -18,6 +18,7 @@ KILLED = 137
 POINTS = (
     "gateway.asset_stored",
     "gateway.key_taken",
+    "gateway.job_submitted",
     "gateway.answered",
     "catalog.asset_claimed",
     "catalog.object_removed",

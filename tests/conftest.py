@@ -7,8 +7,10 @@ import os
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import structlog
 
 from deploy.local.stack import Broker, Postgres, start_postgres, start_rabbitmq
 from shared.config import SERVICES
@@ -24,6 +26,16 @@ def secrets_of_the_process() -> None:
     """Give the process the secrets every start-up asks for."""
     for name in ("SIGNING_SECRET", "ENCRYPTION_KEYS", "ADMIN_API_KEY"):
         os.environ.setdefault(name, secrets.token_hex(32))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def logs_of_the_tests() -> None:
+    """Hand log lines to the standard library, where pytest shows them with what failed; hold on to no stream."""
+    structlog.configure(
+        processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer(key_order=["event"])],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
 
 
 @pytest.fixture(scope="session")
@@ -65,34 +77,21 @@ def make_database(postgres: Postgres, templates: Callable[[str], str]) -> Iterat
         postgres.drop_database(name)
 
 
-@pytest.fixture
-def credits_db(make_database: MakeDatabase) -> Database:
-    return make_database("credits")
+def database_of(service: str) -> Any:
+    """Make the fixture that gives a test its own database of a service."""
+
+    def fresh(make_database: MakeDatabase) -> Database:
+        return make_database(service)
+
+    return pytest.fixture(fresh, name=f"{service}_db")
 
 
-@pytest.fixture
-def generation_db(make_database: MakeDatabase) -> Database:
-    return make_database("generation")
-
-
-@pytest.fixture
-def catalog_db(make_database: MakeDatabase) -> Database:
-    return make_database("catalog")
-
-
-@pytest.fixture
-def downloads_db(make_database: MakeDatabase) -> Database:
-    return make_database("downloads")
-
-
-@pytest.fixture
-def notifications_db(make_database: MakeDatabase) -> Database:
-    return make_database("notifications")
-
-
-@pytest.fixture
-def gateway_db(make_database: MakeDatabase) -> Database:
-    return make_database("gateway")
+credits_db = database_of("credits")
+generation_db = database_of("generation")
+catalog_db = database_of("catalog")
+downloads_db = database_of("downloads")
+notifications_db = database_of("notifications")
+gateway_db = database_of("gateway")
 
 
 @pytest.fixture(scope="session")

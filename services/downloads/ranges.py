@@ -21,11 +21,6 @@ class Span:
     total: int
 
     @property
-    def is_whole(self) -> bool:
-        """Whether this is the file itself."""
-        return (self.start, self.end) == (0, self.total)
-
-    @property
     def content_range(self) -> str:
         """The value of Content-Range."""
         return f"bytes {self.start}-{self.end - 1}/{self.total}"

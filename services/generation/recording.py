@@ -60,8 +60,7 @@ def success(
     session: Session, engine: Engine, claimed: Claimed, *, answer: Answered, images: Sequence[StoredImage]
 ) -> Recorded:
     """Adopt a stored result while its generation is open; a late one is logged with its cost and changes nothing."""
-    job = endings.lock_jobs(session, [claimed.job_id])[claimed.job_id]
-    operation = still_held(session, claimed)
+    job, operation = _locked(session, claimed)
     generation = session.get_one(Generation, claimed.generation_id)
     if operation is None or generation.status in GENERATION_ENDS:
         _note_late(session, claimed, answer)
@@ -79,8 +78,7 @@ def success(
 
 def repeat(session: Session, claimed: Claimed, *, decision: Repeat) -> list[Event]:
     """Queue an operation again after the decision's pause."""
-    job = endings.lock_jobs(session, [claimed.job_id])[claimed.job_id]
-    operation = still_held(session, claimed)
+    job, operation = _locked(session, claimed)
     if operation is None:
         return []
     now = endings.database_now(session)
@@ -100,8 +98,7 @@ def repeat(session: Session, claimed: Claimed, *, decision: Repeat) -> list[Even
 
 def failure(session: Session, claimed: Claimed, *, decision: GiveUp) -> list[Event]:
     """End an operation for good, and its generation with it."""
-    job = endings.lock_jobs(session, [claimed.job_id])[claimed.job_id]
-    operation = still_held(session, claimed)
+    job, operation = _locked(session, claimed)
     if operation is None:
         return []
     now = endings.database_now(session)
@@ -114,6 +111,12 @@ def failure(session: Session, claimed: Claimed, *, decision: GiveUp) -> list[Eve
     if generation.status in GENERATION_ENDS:
         return []
     return endings.fail(session, job, [generation], code=decision.code, now=now)
+
+
+def _locked(session: Session, claimed: Claimed) -> tuple[Job, Operation | None]:
+    """Lock the job, then the operation if it is still this claim's."""
+    job = endings.lock_jobs(session, [claimed.job_id])[claimed.job_id]
+    return job, still_held(session, claimed)
 
 
 def _go_on(session: Session, engine: Engine, job: Job, generation: Generation, *, now: datetime) -> list[Event]:

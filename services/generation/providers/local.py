@@ -73,7 +73,7 @@ class LocalProvider:
     model = "local-preview-1"
     operations = frozenset({"image.stage"})
     after_lost_answer = "resend"
-    time_limit_seconds = 60.0
+    time_limit_seconds = 120.0  # waiting for a worker process, starting it, and the work itself
     concurrency = 4
 
     def call(self, request: Request) -> Outcome:

@@ -141,6 +141,22 @@ def test_the_pixels_of_a_webp_are_counted_before_it_is_opened(options: dict[str,
     assert inspect(picture, max_pixels=60_000).width == 300
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"VP8X" + struct.pack("<I", 10) + b"\0\0\0\0" + b"\xfe\x3f\0" + b"\xfe\x3f\0",
+        b"VP8L" + struct.pack("<I", 20) + b"\x2f" + struct.pack("<I", 0x3FFE | 0x3FFE << 14),
+        b"VP8 " + struct.pack("<I", 20) + b"\0\0\0\x9d\x01\x2a" + struct.pack("<HH", 0x3FFF, 0x3FFF),
+    ],
+    ids=["extended", "lossless", "lossy"],
+)
+def test_a_webp_that_claims_the_largest_size_is_refused_by_its_header_alone(header: bytes) -> None:
+    claim = b"RIFF" + struct.pack("<I", 4 + len(header) + 16) + b"WEBP" + header + bytes(16)
+
+    with pytest.raises(ImageTooLarge, match="16383 x 16383"):
+        inspect(claim)
+
+
 def test_a_bomb_costs_the_service_no_memory() -> None:
     off_hub(inspect, encoded(a_picture()))
     bomb = a_black_png(19_000)

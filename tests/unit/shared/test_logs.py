@@ -23,12 +23,13 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lines]:
     monkeypatch.setattr("sys.stdout", buffer)
     root, names = logging.getLogger(), ("nameko", "amqp")
     before = root.handlers[:], root.level, [logging.getLogger(name).level for name in names]
+    structlog_before = structlog.get_config()
     logs.configure(process="credits", level="INFO")
     yield lambda: [json.loads(line) for line in buffer.getvalue().splitlines()]
     root.handlers[:], root.level = before[0], before[1]
     for name, level in zip(names, before[2], strict=True):
         logging.getLogger(name).setLevel(level)
-    structlog.reset_defaults()
+    structlog.configure(**structlog_before)
 
 
 def log() -> Any:
