@@ -388,16 +388,6 @@ class JobFinished(Event, frozen=True, kw_only=True):
     session_name: str | None = None
 
 
-@event("generation", subject="job_id")
-class JobStalled(Event, frozen=True, kw_only=True):
-    """A job has made no progress for longer than it should."""
-
-    job_id: str
-    org_id: str
-    workflow: str
-    since: str
-
-
 # --- catalog ----------------------------------------------------------------------------------------------------
 
 

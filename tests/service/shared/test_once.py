@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from shared import events, logs
 from shared.database import Batch, Database, connection_arguments, wait_for_notify
-from shared.events import CreditCaptured, Event, JobStalled, RefundIssued
+from shared.events import CreditCaptured, Event, GenerationStarted, RefundIssued
 from tests.service.shared.host_service import leave_effects
 from tests.service.shared.outages import within
 from tests.service.shared.wire import captured, refunded
@@ -150,7 +150,7 @@ def test_each_caused_event_of_a_batch_carries_the_correlation_of_its_own_job(db:
 
 
 def test_a_caused_event_that_belongs_to_none_of_several_causes_gets_no_foreign_correlation(db: Database) -> None:
-    unrelated = JobStalled(job_id="job_other", org_id="org_1", workflow="staging", since="2026-01-01T00:00:00Z")
+    unrelated = GenerationStarted(job_id="job_other", generation_id="gen_other", org_id="org_1", workflow="staging")
 
     db.once(batch(captured(1), captured(2)), lambda _session, _items: [unrelated])
 
