@@ -24,6 +24,8 @@ POINTS = (
     "catalog.object_removed",
     "submit.after_job",
     "submit.after_reserve",
+    "credits.reserved",
+    "credits.settled",
     "relay.after_publish",
     "consumer.before_ack",
     "scheduler.after_claim",

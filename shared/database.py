@@ -21,12 +21,14 @@ from shared.events import Event
 TENANT_ROLE = "darkroom_tenant"
 SYSTEM_ROLE = "darkroom_system"
 OUTBOX_CHANNEL = "outbox"
+_ONCE_COMMITTED = "once_committed"
 
 _STATEMENT_SECONDS = 5.0
 _CONNECT_SECONDS = 2.0
 _ROLLBACK_SECONDS = 1.0
 _NOTIFY_EVERY_SECONDS = 0.02
 _WAKE = "channels to notify"
+_CANCELLED = "57014"
 
 delivery_metadata = sa.MetaData()
 inbox = sa.Table(
@@ -146,8 +148,11 @@ class Database:
         except budget.TimeLimitExceeded:
             session.invalidate()
             raise
-        except Exception:
+        except Exception as error:
             _roll_back(session)
+            if isinstance(error, DBAPIError) and getattr(error.orig, "pgcode", None) == _CANCELLED:
+                # The server's clock was ahead of ours with the same limit, or an administrator's patience was.
+                raise budget.TimeLimitExceeded("PostgreSQL cut a statement off") from error
             raise
         except BaseException:
             # A killed green thread may leave half a conversation on the wire: never reuse that connection.
@@ -229,6 +234,17 @@ def _roll_back(session: Session) -> None:
             session.rollback()
     except (DBAPIError, budget.TimeLimitExceeded):
         session.invalidate()
+
+
+def once_committed(session: Session, act: Callable[[], None]) -> None:
+    """Call ``act`` when the session's transaction has committed, and not at all when it does not: for counting."""
+    session.info.setdefault(_ONCE_COMMITTED, []).append(act)
+
+
+@sa.event.listens_for(Session, "after_commit")
+def _act_once_committed(session: Session) -> None:
+    for act in session.info.pop(_ONCE_COMMITTED, ()):
+        act()
 
 
 def wait_for_notify(connection: Any, *, seconds: float) -> None:

@@ -101,12 +101,6 @@ def data_of(item: Event) -> dict[str, Any]:
     return {name: getattr(item, name) for name in item.__struct_fields__ if name != "meta"}
 
 
-def public_data(item: Event) -> dict[str, Any]:
-    """Return the fields of ``data`` that may leave the system."""
-    allowed = public_fields(type(item))
-    return {name: value for name, value in data_of(item).items() if name in allowed}
-
-
 def public_fields(cls: type[Event]) -> tuple[str, ...]:
     """Return the names of an event type's public fields, in order."""
     hints = get_type_hints(cls, include_extras=True)

@@ -41,11 +41,6 @@ class Problem(Exception):
             "retryable": self.retryable,
         }
 
-    @classmethod
-    def known_codes(cls) -> Mapping[str, type["Problem"]]:
-        """Return every problem class that is loaded, by code."""
-        return dict(_by_code)
-
 
 def from_dict(members: Mapping[str, Any]) -> Problem:
     """Rebuild the problem another service raised: the class of its code where known, else one made to measure."""

@@ -82,7 +82,7 @@ def _text(name: str) -> str:
     if name.endswith("_id"):
         kind = name.removesuffix("_id")
         return _id(_PREFIXES.get(kind, kind), "")
-    if name.endswith("_at") or name == "since":
+    if name.endswith("_at"):
         return _MOMENT
     if name == "sha256":
         return hashlib.sha256(b"a picture").hexdigest()

@@ -59,7 +59,7 @@ def delete_asset(db: Database, store: ObjectStore, *, org_id: str, asset_id: str
         Unavailable: the store does not answer. The asset is gone for callers; its bytes follow later.
     """
     with db.transaction(org_id=org_id) as session:
-        claimed = _claim(session, asset_id=asset_id)
+        claimed = _claim(session, org_id=org_id, asset_id=asset_id)
         found = queries.as_dict(claimed)
     crash_point("catalog.asset_claimed")
     if claimed.deleted_at is None:
@@ -106,7 +106,7 @@ def _row(upload: Upload) -> dict[str, Any]:
 def _registered_before(session: Session, upload: Upload) -> dict[str, Any]:
     """Return the asset an earlier call recorded; the caller never got that answer, or asks again."""
     known = session.get(Asset, upload.asset_id)
-    if known is None or (known.key, known.sha256) != (upload.key, upload.sha256):
+    if known is None or (known.org_id, known.key, known.sha256) != (upload.org_id, upload.key, upload.sha256):
         raise Conflict(f"The id {upload.asset_id} or its key is taken by another upload; use a new one.")
     return queries.as_dict(known)
 
@@ -123,15 +123,15 @@ def _uploaded(row: Asset) -> AssetUploaded:
     )
 
 
-def _claim(session: Session, *, asset_id: str) -> Asset:
+def _claim(session: Session, *, org_id: str, asset_id: str) -> Asset:
     """Take one asset out of sight and return it; an earlier reason stays, and so does a finished deletion."""
     claimed = session.scalar(
         sa.update(Asset)
-        .where(Asset.id == asset_id, Asset.deleted_at.is_(None))
+        .where(Asset.org_id == org_id, Asset.id == asset_id, Asset.deleted_at.is_(None))
         .values(deletion_reason=sa.func.coalesce(Asset.deletion_reason, "requested"), claimed_until=_CLAIM_ENDS)
         .returning(Asset)
     )
-    found = claimed or session.get(Asset, asset_id)
+    found = claimed or session.scalar(sa.select(Asset).where(Asset.org_id == org_id, Asset.id == asset_id))
     if found is None:
         raise NotFound("There is no such upload.")
     return found

@@ -1,4 +1,4 @@
-"""Reads of the catalog, from a session to plain values; a tenant's session sees only that tenant's rows."""
+"""Reads of the catalog, from a session to plain values; each names the organization whose rows it may show."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -17,19 +17,19 @@ _PRESENT = sa.and_(
 )
 
 
-def asset(session: Session, *, asset_id: str) -> dict[str, Any]:
+def asset(session: Session, *, org_id: str, asset_id: str) -> dict[str, Any]:
     """Return one asset (see `as_dict`).
 
     Raises:
         NotFound: there is none here, or its deletion has begun.
     """
-    found = session.scalar(sa.select(Asset).where(Asset.id == asset_id, _PRESENT))
+    found = session.scalar(sa.select(Asset).where(Asset.org_id == org_id, Asset.id == asset_id, _PRESENT))
     if found is None:
         raise NotFound("There is no such upload; it may have been deleted.")
     return as_dict(found)
 
 
-def resolve(session: Session, *, asset_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+def resolve(session: Session, *, org_id: str, asset_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return what a job needs to know of each asset, by id, so that it never has to ask again.
 
     Each is ``{id, key, sha256, content_type, bytes, width, height, purpose, delete_after}``.
@@ -37,7 +37,7 @@ def resolve(session: Session, *, asset_ids: Sequence[str]) -> dict[str, dict[str
     Raises:
         NotFound: one or more are not here; ``missing`` lists their ids.
     """
-    found = session.scalars(sa.select(Asset).where(Asset.id.in_(asset_ids), _PRESENT))
+    found = session.scalars(sa.select(Asset).where(Asset.org_id == org_id, Asset.id.in_(asset_ids), _PRESENT))
     snapshots = {row.id: _snapshot(row) for row in found}
     missing = sorted(set(asset_ids) - snapshots.keys())
     if missing:

@@ -24,13 +24,13 @@ class Catalog:
     def resolve(self, *, org_id: str, asset_ids: list[str]) -> dict[str, Any]:
         """Return the snapshots a job carries, by asset id."""
         with self.db.transaction(org_id=org_id) as session:
-            return queries.resolve(session, asset_ids=asset_ids)
+            return queries.resolve(session, org_id=org_id, asset_ids=asset_ids)
 
     @rpc
     def asset(self, *, org_id: str, asset_id: str) -> dict[str, Any]:
         """Return one asset."""
         with self.db.transaction(org_id=org_id) as session:
-            return queries.asset(session, asset_id=asset_id)
+            return queries.asset(session, org_id=org_id, asset_id=asset_id)
 
     @rpc
     def delete_asset(self, *, org_id: str, asset_id: str) -> dict[str, Any]:

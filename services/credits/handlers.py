@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from services.credits import announcements, ledger, metrics, queries
 from services.credits.models import CREDITS, UNITS, Account, Grant, OrganizationPlan, Plan
 from services.credits.movements import CACHE_HIT, Outcome, Request, Reserved
+from shared.crash import crash_point
 from shared.database import Database
 from shared.events import Event, GenerationCompleted, GenerationFailed, JobFinished, ReservationOverdue
 from shared.problems import BadRequest
@@ -72,6 +73,7 @@ def reserve(
         if not isinstance(outcome, Reserved):
             raise outcome
         db.publish(session, announcements.of_hold(request, outcome))
+    crash_point("credits.reserved")
     return {
         "reservation_id": outcome.reservation_id,
         "lines": [
@@ -210,7 +212,9 @@ def report_overdue(
 
 
 def _settle(session: Session, outcomes: Sequence[Outcome]) -> list[Event]:
-    return [event for line in ledger.settle(session, outcomes) for event in announcements.of_settlement(line)]
+    settled = ledger.settle(session, outcomes)
+    crash_point("credits.settled")
+    return [event for line in settled for event in announcements.of_settlement(line)]
 
 
 def _give(db: Database, session: Session, given: Grant) -> None:

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from services.credits import metrics
 from services.credits.models import CREDITS, Grant
 from services.credits.movements import Hold, Outcome, Request, Reserved, Settled, UnknownSku, Wallet, rounds
+from shared.database import once_committed
 from shared.events import HeldLine
 from shared.ids import new_id
 from shared.problems import Conflict, InsufficientCredits, JobClosed, NotFound, Problem
@@ -67,7 +68,7 @@ def reserve(session: Session, requests: Sequence[Request]) -> list[Reserved | Pr
         for hold in outcome.holds
         if hold.unit == CREDITS
     )
-    metrics.once_committed(session, lambda: metrics.reserved.inc(held))
+    once_committed(session, lambda: metrics.reserved.inc(held))
     return [outcomes[place] for place in range(len(requests))]
 
 
@@ -91,7 +92,7 @@ def settle(session: Session, outcomes: Sequence[Outcome]) -> list[Settled]:
         elif row.state == "settled_before" or outcome is not first[outcome.job_id, outcome.line_id]:
             _settled_before(outcome, row)
     settled = [_settled(row) for row in rows.values() if row.state == "settled"]
-    metrics.once_committed(session, lambda: _count(settled))
+    once_committed(session, lambda: _count(settled))
     return settled
 
 

@@ -28,9 +28,9 @@ class NewOrganization:
 
 
 def create(db: Database, wanted: NewOrganization, *, secret: keys.Secret) -> dict[str, Any]:
-    """Create the organization, its owner and ``secret`` as the owner's key, in one transaction; return its members.
+    """Create the organization, its owner and ``secret`` as the owner's key, in one transaction.
 
-    The same id again changes nothing and returns the same.
+    The same id again changes nothing and returns the same: ``{id, name, owner_id, owner_email}``.
     """
     with db.transaction() as session:
         added = session.scalar(
@@ -44,8 +44,7 @@ def create(db: Database, wanted: NewOrganization, *, secret: keys.Secret) -> dic
             created = OrganizationCreated(org_id=added, name=wanted.name, owner_id=owner_id, plan=wanted.plan)
             db.publish(session, [created])
             log.info("organization_created", org_id=added, created_by=wanted.created_by)
-        owner = queries.owner(session, org_id=wanted.id)
-        return {"id": wanted.id, "name": wanted.name, "owner_id": owner.id, "owner_email": owner.email}
+        return {"id": wanted.id, "name": wanted.name, **queries.owner(session, org_id=wanted.id)}
 
 
 def _add_owner(session: Session, wanted: NewOrganization, *, secret: keys.Secret) -> str:

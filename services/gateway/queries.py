@@ -26,8 +26,12 @@ def key_by_hash(session: Session, *, secret_sha256: str) -> dict[str, Any] | Non
     return dict(row._mapping) if row else None  # noqa: SLF001  the documented way to a row's names
 
 
-def owner(session: Session, *, org_id: str) -> Member:
-    """Return the first owner of an organization."""
-    return session.scalars(
-        sa.select(Member).where(Member.org_id == org_id, Member.role == "owner").order_by(Member.id).limit(1)
+def owner(session: Session, *, org_id: str) -> dict[str, Any]:
+    """Return ``{owner_id, owner_email}`` of the first owner of an organization."""
+    row = session.execute(
+        sa.select(Member.id.label("owner_id"), Member.email.label("owner_email"))
+        .where(Member.org_id == org_id, Member.role == "owner")
+        .order_by(Member.id)
+        .limit(1)
     ).one()
+    return dict(row._mapping)  # noqa: SLF001  as above

@@ -13,6 +13,7 @@ from shared import images
 from shared.crash import crash_point
 from shared.http import Request
 from shared.http_schemas import error_at, pointer, refusal
+from shared.off_hub import off_hub
 from shared.problems import LimitExceeded, Problem
 from shared.storage import ObjectStore
 
@@ -54,7 +55,7 @@ def received(request: Request) -> Received:
     content_type = request.headers.get("Content-Type", "")
     file = (
         _from_form(request)
-        if content_type.startswith("multipart/form-data")
+        if content_type.lower().startswith("multipart/form-data")
         else Received(data=request.raw, file_name=None)
     )
     if len(file.data) > MAX_BYTES:
@@ -71,7 +72,7 @@ def store_image(store: ObjectStore, file: Received, *, org_id: str, asset_id: st
         UnsupportedImage, ImageTooLarge, CorruptImage: by its content.
         StorageUnavailable: the store does not answer.
     """
-    clean = images.off_hub(images.normalise, file.data)
+    clean = off_hub(images.normalise, file.data)
     key = f"assets/{org_id}/{asset_id}.{_EXTENSIONS[clean.content_type]}"
     stored = store.put(key=key, chunks=clean.bytes, content_type=clean.content_type)
     crash_point("gateway.asset_stored")

@@ -4,6 +4,7 @@ A claim is one round trip. Turns go to the organization with the least at work, 
 before the two of another.
 """
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,6 +39,8 @@ class Claimed:
     makes_image: bool
     attempt: int
     fence: int
+    lane: int = 0
+    waited_seconds: float = 0.0
 
 
 # The advisory lock makes the limits exact across workers; it is held for one statement.
@@ -90,7 +93,8 @@ SET status = 'running', worker = :worker, fence = o.fence + 1, attempt = o.attem
     error_code = NULL, error_detail = NULL
 FROM chosen WHERE o.id = chosen.id
 RETURNING o.id, o.org_id, o.job_id, o.generation_id, o.name, o.provider, o.model_requested, o.prompt, o.seed,
-          o.inputs, o.makes_image, o.attempt, o.fence
+          o.inputs, o.makes_image, o.attempt, o.fence, o.lane,
+          CAST(extract(epoch FROM o.started_at - o.due_at) AS double precision) AS waited_seconds
 """)
 
 _HEARTBEAT = sa.text("""
@@ -132,7 +136,7 @@ def claim(
         "lock": CLAIM_LOCK,
         "worker": worker,
         "free": free,
-        "limits": _json(limits),
+        "limits": json.dumps(dict(limits)),
         "per_organization": per_organization,
         "lease": lease_seconds,
     }
@@ -209,8 +213,3 @@ def _release(session: Session, operation_ids: Sequence[str]) -> None:
             .where(Operation.id.in_(operation_ids), Operation.status == "running")
             .values(status="cancelled", completed_at=sa.func.clock_timestamp())
         )
-
-
-def _json(limits: Mapping[str, int]) -> str:
-    pairs = ", ".join(f'"{name}": {int(limit)}' for name, limit in limits.items())
-    return f"{{{pairs}}}"

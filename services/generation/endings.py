@@ -11,9 +11,11 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.orm import Session
 
+from services.generation import metrics
 from services.generation.failures import reason
-from services.generation.jobs import GENERATION_ENDS, JOB_ENDS, Ended, roll_up
+from services.generation.jobs import GENERATION_ENDS, JOB_ENDS, roll_up
 from services.generation.models import Generation, Image, Job, Operation
+from shared.database import once_committed
 from shared.events import (
     Event,
     GenerationCompleted,
@@ -61,8 +63,25 @@ def complete(session: Session, job: Job, generation: Generation, *, now: datetim
     return [event, *_close(session, job, 1, now=now)]
 
 
-def fail(session: Session, job: Job, generations: Collection[Generation], *, code: str, now: datetime) -> list[Event]:
-    """End open generations badly, cancel what is left of their operations, and the job with the last of them."""
+def fail(
+    session: Session,
+    job: Job,
+    generations: Collection[Generation],
+    *,
+    code: str,
+    now: datetime,
+    job_ends_as: str | None = None,
+) -> list[Event]:
+    """End open generations badly, cancel what is left of their operations, and end the job with the last of them.
+
+    Args:
+        session: of the system role; the job's row is locked.
+        job: what the generations belong to.
+        generations: open ones of the job.
+        code: why, of the failure taxonomy.
+        now: the database's time.
+        job_ends_as: the job's final state where it does not follow from how its generations ended.
+    """
     row = reason(code)
     for generation in generations:
         generation.status, generation.finished_at = "failed", now
@@ -78,25 +97,21 @@ def fail(session: Session, job: Job, generations: Collection[Generation], *, cod
         )
         for generation in generations
     ]
-    return told + _close(session, job, len(generations), now=now)
+    return told + _close(session, job, len(generations), now=now, ends_as=job_ends_as)
 
 
 def end_job(session: Session, job: Job, *, code: str, now: datetime) -> list[Event]:
     """Fail whatever is still open in a job; return nothing if it has ended already."""
     if job.status in JOB_ENDS:
         return []
-    generations = open_generations(session, job)
-    return fail(session, job, generations, code=code, now=now)
+    return fail(session, job, open_generations(session, job), code=code, now=now)
 
 
 def reject(session: Session, job: Job, *, now: datetime, code: str = "insufficient_credits") -> list[Event]:
-    """End a job whose credits were never held."""
+    """End a job whose credits were never held, as far as is known; return nothing if it is past that."""
     if job.status != "awaiting_credit":
         return []
-    generations = open_generations(session, job)
-    events = fail(session, job, generations, code=code, now=now)
-    job.status = "rejected"
-    return [*events[:-1], finished(session, job)]
+    return fail(session, job, open_generations(session, job), code=code, now=now, job_ends_as="rejected")
 
 
 def finished(session: Session, job: Job) -> JobFinished:
@@ -144,19 +159,18 @@ def open_generations(session: Session, job: Job) -> list[Generation]:
     return list(session.scalars(statement))
 
 
-def _close(session: Session, job: Job, count: int, *, now: datetime) -> list[Event]:
-    """Count ``count`` generations as ended; with the last one the job ends too."""
+def _close(session: Session, job: Job, count: int, *, now: datetime, ends_as: str | None = None) -> list[Event]:
+    """Count ``count`` generations as ended; with the last one the job ends too, as they did or as ``ends_as`` says."""
     job.open_generations -= count
     job.progressed_at = now
     if job.open_generations:
         return []
     job.finished_at = now
     session.flush()
-    ended = [
-        Ended(generation_id=item.id, line_id=line_of(item), reason=item.failure_reason, amount=item.amount or 0)
-        for item in session.scalars(sa.select(Generation).where(Generation.job_id == job.id))
-    ]
-    job.status = roll_up(ended, cancelling=job.status == "cancelling")
+    reasons = session.scalars(sa.select(Generation.failure_reason).where(Generation.job_id == job.id)).all()
+    job.status = ends_as or roll_up(reasons, cancelling=job.status == "cancelling")
+    workflow, status = job.workflow, job.status
+    once_committed(session, lambda: metrics.jobs.labels(workflow, status).inc())
     log.info("job_finished", job_id=job.id, org_id=job.org_id, status=job.status, correlation_id=job.correlation_id)
     return [finished(session, job)]
 

@@ -76,7 +76,7 @@ def submit(db: Database, credits_service: Credits, engine: Engine, asked: Submis
     crash_point("submit.after_job")
     balance = hold(db, credits_service, request) if request else None
     with db.transaction(org_id=asked.org_id) as session:
-        return {"job": queries.job(session, job_id=asked.job_id), "balance": balance}
+        return {"job": queries.job(session, org_id=asked.org_id, job_id=asked.job_id), "balance": balance}
 
 
 def checked_inputs(line: Workflow, inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -217,11 +217,6 @@ def answer_overdue(session: Session, events: Sequence[ReservationOverdue]) -> li
         elif job.status in JOB_ENDS:
             answers.append(endings.finished(session, job))
     return answers
-
-
-def cancel_expired_reservation(session: Session, job: Job, *, now: datetime) -> list[Event]:
-    """End a job whose credits could not be held within 60 s: whatever was held after all comes back with it."""
-    return endings.reject(session, job, now=now, code="internal_error")
 
 
 def _unknown_job(event: CreditReserved | ReservationOverdue, line_ids: Sequence[str]) -> JobFinished:

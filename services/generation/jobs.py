@@ -4,12 +4,10 @@ Pure: no database, no clock, no provider. The states are those of the contract.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 JOB_ENDS = frozenset({"succeeded", "partially_succeeded", "failed", "cancelled", "expired", "rejected"})
 GENERATION_ENDS = frozenset({"succeeded", "failed"})
-OPERATION_ENDS = frozenset({"succeeded", "failed", "cancelled"})
 
 JOB_STEPS: Mapping[str, Collection[str]] = {
     "awaiting_credit": {"queued", "rejected", "cancelled", "expired"},
@@ -24,23 +22,29 @@ GENERATION_STEPS: Mapping[str, Collection[str]] = {
     "storing": {"running", "succeeded", "failed"},
 }
 
+
+class IllegalStep(Exception):
+    """A state would follow one that it may not follow: our bug, never a caller's."""
+
+
 MINIMUM_DEADLINE = timedelta(minutes=15)
 STALLED_AFTER = timedelta(minutes=5)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ended:
-    """How one generation of a job ended: ``reason`` is None when it succeeded. ``amount`` is what its line holds."""
-
-    generation_id: str
-    line_id: str | None
-    reason: str | None
-    amount: int
 
 
 def may_follow(steps: Mapping[str, Collection[str]], before: str, after: str) -> bool:
     """Tell whether state ``after`` may follow ``before``; nothing follows an end."""
     return after in steps.get(before, ())
+
+
+def checked_step(steps: Mapping[str, Collection[str]], before: str, after: str) -> str:
+    """Return ``after`` if it may follow ``before``.
+
+    Raises:
+        IllegalStep: it may not; whoever tried has not looked at the state under the lock.
+    """
+    if not may_follow(steps, before, after):
+        raise IllegalStep(f"{after} does not follow {before}")
+    return after
 
 
 def deadline(accepted: datetime, *, estimated_seconds: float, asked_seconds: float | None = None) -> datetime:
@@ -50,9 +54,8 @@ def deadline(accepted: datetime, *, estimated_seconds: float, asked_seconds: flo
     return accepted + max(MINIMUM_DEADLINE, timedelta(seconds=3 * estimated_seconds))
 
 
-def roll_up(ended: Sequence[Ended], *, cancelling: bool = False) -> str:
-    """Return a job's final state from how all its generations ended."""
-    reasons = [item.reason for item in ended]
+def roll_up(reasons: Sequence[str | None], *, cancelling: bool = False) -> str:
+    """Return a job's final state from why each of its generations failed; None stands for one that succeeded."""
     succeeded = reasons.count(None)
     if succeeded == len(reasons):
         return "succeeded"

@@ -5,7 +5,9 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, validates
+
+from services.generation.jobs import GENERATION_STEPS, JOB_STEPS, checked_step
 
 
 class Base(DeclarativeBase):
@@ -46,6 +48,10 @@ class Job(Base):
     finished_at: Mapped[datetime | None]
     reserve_after: Mapped[datetime | None]
 
+    @validates("status")
+    def _follows(self, _name: str, after: str) -> str:
+        return checked_step(JOB_STEPS, self.status, after)
+
 
 class Generation(Base):
     """One billable result inside a job. Its id is also the id of its reservation line."""
@@ -71,6 +77,10 @@ class Generation(Base):
     result: Mapped[dict[str, Any] | None]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+
+    @validates("status")
+    def _follows(self, _name: str, after: str) -> str:
+        return checked_step(GENERATION_STEPS, self.status, after)
 
 
 class Operation(Base):

@@ -1,6 +1,7 @@
 """Reads of the engine: jobs, generations and images as plain dicts in the contract's shapes; no lock, no event.
 
-An image carries storage keys in place of addresses: the gateway signs those.
+Each names the organization whose rows it may show: row-level security is the second wall, not the only one. An image
+carries storage keys in place of addresses: the gateway signs those.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,28 +32,26 @@ _PHASES = {
 }
 
 
-def job(session: Session, *, job_id: str) -> dict[str, Any]:
+def job(session: Session, *, org_id: str, job_id: str) -> dict[str, Any]:
     """Return one job with its first 50 generations.
 
     Raises:
-        NotFound: there is none of this id in sight.
+        NotFound: the organization has none of this id.
     """
-    row = session.get(Job, job_id)
-    if row is None:
-        raise NotFound("There is no such job.")
-    return jobs_as_dicts(session, [row])[0]
+    return jobs_as_dicts(session, [_job_of(session, org_id=org_id, job_id=job_id)])[0]
 
 
 def jobs(
     session: Session,
     *,
+    org_id: str,
     workflow: str | None = None,
     status: str | None = None,
     limit: int = 50,
     after: str | None = None,
 ) -> dict[str, Any]:
     """Return jobs, newest first, as a page."""
-    statement = sa.select(Job).order_by(Job.id.desc())
+    statement = sa.select(Job).where(Job.org_id == org_id).order_by(Job.id.desc())
     if workflow:
         statement = statement.where(Job.workflow == workflow)
     if status:
@@ -63,40 +62,41 @@ def jobs(
 
 
 def job_generations(
-    session: Session, *, job_id: str, status: str | None = None, limit: int = 50, after: str | None = None
+    session: Session, *, org_id: str, job_id: str, status: str | None = None, limit: int = 50, after: str | None = None
 ) -> dict[str, Any]:
     """Return a job's generations by number, as a page.
 
     Raises:
-        NotFound: there is no such job in sight.
+        NotFound: the organization has no such job.
     """
-    if session.get(Job, job_id) is None:
-        raise NotFound("There is no such job.")
+    _job_of(session, org_id=org_id, job_id=job_id)
     statement = sa.select(Generation).where(Generation.job_id == job_id).order_by(Generation.number)
     if status:
         statement = statement.where(Generation.status == status)
     if after:
-        last = sa.select(Generation.number).where(Generation.id == after).scalar_subquery()
+        last = sa.select(Generation.number).where(Generation.id == after, Generation.job_id == job_id).scalar_subquery()
         statement = statement.where(Generation.number > last)
     rows = list(session.scalars(statement.limit(limit + 1)))
     return _page(rows, limit, lambda some: generations_as_dicts(session, some))
 
 
-def image(session: Session, *, image_id: str) -> dict[str, Any]:
+def image(session: Session, *, org_id: str, image_id: str) -> dict[str, Any]:
     """Return one image.
 
     Raises:
-        NotFound: there is none of this id in sight.
+        NotFound: the organization has none of this id.
     """
     row = session.get(Image, image_id)
-    if row is None or row.deleted_at:
+    if row is None or row.org_id != org_id or row.deleted_at:
         raise NotFound("There is no such image.")
     return image_as_dict(row)
 
 
-def images(session: Session, *, job_id: str | None = None, limit: int = 50, after: str | None = None) -> dict[str, Any]:
+def images(
+    session: Session, *, org_id: str, job_id: str | None = None, limit: int = 50, after: str | None = None
+) -> dict[str, Any]:
     """Return images, newest first, as a page."""
-    statement = sa.select(Image).where(Image.deleted_at.is_(None)).order_by(Image.id.desc())
+    statement = sa.select(Image).where(Image.org_id == org_id, Image.deleted_at.is_(None)).order_by(Image.id.desc())
     if job_id:
         statement = statement.where(Image.job_id == job_id)
     if after:
@@ -106,7 +106,7 @@ def images(session: Session, *, job_id: str | None = None, limit: int = 50, afte
 
 
 def jobs_as_dicts(session: Session, rows: Sequence[Job]) -> list[dict[str, Any]]:
-    """Return jobs in the contract's shape, with four queries however many they are."""
+    """Return jobs in the contract's shape, with at most five queries however many they are."""
     totals = _totals(session, rows)
     first = _first_generations(session, rows)
     now = session.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
@@ -151,6 +151,13 @@ def image_as_dict(row: Image) -> dict[str, Any]:
         "created_at": _time(row.created_at),
         "provenance": row.provenance,
     }
+
+
+def _job_of(session: Session, *, org_id: str, job_id: str) -> Job:
+    row = session.get(Job, job_id)
+    if row is None or row.org_id != org_id:
+        raise NotFound("There is no such job.")
+    return row
 
 
 def _generation_as_dict(row: Generation, made: list[dict[str, Any]]) -> dict[str, Any]:

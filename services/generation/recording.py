@@ -9,7 +9,7 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.orm import Session
 
-from services.generation import endings
+from services.generation import endings, metrics
 from services.generation.claims import Claimed, still_held
 from services.generation.engine import Engine
 from services.generation.handlers import operation_row
@@ -17,6 +17,7 @@ from services.generation.jobs import GENERATION_ENDS
 from services.generation.models import Generation, Image, Job, Operation
 from services.generation.operations import Answered, GiveUp, Repeat
 from services.generation.workflows import DoneOperation, workflow
+from shared.database import once_committed
 from shared.events import Event
 
 log = structlog.get_logger(__name__)
@@ -69,6 +70,8 @@ def success(
     operation.status, operation.completed_at, operation.lease_until = "succeeded", now, None
     operation.model_used, operation.cost_microusd = answer.model, answer.cost_microusd
     operation.duration_ms = int((now - (operation.started_at or now)).total_seconds() * 1000)
+    provider, cost_usd = operation.provider, answer.cost_microusd / 1_000_000
+    once_committed(session, lambda: metrics.provider_cost_usd.labels(provider).inc(cost_usd))
     operation.output = {"images": [image.image_id for image in images], "result": answer.result}
     session.add_all(_image_row(image, job, generation, operation, answer) for image in images)
     job.progressed_at = now

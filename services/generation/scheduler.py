@@ -12,14 +12,14 @@ from typing import Any, TypeVar
 
 import structlog
 
-from services.generation import claims, recording
+from services.generation import claims, metrics, recording
 from services.generation.claims import Claimed
 from services.generation.engine import Engine
 from services.generation.handlers import OPERATIONS_CHANNEL
 from services.generation.operations import Answered, GiveUp, MadeImage, Outcome, Refused, Repeat, Succeed, decide
 from services.generation.providers import Request
 from services.generation.recording import StoredImage
-from shared import images, logs, metrics
+from shared import images, logs
 from shared.crash import crash_point
 from shared.database import Database, is_unavailable, wait_for_notify
 from shared.ids import new_id
@@ -76,18 +76,19 @@ class Scheduler:
             cursor.execute(f"LISTEN {OPERATIONS_CHANNEL}")
         return connection
 
-    def _fill(self, pool: ThreadPoolExecutor) -> int:
-        """Claim as much as there is room for and set it to work; return how much that was."""
+    def _fill(self, pool: ThreadPoolExecutor) -> bool:
+        """Claim as much as there is room for and set it to work; return False if nothing was due."""
         free = self._slots - len(self._held)
         if free <= 0:
             self._slot_freed.clear()
             self._slot_freed.wait(IDLE_POLL_SECONDS)
-            return 1
+            return True
         live = self._claim(free)
         for item in live:
             self._held[item.id] = item
+            metrics.queue_wait_seconds.labels(metrics.LANES[item.lane]).observe(item.waited_seconds)
             pool.submit(self._work, item)
-        return len(live)
+        return bool(live)
 
     def _claim(self, free: int) -> list[Claimed]:
         with self._db.transaction() as session:
@@ -142,8 +143,8 @@ class Scheduler:
         )
         took = time.monotonic() - started
         log.info("provider_answered", provider=item.provider, outcome=type(outcome).__name__, seconds=round(took, 3))
-        operation_seconds.labels(item.provider, item.name).observe(took)
-        operations_done.labels(item.provider, item.model_requested, type(outcome).__name__.lower()).inc()
+        metrics.operation_seconds.labels(item.provider, item.name).observe(took)
+        metrics.operations.labels(item.provider, item.model_requested, type(outcome).__name__.lower()).inc()
         return outcome
 
     def _settle(self, item: Claimed, outcome: Outcome) -> None:
@@ -251,24 +252,23 @@ class Scheduler:
                 continue
             due = time.monotonic() + claims.HEARTBEAT_SECONDS
             with self._patience("heartbeat"), self._db.transaction() as session:
-                kept = claims.heartbeat(session, list(self._held.values()))
-                lost = set(self._held) - kept
+                held = list(self._held.values())
+                kept = claims.heartbeat(session, held)
+                lost = {item.id for item in held} - kept
                 if lost:
                     log.warning("leases_lost", operation_ids=sorted(lost))
 
     @contextlib.contextmanager
     def _patience(self, what: str) -> Iterator[None]:
-        """Let the database be away: say so, wait a moment, go on."""
+        """Let nothing end the engine: say what went wrong, wait a moment, go on.
+
+        Claiming and heartbeats wait for each other at the end, so that one which left would leave a dead engine.
+        """
         try:
             yield
         except Exception as error:
-            if not is_unavailable(error):
-                raise
-            log.warning("engine_waits", what=what, error_type=type(error).__name__)
+            if is_unavailable(error):
+                log.warning("engine_waits", what=what, error_type=type(error).__name__)
+            else:
+                log.exception("engine_stumbled", what=what)
             time.sleep(RETRY_SECONDS)
-
-
-operation_seconds = metrics.histogram(
-    "darkroom_operation_seconds", "Time of a provider's answer", ["provider", "operation"]
-)
-operations_done = metrics.counter("darkroom_operations", "Provider calls", ["provider", "model", "outcome"])

@@ -26,27 +26,27 @@ class Generation:
     @rpc
     def job(self, *, org_id: str, job_id: str) -> dict[str, Any]:
         with self.db.transaction(org_id=org_id) as session:
-            return queries.job(session, job_id=job_id)
+            return queries.job(session, org_id=org_id, job_id=job_id)
 
     @rpc
     def jobs(self, *, org_id: str, **page: Any) -> dict[str, Any]:
         with self.db.transaction(org_id=org_id) as session:
-            return queries.jobs(session, **page)
+            return queries.jobs(session, org_id=org_id, **page)
 
     @rpc
     def job_generations(self, *, org_id: str, **page: Any) -> dict[str, Any]:
         with self.db.transaction(org_id=org_id) as session:
-            return queries.job_generations(session, **page)
+            return queries.job_generations(session, org_id=org_id, **page)
 
     @rpc
     def image(self, *, org_id: str, image_id: str) -> dict[str, Any]:
         with self.db.transaction(org_id=org_id) as session:
-            return queries.image(session, image_id=image_id)
+            return queries.image(session, org_id=org_id, image_id=image_id)
 
     @rpc
     def images(self, *, org_id: str, **page: Any) -> dict[str, Any]:
         with self.db.transaction(org_id=org_id) as session:
-            return queries.images(session, **page)
+            return queries.images(session, org_id=org_id, **page)
 
     @rpc
     def workflows(self) -> dict[str, Any]:

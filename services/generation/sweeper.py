@@ -13,14 +13,7 @@ import structlog
 
 from services.generation import claims, endings, recording
 from services.generation.engine import Engine
-from services.generation.handlers import (
-    GIVE_UP_RESERVING,
-    RESERVE_AGAIN,
-    Credits,
-    cancel_expired_reservation,
-    hold,
-    reservation_request,
-)
+from services.generation.handlers import GIVE_UP_RESERVING, RESERVE_AGAIN, Credits, hold, reservation_request
 from services.generation.models import Job
 from services.generation.operations import GiveUp, Lost, Repeat, decide
 from shared.database import Database
@@ -53,14 +46,15 @@ def reserve_again(db: Database, credits_service: Credits) -> int:
         due = list(session.execute(_CLAIM_UNRESERVED))
     for job_id, created_at in due:
         if now - created_at >= GIVE_UP_RESERVING:
-            _under_lock(db, job_id, cancel_expired_reservation)
+            # Whatever was held after all comes back with the job's end.
+            _under_lock(db, job_id, partial(endings.reject, code="internal_error"))
         else:
             _hold_again(db, credits_service, job_id)
     return len(due)
 
 
 def end_overdue_jobs(db: Database) -> int:
-    """Fail what is open in jobs past their deadline; return how many jobs that ended. The clock stands while paused."""
+    """Fail what is open in jobs past their deadline; return how many there were. The clock stands while paused."""
     with db.transaction() as session:
         statement = (
             sa.select(Job.id)

@@ -4,7 +4,7 @@ import os
 import socket
 from collections.abc import Callable
 
-from services.generation import sweeper
+from services.generation import metrics, sweeper
 from services.generation.engine import engine_for
 from services.generation.scheduler import Scheduler
 from shared.host import Built, DatabaseProvider, SettingsProvider, StoreProvider, background, every
@@ -39,6 +39,11 @@ class GenerationWorker:
     @every(seconds=2)
     def recover_lost_operations(self) -> None:
         sweeper.recover_lost_operations(self.db, self.engine)
+
+    @every(seconds=5)
+    def measure(self) -> None:
+        with self.db.transaction() as session:
+            metrics.measure(session)
 
     @every(seconds=5)
     def end_overdue_jobs(self) -> None:

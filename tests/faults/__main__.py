@@ -17,7 +17,17 @@ from tests.faults.stack import Stack, running_stack
 JOBS = 50
 BALANCE = 10_000
 PRICE = 10
-KILLED = ("gateway", "credits", "generation", "generation-worker", "catalog", "downloads", "rabbitmq", "postgres")
+KILLED = (
+    "gateway",
+    "credits",
+    "generation",
+    "generation-worker",
+    "catalog",
+    "downloads",
+    "notifications",
+    "rabbitmq",
+    "postgres",
+)
 # Deleting an upload is no part of these jobs; its crash points have tests of their own.
 SAGA_POINTS = tuple(point for point in POINTS if not point.startswith("catalog."))
 END_SECONDS = 150.0

@@ -34,7 +34,7 @@ def stage(photo: bytes, *, style: str, room_type: str, seed: int) -> bytes:
     """Return the photo staged in ``style`` as a JPEG of at most 2048 pixels on its longer side.
 
     The same arguments give the same bytes; another seed gives another light, crop, palette and decor.
-    About a second of CPU: call it through ``shared.images.off_hub``.
+    About a second of CPU: call it through `shared.off_hub`.
 
     Raises:
         ValueError: the style or the room type is not one we have.

@@ -31,7 +31,7 @@ def delete(db, store, upload):
 
 def find(db, upload):
     with db.transaction(org_id=upload.org_id) as session:
-        return queries.asset(session, asset_id=upload.asset_id)
+        return queries.asset(session, org_id=upload.org_id, asset_id=upload.asset_id)
 
 
 def claims_end(db):

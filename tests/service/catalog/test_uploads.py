@@ -14,12 +14,12 @@ from tests.service.catalog.outbox import told
 
 def look_up(db, org_id, asset_id):
     with db.transaction(org_id=org_id) as session:
-        return queries.asset(session, asset_id=asset_id)
+        return queries.asset(session, org_id=org_id, asset_id=asset_id)
 
 
 def resolve(db, org_id, *asset_ids):
     with db.transaction(org_id=org_id) as session:
-        return queries.resolve(session, asset_ids=asset_ids)
+        return queries.resolve(session, org_id=org_id, asset_ids=asset_ids)
 
 
 def age(db, asset_id, interval):
@@ -143,3 +143,13 @@ def test_another_organization_sees_nothing_even_without_a_where(catalog_db, an_a
         changed = session.execute(sa.text("UPDATE assets SET width = 1")).rowcount
 
     assert (seen, changed) == (0, 0)
+
+
+def test_reads_name_the_organization_even_where_the_database_would_show_every_row(catalog_db, an_asset):
+    theirs = an_asset(org_id="org_first")
+
+    with catalog_db.transaction() as session:
+        with pytest.raises(problems.NotFound):
+            queries.asset(session, org_id="org_second", asset_id=theirs.asset_id)
+        with pytest.raises(problems.NotFound):
+            queries.resolve(session, org_id="org_second", asset_ids=[theirs.asset_id])

@@ -3,13 +3,14 @@
 import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from services.credits import ledger
-from services.credits.movements import Outcome, Settled
+from services.credits.movements import Outcome, Request, Settled
 from shared.database import Database
 from shared.events import CreditReserved
 from shared.ids import new_id
@@ -26,6 +27,7 @@ from tests.builders import (
     job_finished,
     refunded,
 )
+from tests.polling import until
 from tests.service.credits.ledger_steps import balance, deliver, rows, told, violations
 
 
@@ -34,6 +36,19 @@ def all_at_once(*calls: Callable[[], Any]) -> list[Any]:
     with ThreadPoolExecutor(20) as pool:
         futures = [pool.submit(call) for call in calls]
     return [future.exception() or future.result() for future in futures]
+
+
+def until_waiting(db: Database, number: int) -> None:
+    """Wait until so many sessions wait for a lock of another one."""
+    statement = sa.text(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+
+    def waiting() -> bool:
+        with db.engine.connect() as connection:
+            return connection.execute(statement).scalar_one() >= number
+
+    until(waiting, seconds=3, what=f"{number} sessions waiting for a lock")
 
 
 def test_of_a_hundred_parallel_holds_exactly_as_many_pass_as_there_are_credits(credits_db: Database) -> None:
@@ -87,28 +102,64 @@ def test_a_jobs_end_and_its_hold_at_the_same_moment_leave_nothing_held(credits_d
     assert violations(credits_db) == []
 
 
+def test_a_hold_waits_for_the_end_of_its_job_that_is_under_way(credits_db: Database) -> None:
+    org = given_account(credits_db, balance=100)
+    job = given_held_job(credits_db, org)
+
+    with ThreadPoolExecutor(1) as pool, credits_db.transaction() as ending:
+        ledger.close_jobs(ending, {job.job_id: org})
+        holding = pool.submit(hold, credits_db, org, VARIANT, job_id=job.job_id)
+        until_waiting(credits_db, 1)
+        ending.commit()
+
+        assert isinstance(holding.exception(), JobClosed)
+    assert balance(credits_db, org)[:2] == (90, 10)
+
+
+@pytest.mark.parametrize("held_before", [[], ["gen_a"]])
+def test_the_end_of_a_job_waits_for_a_hold_that_is_under_way(credits_db: Database, held_before: list[str]) -> None:
+    org = given_account(credits_db, balance=100)
+    job = HeldJob(job_id=new_id("job"), org_id=org, line_ids=["gen_a", "gen_b"])
+    if held_before:
+        hold(credits_db, org, VARIANT, job_id=job.job_id, line_ids=held_before)
+    lines = dict.fromkeys(job.line_ids, VARIANT)
+    request = Request(org_id=org, job_id=job.job_id, deadline_at=datetime.now(UTC), lines=lines)
+    end = job_finished(job, *(refunded(line_id) for line_id in job.line_ids), status="rejected")
+
+    with ThreadPoolExecutor(1) as pool, credits_db.transaction(org_id=org) as holding:
+        ledger.reserve(holding, [request])
+        ending = pool.submit(deliver, credits_db, end)
+        until_waiting(credits_db, 1)
+        holding.commit()
+
+        assert ending.exception() is None
+    assert balance(credits_db, org)[:2] == (100, 0)
+
+
 @pytest.mark.parametrize("amounts", [(0, 0), (10, 10), (0, 10), (4, 4)])
 def test_batches_that_settle_the_same_lines_in_opposite_order_do_not_deadlock(
     credits_db: Database, amounts: tuple[int, int]
 ) -> None:
-    jobs = [given_held_job(credits_db, given_account(credits_db), *[VARIANT] * 5) for _ in range(6)]
+    jobs = [given_held_job(credits_db, given_account(credits_db), *[VARIANT] * 3) for _ in range(3)]
     lines = [(job, line_id) for job in jobs for line_id in job.line_ids]
-    start = Barrier(2)
 
     def settle(order: list[tuple[HeldJob, str]], amount: int) -> list[Settled]:
-        start.wait()
+        outcomes = [
+            Outcome(job_id=job.job_id, line_id=line_id, org_id=job.org_id, amount=amount, reason="x")
+            for job, line_id in order
+        ]
         with credits_db.transaction() as session:
-            return ledger.settle(
-                session,
-                [
-                    Outcome(job_id=job.job_id, line_id=line_id, org_id=job.org_id, amount=amount, reason="x")
-                    for job, line_id in order
-                ],
-            )
+            return ledger.settle(session, outcomes)
 
-    answers = all_at_once(lambda: settle(lines, amounts[0]), lambda: settle(lines[::-1], amounts[1]))
+    # While the line in the middle is locked, both batches take what they can get before it; then it is let go.
+    with ThreadPoolExecutor(2) as pool, credits_db.transaction() as obstacle:
+        obstacle.execute(sa.text("SELECT FROM lines WHERE line_id = :id FOR UPDATE"), {"id": lines[4][1]})
+        forwards = pool.submit(settle, lines, amounts[0])
+        backwards = pool.submit(settle, lines[::-1], amounts[1])
+        until_waiting(credits_db, 2)
+        obstacle.commit()
 
-    assert sorted(len(answer) for answer in answers) == [0, 30]
+        assert sorted(len(each.result()) for each in (forwards, backwards)) == [0, 9]
     assert violations(credits_db) == []
 
 

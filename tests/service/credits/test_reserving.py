@@ -282,6 +282,17 @@ def test_a_batch_answers_each_request_in_order_as_if_it_were_alone(credits_db: D
     assert violations(credits_db) == []
 
 
+def test_a_batch_refuses_the_job_of_another_organization_though_it_may_see_it(credits_db: Database) -> None:
+    first, second = given_account(credits_db), given_account(credits_db)
+    job = given_held_job(credits_db, first)
+
+    with credits_db.transaction() as session:
+        (outcome,) = ledger.reserve(session, [asked(second, "a", job_id=job.job_id)])
+
+    assert isinstance(outcome, JobClosed)
+    assert balance(credits_db, second)[:2] == (100, 0)
+
+
 def test_each_answer_of_a_batch_has_the_wallet_as_it_was_after_it(credits_db: Database) -> None:
     org = given_account(credits_db, balance=100)
     requests = [asked(org, "a", job_id="job_1"), asked(org, "a", "b", job_id="job_2")]

@@ -7,6 +7,7 @@ from prometheus_client import REGISTRY
 from services.credits.ledger import UnknownLine
 from shared.database import Database
 from shared.events import CreditCaptured, RefundIssued
+from shared.problems import JobClosed
 from tests.builders import (
     VARIANT,
     HeldJob,
@@ -155,7 +156,7 @@ def test_a_job_that_ended_before_anything_was_held_is_closed_for_good(credits_db
     deliver(credits_db, job_finished(early, refunded("gen_a"), status="rejected"))
     deliver(credits_db, job_finished(early, refunded("gen_a"), status="rejected"))
 
-    with pytest.raises(Exception, match="already ended"):
+    with pytest.raises(JobClosed):
         hold(credits_db, org, VARIANT, job_id="job_early", line_ids=["gen_a"])
     assert balance(credits_db, org)[:2] == (100, 0)
     assert told(credits_db, *SETTLED) == []

@@ -1,8 +1,9 @@
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -17,6 +18,7 @@ from services.generation.recording import StoredImage
 from services.generation.scheduler import Scheduler
 from shared.database import Database
 from shared.ids import new_id
+from shared.problems import NotFound
 from shared.storage import ObjectStore
 from tests.fakes import HoldingCredits, ScriptedProvider, picture_of
 from tests.polling import until
@@ -60,6 +62,11 @@ def lapse(db: Database) -> None:
         )
 
 
+def lapsed(db: Database) -> list[Claimed]:
+    with db.transaction() as session:
+        return claims.expired(session)
+
+
 def a_stored_image(item: Claimed) -> StoredImage:
     image_id = new_id("img")
     return StoredImage(
@@ -100,7 +107,7 @@ def at_work(db: Database, store: ObjectStore, engine: Engine) -> Iterator[None]:
 
 def job_of(db: Database, job_id: str) -> dict[str, object]:
     with db.transaction() as session:
-        return queries.job(session, job_id=job_id)
+        return queries.job(session, org_id=session.get_one(Job, job_id).org_id, job_id=job_id)
 
 
 def ended(db: Database, job_id: str) -> dict[str, object]:
@@ -387,6 +394,53 @@ def test_the_bytes_of_a_late_result_are_deleted(
     assert list(store.keys("images/")) == []
 
 
+def failing_once(work: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``work``, but for an error nobody foresaw at its first call."""
+    errors = [RuntimeError("nobody foresaw this")]
+
+    def stumbling(*args: Any, **options: Any) -> Any:
+        if errors:
+            raise errors.pop()
+        return work(*args, **options)
+
+    return stumbling
+
+
+def test_an_error_nobody_foresaw_does_not_end_the_claiming(
+    generation_db: Database, store: ObjectStore, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "claim", failing_once(claims.claim))
+    job_id = submitted(generation_db, engine, variants=1)
+
+    with at_work(generation_db, store, engine):
+        job = ended(generation_db, job_id)
+
+    assert job["status"] == "succeeded"
+
+
+def test_an_error_nobody_foresaw_does_not_end_the_heartbeats(
+    generation_db: Database,
+    store: ObjectStore,
+    engine: Engine,
+    provider: ScriptedProvider,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def until_the_lease_is_prolonged(request: Request) -> Outcome:
+        lapse(generation_db)
+        until(lambda: not lapsed(generation_db), what="a heartbeat")
+        return picture_of(request)
+
+    monkeypatch.setattr(claims, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(claims, "heartbeat", failing_once(claims.heartbeat))
+    provider.script = [until_the_lease_is_prolonged]
+    job_id = submitted(generation_db, engine, variants=1)
+
+    with at_work(generation_db, store, engine):
+        job = ended(generation_db, job_id)
+
+    assert job["status"] == "succeeded"
+
+
 def recording_image(data: bytes) -> MadeImage:
     return MadeImage(data=data, content_type="image/jpeg")
 
@@ -398,3 +452,31 @@ def test_the_row_of_a_state_that_must_not_follow_is_refused_by_the_database(
 
     with pytest.raises(sa.exc.IntegrityError), generation_db.transaction() as session:
         session.execute(sa.update(Job).where(Job.id == job_id).values(open_generations=0))
+
+
+# --- the first wall -----------------------------------------------------------------------------------------------
+
+
+def test_reads_name_the_organization_even_where_the_database_would_show_every_row(
+    generation_db: Database, engine: Engine
+) -> None:
+    job_id = submitted(generation_db, engine, variants=1)
+    (item,) = begun(generation_db, claim(generation_db))
+    adopt(generation_db, engine, item)
+    another = new_id("org")
+
+    with generation_db.transaction() as session:
+        own, foreign = ([read(session, org_id=org)["data"] for read in PAGES] for org in (item.org_id, another))
+        image_id = own[1][0]["id"]
+
+        assert [len(page) for page in own] == [1, 1]
+        assert foreign == [[], []]
+        with pytest.raises(NotFound):
+            queries.job(session, org_id=another, job_id=job_id)
+        with pytest.raises(NotFound):
+            queries.job_generations(session, org_id=another, job_id=job_id)
+        with pytest.raises(NotFound):
+            queries.image(session, org_id=another, image_id=image_id)
+
+
+PAGES = (queries.jobs, queries.images)

@@ -248,7 +248,7 @@ def test_a_second_organization_sees_no_job_of_the_first_even_without_a_where(
 
     with generation_db.transaction(org_id=new_id("org")) as session:
         seen = [session.execute(sa.text(f"SELECT count(*) FROM {table}")).scalar_one() for table in WALLED]
-        page = queries.jobs(session)
+        page = queries.jobs(session, org_id=asked.org_id)
 
     assert seen == [0, 0, 0, 0]
     assert page["data"] == []

@@ -7,7 +7,6 @@ from services.generation.jobs import (
     GENERATION_STEPS,
     JOB_ENDS,
     JOB_STEPS,
-    Ended,
     deadline,
     may_follow,
     progress,
@@ -15,13 +14,6 @@ from services.generation.jobs import (
 )
 
 ACCEPTED = datetime(2031, 5, 1, 12, tzinfo=UTC)
-
-
-def ended(*reasons: str | None) -> list[Ended]:
-    return [
-        Ended(generation_id=f"gen_{number}", line_id=f"gen_{number}", reason=reason, amount=10)
-        for number, reason in enumerate(reasons)
-    ]
 
 
 @pytest.mark.parametrize(
@@ -36,11 +28,11 @@ def ended(*reasons: str | None) -> list[Ended]:
     ],
 )
 def test_a_job_ends_as_its_generations_did(reasons: list[str | None], status: str) -> None:
-    assert roll_up(ended(*reasons)) == status
+    assert roll_up(reasons) == status
 
 
 def test_a_job_that_is_being_cancelled_ends_cancelled_whatever_its_generations_say() -> None:
-    assert roll_up(ended("cancelled", "provider_error"), cancelling=True) == "cancelled"
+    assert roll_up(["cancelled", "provider_error"], cancelling=True) == "cancelled"
 
 
 @pytest.mark.parametrize("end", sorted(JOB_ENDS))

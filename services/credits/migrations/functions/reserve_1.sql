@@ -137,7 +137,7 @@ BEGIN
             'version', version, 'line_ids', line_ids) ORDER BY unit) AS holds
         FROM (
             SELECT job_id, unit, sum(amount) AS amount, min(available_after) AS available,
-                max(wallet_version) AS version, jsonb_agg(line_id) AS line_ids
+                max(wallet_version) AS version, jsonb_agg(line_id ORDER BY line_id) AS line_ids
             FROM move GROUP BY job_id, unit
         ) hold
         GROUP BY job_id

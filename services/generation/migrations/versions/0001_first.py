@@ -55,9 +55,7 @@ def jobs() -> None:
         sa.CheckConstraint("(finished_at IS NULL) = (open_generations > 0)", name="jobs_finished_when_none_open"),
     )
     op.create_index("jobs_of_organization", "jobs", ["org_id", "id"])
-    op.create_index(
-        "jobs_by_deadline", "jobs", ["deadline_at"], postgresql_where=sa.text("finished_at IS NULL")
-    )
+    op.create_index("jobs_by_deadline", "jobs", ["deadline_at"], postgresql_where=sa.text("finished_at IS NULL"))
     op.create_index(
         "jobs_awaiting_credit", "jobs", ["reserve_after"], postgresql_where=sa.text("status = 'awaiting_credit'")
     )
@@ -87,9 +85,7 @@ def generations() -> None:
         sa.Column("started_at", TIME),
         sa.Column("finished_at", TIME),
         sa.UniqueConstraint("job_id", "number", name="generations_number"),
-        sa.CheckConstraint(
-            "status IN ('queued','running','storing','succeeded','failed')", name="generations_status"
-        ),
+        sa.CheckConstraint("status IN ('queued','running','storing','succeeded','failed')", name="generations_status"),
         sa.CheckConstraint("(status = 'failed') = (failure_reason IS NOT NULL)", name="generations_failure"),
     )
     protect("generations")
@@ -135,9 +131,7 @@ def operations() -> None:
             "status IN ('queued','running','storing','succeeded','failed','cancelled','unknown')",
             name="operations_status",
         ),
-        sa.CheckConstraint(
-            "status NOT IN ('running','storing') OR lease_until IS NOT NULL", name="operations_lease"
-        ),
+        sa.CheckConstraint("status NOT IN ('running','storing') OR lease_until IS NOT NULL", name="operations_lease"),
     )
     op.create_index(
         "operations_queue",
