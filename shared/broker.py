@@ -16,14 +16,24 @@ import amqp
 from amqp import spec
 from amqp.exceptions import AMQPError
 
+# A text property of a message may hold any bytes. py-amqp would raise while it reads the frame, again and again for the
+# same message, and nobody could consume, set aside or even drop it.
+amqp.serialization.pstr_t = lambda raw: raw if isinstance(raw, str) else raw.decode("utf-8", "replace")
+
 HEARTBEAT_SECONDS = 30
 CONNECT_SECONDS = 2.0
 ANSWER_SECONDS = 10.0
+IDLE_SECONDS = 1.0  # a reader without anything to read looks this often whether it is time to stop
 PERSISTENT = 2
 TRANSIENT = 1
 
 # What a lost, refused or frozen broker raises; OSError includes socket timeouts.
 BROKER_ERRORS = (AMQPError, OSError)
+
+
+def unforeseen(error: Exception) -> Exception | None:
+    """Return ``error`` for the log's traceback unless it is one that a lost broker explains."""
+    return None if isinstance(error, BROKER_ERRORS) else error
 
 
 class ConfirmTimeout(Exception):

@@ -5,9 +5,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from environs import Env, EnvError
+from environs import Env, EnvError, validate
+from marshmallow import ValidationError
 
 SERVICES = ("gateway", "credits", "generation", "catalog", "downloads", "notifications")
+
+
+_HIGHEST_PORT = 65_535
+_LONG_ENOUGH = validate.Length(min=32, error="a secret must have at least 32 characters")
+_LOG_LEVEL = validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"])
+_SOME = validate.Range(min=1)
 
 
 class ConfigurationError(Exception):
@@ -58,7 +65,7 @@ def load(process: str) -> Settings:
     service = process.partition("-")[0]
     prefix = process.upper().replace("-", "_")
     try:
-        http = env.str(f"{prefix}_ADDRESS", None)
+        http = env.str(f"{prefix}_ADDRESS", None, validate=_an_address)
         return Settings(
             process=process,
             service=service,
@@ -66,20 +73,20 @@ def load(process: str) -> Settings:
             amqp_url=Secret(env.str("AMQP_URL")),
             storage_url=Secret(env.str("STORAGE_URL")),
             http_address=parse_address(http) if http else None,
-            ops_address=parse_address(env.str(f"{prefix}_OPS_ADDRESS", "127.0.0.1:0")),
+            ops_address=parse_address(env.str(f"{prefix}_OPS_ADDRESS", "127.0.0.1:0", validate=_an_address)),
             public_url=env.str("GATEWAY_PUBLIC_URL", "http://127.0.0.1:8000").rstrip("/"),
             files_public_url=env.str("FILES_PUBLIC_URL", "http://127.0.0.1:8001").rstrip("/"),
-            signing_secret=Secret(env.str("SIGNING_SECRET", validate=_long_enough)),
-            encryption_keys=Secret(env.str("ENCRYPTION_KEYS", validate=_long_enough)),
-            admin_api_key=Secret(env.str("ADMIN_API_KEY", validate=_long_enough)),
-            log_level=env.str("LOG_LEVEL", "INFO"),
-            max_workers=env.int("MAX_WORKERS", 50),
-            worker_slots=env.int("WORKER_SLOTS", 8),
-            operations_per_organization=env.int("OPERATIONS_PER_ORGANIZATION", 20),
+            signing_secret=Secret(env.str("SIGNING_SECRET", validate=_LONG_ENOUGH)),
+            encryption_keys=Secret(env.str("ENCRYPTION_KEYS", validate=_LONG_ENOUGH)),
+            admin_api_key=Secret(env.str("ADMIN_API_KEY", validate=_LONG_ENOUGH)),
+            log_level=env.str("LOG_LEVEL", "INFO", validate=_LOG_LEVEL),
+            max_workers=env.int("MAX_WORKERS", 50, validate=_SOME),
+            worker_slots=env.int("WORKER_SLOTS", 8, validate=_SOME),
+            operations_per_organization=env.int("OPERATIONS_PER_ORGANIZATION", 20, validate=_SOME),
             # A worker lets its provider calls end, which may take as long as the slowest provider is allowed to.
             drain_seconds=env.float("DRAIN_SECONDS", 120.0 if process.endswith("-worker") else 8.0),
             retry_delays_seconds=retry_delays(),
-            provider_routes=_routes(env.str("PROVIDER_ROUTES", "{}")),
+            provider_routes=json.loads(env.str("PROVIDER_ROUTES", "{}", validate=_routes)),
         )
     except EnvError as error:
         raise ConfigurationError(
@@ -99,20 +106,24 @@ def parse_address(text: str) -> tuple[str, int]:
         ConfigurationError: it is not ``host:port``.
     """
     host, separator, port = text.rpartition(":")
-    if not separator or not port.isdigit():
+    if not separator or not port.isdigit() or int(port) > _HIGHEST_PORT:
         raise ConfigurationError(f"{text!r} is not an address; write host:port")
     return host.strip("[]"), int(port)
 
 
-def _long_enough(value: str) -> None:
-    if len(value) < 32:  # noqa: PLR2004  the one place that says how long a secret must be
-        raise EnvError("a secret must have at least 32 characters")
+def _an_address(text: str) -> None:
+    if text:
+        try:
+            parse_address(text)
+        except ConfigurationError as error:
+            raise ValidationError(str(error)) from error
 
 
-def _routes(text: str) -> Mapping[str, list[str]]:
-    """Read ``{"image.stage": ["local"]}``."""
+def _routes(text: str) -> None:
+    """Check ``{"image.stage": ["local"]}``."""
     try:
         routes: Any = json.loads(text)
-    except ValueError as error:
-        raise ConfigurationError('PROVIDER_ROUTES is not JSON, e.g. {"image.stage": ["local"]}') from error
-    return {str(operation): [str(name) for name in names] for operation, names in routes.items()}
+    except ValueError:
+        routes = None
+    if not isinstance(routes, dict) or not all(isinstance(names, list) for names in routes.values()):
+        raise ValidationError('must be JSON, providers by operation, e.g. {"image.stage": ["local"]}')

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any, Generic, TypeVar, overload
 
 import psycopg2
+import psycopg2.extensions
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -88,17 +89,28 @@ class Batch(Sequence[E], Generic[E]):
         return len(self._items)
 
 
+class _Connection(psycopg2.extensions.connection):
+    """Closes its socket when connecting is interrupted: half a connection keeps a backend for a minute."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            super().__init__(*args, **kwargs)
+        except BaseException:
+            self.close()
+            raise
+
+
 class Database:
     """One service's database. A pool as large as the work it may do at once; a unit of work holds one connection.
 
     Args:
-        url: ``postgresql+psycopg2://…``; SQLAlchemy 2.1 would take another driver if it were not named.
+        url: ``postgresql://user:password@host:5432/name``.
         application: shown in ``pg_stat_activity``.
         pool_size: connections at most.
     """
 
     def __init__(self, url: str, *, application: str = "darkroom", pool_size: int = 20) -> None:
-        self.url = sa.make_url(url)
+        self.url = address(url)
         self._dsn = connection_arguments(self.url, application=application)
         self.engine = sa.create_engine(
             self.url,
@@ -117,7 +129,7 @@ class Database:
         """Open a raw psycopg2 connection; in a patched process libpq's own connect time limit has no effect."""
         try:
             with budget.interrupted_after(_CONNECT_SECONDS, "connecting to PostgreSQL"):
-                return psycopg2.connect(**self._dsn)
+                return psycopg2.connect(**self._dsn, connection_factory=_Connection)
         except budget.TimeLimitExceeded as error:
             raise psycopg2.OperationalError(str(error)) from error
 
@@ -255,6 +267,11 @@ def wait_for_notify(connection: Any, *, seconds: float) -> None:
         with budget.interrupted_after(_STATEMENT_SECONDS, "reading a notification"):
             connection.poll()
     connection.notifies.clear()
+
+
+def address(url: str) -> sa.URL:
+    """Return ``url`` with its driver named: for a plain ``postgresql://`` SQLAlchemy 2.1 takes one we do not use."""
+    return sa.make_url(url).set(drivername="postgresql+psycopg2")
 
 
 def connection_arguments(url: sa.URL, *, application: str) -> dict[str, Any]:

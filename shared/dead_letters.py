@@ -103,6 +103,7 @@ def _read(message: Any) -> DeadLetter:
     body = message.body if isinstance(message.body, bytes) else str(message.body).encode()
     event_type, source = _what_it_is(body)
     deaths = headers.get("x-death") or [{}]
+    attempts = headers.get("x-attempts")
     queue = str(headers.get("x-queue") or deaths[0].get("queue") or "")
     reason = headers.get("x-reason") or ("delivered_too_often" if headers.get("x-death") else "no_subscriber_queue")
     return DeadLetter(
@@ -110,7 +111,7 @@ def _read(message: Any) -> DeadLetter:
         event_type=event_type,
         reason=str(reason),
         detail=str(headers.get("x-detail", "")),
-        attempts=int(headers.get("x-attempts", 0)),
+        attempts=attempts if isinstance(attempts, int) else 0,
         set_aside_at=str(headers.get("x-set-aside-at", "")),
         exchange="" if queue else f"{source}.events",
         routing_key=queue or event_type,
@@ -123,5 +124,5 @@ def _what_it_is(body: bytes) -> tuple[str, str]:
     try:
         envelope = json.loads(body)
         return str(envelope["type"]), str(envelope["source"]).rpartition("/")[2]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):  # whatever the bytes are: they lie here because of it
         return "?", "?"

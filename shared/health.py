@@ -17,5 +17,12 @@ class Health:
 
     def problems(self) -> dict[str, str]:
         """Run all checks; return what is wrong, by name. Empty means ready."""
-        found = {name: check() for name, check in self._checks.items()}
+        found = {name: _result_of(check) for name, check in self._checks.items()}
         return {name: problem for name, problem in found.items() if problem}
+
+
+def _result_of(check: Check) -> str | None:
+    try:
+        return check()
+    except Exception as error:  # noqa: BLE001  a check that fails is itself something wrong, not the end of the page
+        return f"the check failed: {type(error).__name__}"

@@ -1,7 +1,7 @@
 """Reading what a request brings, within its limits of size and time, and JSON out of it."""
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, BinaryIO, cast
 
 import eventlet
@@ -12,6 +12,7 @@ from shared.http_schemas import error_at, refusal
 from shared.problems import Problem
 
 SMALL_BODY_BYTES = 64 << 10
+NESTING_MAX = 64
 _PIECE_BYTES = 64 << 10
 _BASE_SECONDS = 10.0
 _SLOWEST_BYTES_PER_SECOND = 100_000
@@ -76,7 +77,8 @@ def json_of(body: bytes, *, content_type: str) -> Any:
 
     Raises:
         UnsupportedMediaType: ``content_type`` names something else.
-        BadRequest: it is not JSON, or holds what no database can (U+0000, numbers out of range).
+        BadRequest: it is not JSON, holds what no database can (U+0000, numbers out of range), or is nested deeper than
+            any of our schemas: whatever walks it later would run out of stack.
     """
     kind = content_type.partition(";")[0].strip().lower()
     if kind and kind != "application/json" and not kind.endswith("+json"):
@@ -87,6 +89,8 @@ def json_of(body: bytes, *, content_type: str) -> Any:
         value = msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise refusal([error_at("", "invalid_json", "this is not JSON")]) from error
+    if body.count(b"[") + body.count(b"{") > NESTING_MAX and _is_deep(value):
+        raise refusal([error_at("", "invalid", f"values may be nested {NESTING_MAX} levels deep")])
     if b"\\u0000" in body and _has_nul(value):
         raise refusal([error_at("", "invalid", "text may not hold the character U+0000")])
     return value
@@ -113,6 +117,21 @@ def _read(source: Any, size: int) -> bytes:
     except (OSError, ValueError) as error:  # hung up, timed out, or a chunk that is none
         raise MalformedRequest("The body ended before it was complete.") from error
     return piece
+
+
+def _is_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(NESTING_MAX):
+        level = [inner for outer in level for inner in _children(outer)]
+        if not level:
+            return False
+    return any(isinstance(one, dict | list) for one in level)
+
+
+def _children(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def _has_nul(value: Any) -> bool:

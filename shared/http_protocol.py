@@ -1,6 +1,7 @@
 """One connection of the HTTP server: eventlet's protocol, with limits on time and size, and our way to refuse."""
 
 import contextlib
+import re
 import time
 from http import HTTPStatus
 from typing import Any, ClassVar
@@ -32,6 +33,8 @@ LINGER_SECONDS = 2.0
 LINGER_BYTES = 64 << 20
 _LINE_BYTES = 4096
 _PIECE_BYTES = 256 << 10
+# A chunk's size, a trailer, or the empty line behind either; int() would take "0x2", "+2" and "0_2" for sizes too.
+_CHUNK_LINE = re.compile(rb"(?:[0-9a-f]+[ \t]*(?:;.*)?|[\w!#$%&'*+.^`|~-]+:.*)?\r?\n", re.ASCII | re.IGNORECASE)
 
 
 class Connection(list[Any]):
@@ -55,8 +58,26 @@ class _HeadersTooSlow(Exception):
     """The headers did not arrive in time."""
 
 
+class _HeaderLines:
+    """A connection's stream that notes header lines which two readers could take for different headers.
+
+    The standard library ends a line at a lone CR; a proxy in front of us may not, nor join a folded line as we do.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self.ambiguous = False
+
+    def readline(self, size: int = -1) -> Any:
+        """Return the next line as it is."""
+        line = self._stream.readline(size)
+        if b"\r" in line[:-2] or b"\0" in line or line.startswith((b" ", b"\t")):
+            self.ambiguous = True
+        return line
+
+
 class _BoundedLines:
-    """A connection's stream that never gathers an endless line: chunk sizes and trailers come from outside."""
+    """A connection's stream whose lines end, and are what a chunked body has: they come from outside."""
 
     def __init__(self, stream: Any) -> None:
         self.read = stream.read
@@ -68,6 +89,8 @@ class _BoundedLines:
         line = self._stream.readline(limit)
         if size < 0 and len(line) >= limit:
             raise ValueError("a line within a chunked body does not end")
+        if size < 0 and line and not _CHUNK_LINE.fullmatch(line):
+            raise ValueError("a line within a chunked body is neither a size nor a trailer")
         return line
 
 
@@ -75,6 +98,7 @@ class Protocol(wsgi.HttpProtocol):
     """Reads requests off one connection. Headers have one time limit in all, not one a read."""
 
     header_seconds: ClassVar[float] = HEADER_SECONDS
+    rfile: Any
     _header_timer: Any = None
     _linger = False
 
@@ -104,6 +128,7 @@ class Protocol(wsgi.HttpProtocol):
 
     def parse_request(self) -> bool:
         """Read the headers; refuse what two readers could take for two different requests."""
+        lines = self.rfile = _HeaderLines(self.rfile)
         try:
             readable: bool = super().parse_request()
         except (wsgi.HeaderLineTooLong, wsgi.HeadersTooLarge):
@@ -111,7 +136,7 @@ class Protocol(wsgi.HttpProtocol):
             return False
         finally:
             self._stop_header_timer()
-        problem = _ambiguity(self.headers) if readable else None
+        problem = _ambiguity(self.headers, lines) if readable else None
         if problem:
             self._refuse(problem)
             return False
@@ -190,8 +215,10 @@ def overloaded() -> bytes:
     return refusal_bytes(Unavailable("Too many connections are open; try again in a moment.", retry_after=1))
 
 
-def _ambiguity(headers: Any) -> Problem | None:
-    """Tell what keeps the body's length from being certain (RFC 9112, section 6.3): a smuggler's tools."""
+def _ambiguity(headers: Any, lines: _HeaderLines) -> Problem | None:
+    """Tell what keeps headers and the body's length from being certain (RFC 9112, 2.2, 5, 6.3): a smuggler's tools."""
+    if lines.ambiguous or headers.defects:
+        return MalformedRequest("A header must be one line, its name followed by a colon without a space before it.")
     lengths = headers.get_all("Content-Length", [])
     codings = headers.get_all("Transfer-Encoding", [])
     if codings and (lengths or [coding.strip().lower() for coding in codings] != ["chunked"]):

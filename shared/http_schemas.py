@@ -94,7 +94,7 @@ def pointer(*parts: object, at: str = "") -> str:
 
 
 def shape_of(schema: type[marshmallow.Schema]) -> Shape:
-    """Return the names ``schema`` declares, nested; None where any value goes."""
+    """Return the names ``schema`` declares, nested; None stands where any value goes."""
     return {
         declared.data_key or name: _shape_of_field(declared)
         for name, declared in schema().fields.items()

@@ -15,8 +15,8 @@ from nameko.extensions import Entrypoint
 
 from shared import broker, events, logs, metrics
 from shared.broker import Outgoing, Publisher
-from shared.crash import crash_point
 from shared.budget import TimeLimitExceeded
+from shared.crash import crash_point
 from shared.database import Batch, DatabaseFrozen, is_unavailable
 from shared.events import Event, MalformedEvent, UnknownEventType
 from shared.host import forever, health_of, run_in_worker, settings_of
@@ -33,6 +33,7 @@ log = structlog.get_logger(__name__)
 
 BATCH = 100
 GATHER_SECONDS = 0.002
+GATHER_AT_MOST_SECONDS = 0.01
 MAX_EVENT_BYTES = 1_000_000
 ATTEMPTS_HEADER = "x-attempts"
 
@@ -127,7 +128,7 @@ class Consumer:
             try:
                 with broker.connected(self._settings.amqp_url, name=name) as self._connection:
                     self._consume()
-            except (*broker.BROKER_ERRORS, broker.ConfirmTimeout, GivenBack) as error:
+            except Exception as error:  # noqa: BLE001  nothing may end a consumer; health tells, and it tries again
                 self._interrupted(error)
 
     def _interrupted(self, error: Exception) -> None:
@@ -135,7 +136,13 @@ class Consumer:
             return
         queue = self._binding.queue
         self._subscription.report(self._number, f"not consuming {queue}: {type(error).__name__}")
-        log.warning("consumer_interrupted", queue=queue, error=str(error), again_in_seconds=self._backoff.seconds)
+        log.warning(
+            "consumer_interrupted",
+            queue=queue,
+            error=str(error),
+            again_in_seconds=self._backoff.seconds,
+            exc_info=None if isinstance(error, GivenBack | broker.ConfirmTimeout) else broker.unforeseen(error),
+        )
         self._backoff.wait()
 
     def _consume(self) -> None:
@@ -165,12 +172,17 @@ class Consumer:
         raise OSError(f"the broker cancelled the consumer of {self._binding.queue}")
 
     def _wait(self) -> None:
-        """Wait for a first message, at most a second, and for company for 2 ms."""
-        broker.read_events(self._connection, seconds=1.0)
+        """Wait for a first message, at most a second, and for company for 2 ms; take what is there for 10 ms.
+
+        Reading a hundred messages takes longer than 2 ms, and more so on a busy machine, where batches pay the most.
+        """
+        broker.read_events(self._connection, seconds=broker.IDLE_SECONDS)
         self._connection.heartbeat_tick()
-        gathered = time.monotonic() + GATHER_SECONDS
-        while self._arrived and len(self._arrived) < BATCH and (left := gathered - time.monotonic()) > 0:
-            broker.read_events(self._connection, seconds=left)
+        began, before, waited = time.monotonic(), 0, 0.0
+        while before < len(self._arrived) < BATCH and waited < GATHER_AT_MOST_SECONDS:
+            before = len(self._arrived)
+            broker.read_events(self._connection, seconds=GATHER_SECONDS - waited)
+            waited = time.monotonic() - began
 
     def _take_batch(self) -> None:
         messages, self._arrived[:] = self._arrived[:BATCH], self._arrived[BATCH:]

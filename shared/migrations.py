@@ -12,7 +12,7 @@ from alembic import command, context, op
 from alembic.config import Config
 
 from shared.config import ConfigurationError
-from shared.database import SYSTEM_ROLE, TENANT_ROLE
+from shared.database import SYSTEM_ROLE, TENANT_ROLE, address
 
 _LOCK = 7_301_001  # any constant will do: advisory locks are per database, and each service has its own
 
@@ -28,7 +28,7 @@ def upgrade(service: str, *, url: str) -> None:
 
 def run() -> None:
     """Run the migrations alembic was asked for, in one transaction, under the database's advisory lock."""
-    engine = sa.create_engine(context.config.attributes["url"], poolclass=sa.NullPool)
+    engine = sa.create_engine(address(context.config.attributes["url"]), poolclass=sa.NullPool)
     with engine.begin() as connection:
         connection.execute(sa.text("SET LOCAL lock_timeout = '10s'"))
         connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})

@@ -49,11 +49,9 @@ def openapi_document(service_class: type) -> dict[str, Any]:
 
 def problems_of(route: Route) -> list[type[Problem]]:
     """Return every problem ``route`` may answer, by status and code: those it declares and those that go with it."""
-    found: list[type[Problem]] = [*route.problems, Unavailable, Problem]
+    found: list[type[Problem]] = [*route.problems, BadRequest, Unavailable, Problem]
     if route.auth:
         found.append(Unauthenticated)
-    if route.body or route.query or route.reads:
-        found.append(BadRequest)
     if route.takes_body:
         found += [BodyTooLarge, UnsupportedMediaType, RequestTimeout]
     if "<" in route.url:

@@ -6,6 +6,7 @@ is. A crash between confirm and delete sends an event twice: consumers have an i
 
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ LEADER_LOCK = 7_301_002
 IDLE_POLL_SECONDS = 0.5
 BUSY_POLL_SECONDS = 0.01
 BUSY_SECONDS = 0.1
+COUNT_EVERY_SECONDS = 1.0
 STANDBY_SECONDS = 1.0
 HOUSEKEEPING_SECONDS = 600.0
 INBOX_DAYS = 30
@@ -51,19 +53,22 @@ class Relay:
         self._stopping = False
         self._problem: str | None = "the relay has not started yet"
         self._backoff = broker.Backoff()
+        self._counted_at = 0.0
 
     def run(self) -> None:
         """Relay until `stop`; a lost database or broker is waited for, 0.2 s at first and 2 s at most."""
         while not self._stopping:
             try:
                 self._lead()
-            except (*_DATABASE_ERRORS, *broker.BROKER_ERRORS, broker.ConfirmTimeout) as error:
+            except Exception as error:
+                foreseen = isinstance(error, (*_DATABASE_ERRORS, broker.ConfirmTimeout))
                 self._problem = f"the outbox is not being relayed: {type(error).__name__}"
                 log.warning(
                     "relay_interrupted",
                     error=str(error),
                     error_type=type(error).__name__,
                     again_in_seconds=self._backoff.seconds,
+                    exc_info=None if foreseen else broker.unforeseen(error),
                 )
                 self._backoff.wait()
 
@@ -102,16 +107,17 @@ class Relay:
                     forgotten = _run(connection, _FORGET)
                     housekeeping_at = now + (1.0 if forgotten else HOUSEKEEPING_SECONDS)
                 if taken < BATCH:
+                    # Before the wait, not after it: it takes a millisecond, which an event would spend here.
+                    broker.read_events(link, seconds=0)
+                    link.heartbeat_tick()
                     # NOTIFY is sent rarely, so just after some traffic the outbox is looked at more often.
                     busy = now - active_at < BUSY_SECONDS
                     wait_for_notify(connection, seconds=BUSY_POLL_SECONDS if busy else IDLE_POLL_SECONDS)
-                    broker.read_events(link, seconds=0)
-                    link.heartbeat_tick()
 
     def _pass_on(self, connection: Any, publisher: Publisher) -> int:
         """Publish and delete one batch; return how many rows were taken."""
         rows = _ask(connection, _TAKE, BATCH)
-        metrics.outbox_pending.set(len(rows) if len(rows) < BATCH else _ask(connection, _PENDING)[0][0])
+        self._tell_pending(connection, taken=len(rows))
         if not rows:
             self._problem = None
             return 0
@@ -120,6 +126,13 @@ class Relay:
         _run(connection, _DROP, [rows[position][0] for position in published.confirmed])
         self._count(rows, published)
         return len(rows)
+
+    def _tell_pending(self, connection: Any, *, taken: int) -> None:
+        if taken < BATCH:
+            metrics.outbox_pending.set(taken)
+        elif time.monotonic() - self._counted_at >= COUNT_EVERY_SECONDS:  # counting a backlog is a part of its cost
+            metrics.outbox_pending.set(_ask(connection, _PENDING)[0][0])
+            self._counted_at = time.monotonic()
 
     def _outgoing(self, row_id: int, event_id: str, event_type: str, body: str) -> Outgoing:
         sequenced = f'{body[:-1]},"sequence":"{row_id:020d}"}}'
@@ -131,13 +144,13 @@ class Relay:
         )
 
     def _count(self, rows: Sequence[Any], published: broker.Published) -> None:
-        for position, (_, event_id, event_type, _) in enumerate(rows):
-            if position in published.unrouted:
-                # Types that have subscribers are caught by the alternate exchange; nobody has asked for this one.
-                metrics.events_unrouted.labels(event_type).inc()
-                log.debug("event_without_subscriber", event_id=event_id, event_type=event_type)
-            if position in published.confirmed:
-                metrics.events_published.labels(event_type).inc()
+        for event_type, count in Counter(rows[position][2] for position in published.confirmed).items():
+            metrics.events_published.labels(event_type).inc(count)
+        for position in published.unrouted:
+            # Types that have subscribers are caught by the alternate exchange; nobody has asked for this one.
+            _, event_id, event_type, _ = rows[position]
+            metrics.events_unrouted.labels(event_type).inc()
+            log.debug("event_without_subscriber", event_id=event_id, event_type=event_type)
         refused = len(rows) - len(published.confirmed)
         self._problem = f"the broker refuses {refused} events: a queue is full" if refused else None
         if refused:

@@ -62,7 +62,7 @@ class Link:
 
     def read(self) -> None:
         """Read for at most a second, and keep the connection alive."""
-        broker.read_events(self.connection, seconds=1.0)
+        broker.read_events(self.connection, seconds=broker.IDLE_SECONDS)
         with self._turn:
             self.connection.heartbeat_tick()
 
@@ -85,12 +85,17 @@ class RpcConnection:
             try:
                 with broker.connected(self._amqp_url, name=self._name) as connection:
                     self._serve(Link(connection))
-                return
-            except broker.BROKER_ERRORS as error:
-                log.warning("rpc_interrupted", error=str(error), again_in_seconds=self._backoff.seconds)
+            except Exception as error:
+                log.warning(
+                    "rpc_interrupted",
+                    error=str(error),
+                    again_in_seconds=self._backoff.seconds,
+                    exc_info=broker.unforeseen(error),
+                )
             finally:
                 self._disconnected()  # whatever went wrong: calls in flight would wait for nothing
-            self._backoff.wait()
+            if not self._stopping:
+                self._backoff.wait()
 
     def stop(self) -> None:
         """End after the current read."""
@@ -225,9 +230,14 @@ class RpcServer(ProviderCollector, SharedExtension):
             try:
                 with broker.connected(self._settings.amqp_url, name=f"{self._settings.process} rpc") as connection:
                     self._serve(Link(connection))
-            except broker.BROKER_ERRORS as error:
+            except Exception as error:
                 self._problem = f"not taking RPC requests: {type(error).__name__}"
-                log.warning("rpc_server_interrupted", error=str(error), again_in_seconds=self._backoff.seconds)
+                log.warning(
+                    "rpc_server_interrupted",
+                    error=str(error),
+                    again_in_seconds=self._backoff.seconds,
+                    exc_info=broker.unforeseen(error),
+                )
                 self._backoff.wait()
 
     def _serve(self, link: Link) -> None:

@@ -4,9 +4,12 @@ The first SIGTERM or SIGINT drains within a deadline, a second one ends the proc
 """
 
 # ruff: noqa: E402  the patch must come before anything that imports sockets, threads or psycopg2
+import os
 import warnings
 
 warnings.filterwarnings("ignore", message="\nEventlet is deprecated")
+# eventlet's own resolver ignores parts of resolv.conf and hosts; what is checked must be what is connected to.
+os.environ.setdefault("EVENTLET_NO_GREENDNS", "yes")
 
 import eventlet
 
@@ -14,7 +17,6 @@ eventlet.monkey_patch()
 
 import json
 import logging
-import os
 import resource
 import signal
 import sys
@@ -115,7 +117,7 @@ def serve_ops(settings: Settings, health: Health) -> None:
         return [render_health(problems)]
 
     listener = eventlet.listen(settings.ops_address, reuse_port=False)
-    eventlet.spawn(eventlet.wsgi.server, listener, app, log=logging.getLogger("ops"), log_output=False)
+    eventlet.spawn(eventlet.wsgi.server, listener, app, log=logging.getLogger("ops"), log_output=False, debug=False)
 
 
 def render_health(problems: dict[str, str]) -> bytes:

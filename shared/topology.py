@@ -55,8 +55,7 @@ def rpc_queue(service: str) -> str:
 
 
 def declare_exchanges(channel: Any) -> None:
-    """Declare every service's event exchange and the alternate exchange behind them all."""
-    channel.exchange_declare(UNROUTED, "topic", durable=True, auto_delete=False)
+    """Declare every service's event exchange, with the alternate exchange behind them all."""
     for service in SERVICES:
         channel.exchange_declare(
             f"{service}.events",
@@ -68,11 +67,12 @@ def declare_exchanges(channel: Any) -> None:
 
 
 def declare_unrouted(channel: Any, bindings: Sequence[Binding]) -> None:
-    """Declare the queue that catches an event whose subscriber's queue is missing.
+    """Declare the alternate exchange and the queue that catches an event whose subscriber's queue is missing.
 
     It is bound only for types that have a subscriber; an event nobody asked for is counted by the relay and dropped.
     When full it refuses, so that further events wait in their outbox.
     """
+    channel.exchange_declare(UNROUTED, "topic", durable=True, auto_delete=False)
     channel.queue_declare(
         UNROUTED,
         durable=True,
@@ -88,8 +88,8 @@ def declare_unrouted(channel: Any, bindings: Sequence[Binding]) -> None:
         channel.queue_bind(UNROUTED, UNROUTED, name)
 
 
-def declare_service(channel: Any, service: str) -> None:
-    """Declare a service's dead-letter queue and its retry queues, one per delay."""
+def declare_dead_letters(channel: Any, service: str) -> None:
+    """Declare the queue of what ``service`` could not handle."""
     channel.queue_declare(
         dead_letters_queue(service),
         durable=True,
@@ -97,6 +97,11 @@ def declare_service(channel: Any, service: str) -> None:
         # Listing takes messages out and puts them back, which counts; RabbitMQ 4 would drop them at 20.
         arguments={"x-queue-type": "quorum", "x-delivery-limit": 1_000_000},
     )
+
+
+def declare_service(channel: Any, service: str) -> None:
+    """Declare a service's dead-letter queue and its retry queues, one per delay."""
+    declare_dead_letters(channel, service)
     for delay_seconds in retry_delays():
         name = retry_name(service, delay_seconds)
         channel.exchange_declare(name, "fanout", durable=True, auto_delete=False)
@@ -140,11 +145,14 @@ def declare_rpc(channel: Any, service: str) -> None:
 
 
 def declare_all(channel: Any, bindings: Sequence[Binding]) -> None:
-    """Declare the whole topology, in an order in which nothing published meanwhile can fall through."""
+    """Declare the whole topology, in an order in which nothing published meanwhile can fall through.
+
+    A relay that has waited for its exchange sends the moment that is there: what has no queue yet must be caught.
+    """
+    declare_unrouted(channel, bindings)
     declare_exchanges(channel)
     for service in SERVICES:
         declare_service(channel, service)
         declare_rpc(channel, service)
     for item in bindings:
         declare_binding(channel, item)
-    declare_unrouted(channel, bindings)

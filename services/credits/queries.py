@@ -12,6 +12,9 @@ from shared.problems import BadRequest, NotFound
 PAGE = 50
 LARGEST_PAGE = 200
 
+# Of a transfer's two entries the one that tells its story: the wallet's, or where the wallet is not touched, held's.
+_SHOWN = sa.or_(Entry.version.is_not(None), sa.and_(Entry.kind == "capture", Entry.amount < 0))
+
 _MONTH = sa.func.date_trunc("month", sa.func.now(), "UTC")
 _NEXT_MONTH = _MONTH + sa.text("interval '1 month'")
 _PRICES = sa.text(
@@ -90,14 +93,9 @@ def entries(
     """
     if not 1 <= limit <= LARGEST_PAGE:
         raise BadRequest(f"A page has 1 to {LARGEST_PAGE} entries, not {limit}.")
-    chosen = (
-        sa.select(Entry)
-        .where(Entry.org_id == org_id, sa.or_(Entry.version.is_not(None), Entry.kind == "capture"))
-        .order_by(Entry.id.desc())
-        .limit(limit + 1)
-    )
+    chosen = sa.select(Entry).where(Entry.org_id == org_id, _SHOWN).order_by(Entry.id.desc()).limit(limit + 1)
     if after is not None:
-        chosen = chosen.where(Entry.id < _position(after))
+        chosen = chosen.where(Entry.id < _position(session, after, org_id=org_id))
     if product is not None:
         chosen = chosen.where(Entry.product == product)
     if job is not None:
@@ -108,7 +106,7 @@ def entries(
     return {
         "data": [_entry(row) for row in page],
         "has_more": more,
-        "next_cursor": str(page[-1].id) if more else None,
+        "next_cursor": page[-1].transfer_id if more else None,
     }
 
 
@@ -127,7 +125,7 @@ def _entry(row: Entry) -> dict[str, Any]:
     moved = row.amount if row.version is not None else 0
     held = {"hold": -row.amount, "refund": -row.amount, "capture": row.amount}.get(row.kind, 0)
     return {
-        "id": str(row.id),
+        "id": row.transfer_id,  # not the row's number: that would tell how busy everybody else is
         "kind": row.kind,
         "unit": row.unit,
         "amount": moved,
@@ -146,10 +144,13 @@ def _entry(row: Entry) -> dict[str, Any]:
     }
 
 
-def _position(cursor: str) -> int:
-    if not cursor.isascii() or not cursor.isdigit() or len(cursor) > len(str(2**62)):
-        raise BadRequest(f"{cursor!r} is no cursor; take next_cursor of the page before as it is.")
-    return int(cursor)
+def _position(session: Session, cursor: str, *, org_id: str) -> int:
+    """Return the number of the entry a cursor names."""
+    found = sa.select(Entry.id).where(Entry.org_id == org_id, Entry.transfer_id == cursor, _SHOWN)
+    position = session.scalars(found).one_or_none()
+    if position is None:
+        raise BadRequest("There is no such cursor; take next_cursor of the page before as it is.")
+    return position
 
 
 def _rfc3339(moment: datetime) -> str:

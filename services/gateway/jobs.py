@@ -45,6 +45,9 @@ def accept(service: Any, request: Request, links: Links, *, workflow: str, input
         deadline_seconds=request.body["deadline_seconds"],
     )
     crash_point("gateway.job_submitted")
+    if answer["job"]["status"] == "rejected":
+        # An earlier try's job, given up in this very moment: kept as the answer it would be replayed for 7 days.
+        raise Unavailable("The credits were not held in time, and nothing was charged: try again.", retry_after=1)
     return _accepted(links, answer["job"], answer["balance"])
 
 

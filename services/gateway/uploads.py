@@ -118,7 +118,7 @@ def _parts(request: Request) -> tuple[MultiDict[str, FileStorage], list[str]]:
         silent=False,
     )
     try:
-        _, form, files = parser.parse(BytesIO(request.raw), kind, None, dict(options))
+        _, form, files = parser.parse(BytesIO(request.raw), kind.lower(), None, dict(options))
     except Exception as error:  # the parser raises what comes, on bytes from outside
         raise refusal([error_at("", "invalid", "the form cannot be read")]) from error
     return files, list(form)

@@ -17,8 +17,8 @@ from services.generation.jobs import GENERATION_ENDS, JOB_ENDS
 from services.generation.models import Generation, Operation
 from shared.events import Event, GenerationStarted, correlated
 
-LEASE_SECONDS = 15.0
-HEARTBEAT_SECONDS = 4.0
+LEASE_SECONDS = 12.0
+HEARTBEAT_SECONDS = 3.0
 CLAIM_LOCK = 7_301_010
 
 
@@ -189,6 +189,17 @@ def heartbeat(session: Session, held: Collection[Claimed], *, lease_seconds: flo
 def expired(session: Session, *, most: int = 100) -> list[Claimed]:
     """Return operations whose worker has let its lease run out."""
     return [Claimed(**row) for row in session.execute(_EXPIRED, {"most": most}).mappings()]
+
+
+def has_lapsed(session: Session, claimed: Claimed) -> bool:
+    """Tell whether a claim's lease has run out, and nobody else has taken the operation since."""
+    statement = sa.select(Operation.id).where(
+        Operation.id == claimed.id,
+        Operation.fence == claimed.fence,
+        Operation.status.in_(("running", "storing", "unknown")),
+        Operation.lease_until < sa.func.clock_timestamp(),
+    )
+    return session.scalars(statement).one_or_none() is not None
 
 
 def still_held(session: Session, claimed: Claimed) -> Operation | None:

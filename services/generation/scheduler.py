@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import structlog
 
@@ -64,17 +64,13 @@ class Scheduler:
         with ThreadPoolExecutor(max_workers=self._slots + 1, thread_name_prefix="operation") as pool:
             pool.submit(self._keep_leases, stopping)
             while not stopping():
-                with self._patience("claiming"), contextlib.closing(self._listen()) as listener:
+                with self._patience("claiming"), contextlib.closing(self._db.connect()) as listener:
+                    listener.autocommit = True
+                    with listener.cursor() as cursor:
+                        cursor.execute(f"LISTEN {OPERATIONS_CHANNEL}")
                     while not stopping():
                         if not self._fill(pool):
                             wait_for_notify(listener, seconds=IDLE_POLL_SECONDS)
-
-    def _listen(self) -> Any:
-        connection = self._db.connect()
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            cursor.execute(f"LISTEN {OPERATIONS_CHANNEL}")
-        return connection
 
     def _fill(self, pool: ThreadPoolExecutor) -> bool:
         """Claim as much as there is room for and set it to work; return False if nothing was due."""

@@ -3,20 +3,25 @@
 Each sweep claims its rows in the database, so that any number of replicas may run it.
 """
 
-from collections.abc import Callable
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
 import structlog
+from sqlalchemy.orm import Session
 
 from services.generation import claims, endings, recording
+from services.generation.claims import Claimed
 from services.generation.engine import Engine
 from services.generation.handlers import GIVE_UP_RESERVING, RESERVE_AGAIN, Credits, hold, reservation_request
 from services.generation.models import Job
 from services.generation.operations import GiveUp, Lost, Repeat, decide
-from shared.database import Database
+from shared.database import Database, is_unavailable
+from shared.events import Event
 from shared.problems import Problem
 
 log = structlog.get_logger(__name__)
@@ -45,11 +50,12 @@ def reserve_again(db: Database, credits_service: Credits) -> int:
         now = endings.database_now(session)
         due = list(session.execute(_CLAIM_UNRESERVED))
     for job_id, created_at in due:
-        if now - created_at >= GIVE_UP_RESERVING:
-            # Whatever was held after all comes back with the job's end.
-            _under_lock(db, job_id, partial(endings.reject, code="internal_error"))
-        else:
-            _hold_again(db, credits_service, job_id)
+        with _one_of_many(job_id):
+            if now - created_at >= GIVE_UP_RESERVING:
+                # Whatever was held after all comes back with the job's end.
+                _under_lock(db, job_id, partial(endings.reject, code="internal_error"))
+            else:
+                _hold_again(db, credits_service, job_id)
     return len(due)
 
 
@@ -68,28 +74,73 @@ def end_overdue_jobs(db: Database) -> int:
         )
         overdue = list(session.scalars(statement))
     for job_id in overdue:
-        _under_lock(db, job_id, partial(endings.end_job, code="deadline_exceeded"))
+        with _one_of_many(job_id):
+            _under_lock(db, job_id, _end_if_overdue)
     return len(overdue)
 
 
-def recover_lost_operations(db: Database, engine: Engine) -> int:
-    """Decide about operations whose worker let its lease run out; return how many there were."""
+class Suspects:
+    """Operations whose lease has run out, and for how long that has been seen.
+
+    When a database comes back after an outage every lease has run out; the heartbeats of workers that are alive come
+    within seconds, and until then nothing is known about their operations.
+    """
+
+    def __init__(self, *, patience_seconds: float = claims.HEARTBEAT_SECONDS + 2) -> None:
+        self._patience_seconds = patience_seconds
+        self._seen: dict[tuple[str, int], float] = {}
+
+    def confirmed(self, found: Sequence[Claimed], *, now: float) -> list[Claimed]:
+        """Return those of ``found`` that were found for long enough; ``now`` is a monotonic time in seconds."""
+        self._seen = {(item.id, item.fence): self._seen.get((item.id, item.fence), now) for item in found}
+        return [item for item in found if now - self._seen[item.id, item.fence] >= self._patience_seconds]
+
+
+def recover_lost_operations(db: Database, engine: Engine, suspects: Suspects) -> int:
+    """Decide about operations whose worker is gone; return how many there were."""
     with db.transaction() as session:
-        lost = claims.expired(session)
+        found = claims.expired(session)
+    lost = suspects.confirmed(found, now=time.monotonic())
     for claimed in lost:
-        provider = engine.providers.get(claimed.provider)
-        decision = decide(
-            Lost(detail="the worker's lease ran out"),
-            attempt=claimed.attempt,
-            after_lost_answer=provider.after_lost_answer if provider else "give_up",
-            makes_image=claimed.makes_image,
-        )
-        with db.transaction() as session:
-            if isinstance(decision, Repeat):
-                db.publish(session, recording.repeat(session, claimed, decision=decision))
-            elif isinstance(decision, GiveUp):
-                db.publish(session, recording.failure(session, claimed, decision=decision))
+        with _one_of_many(claimed.job_id):
+            _recover(db, engine, claimed)
     return len(lost)
+
+
+def _recover(db: Database, engine: Engine, claimed: Claimed) -> None:
+    provider = engine.providers.get(claimed.provider)
+    decision = decide(
+        Lost(detail="the worker's lease ran out"),
+        attempt=claimed.attempt,
+        after_lost_answer=provider.after_lost_answer if provider else "give_up",
+        makes_image=claimed.makes_image,
+    )
+    with db.transaction() as session:
+        endings.lock_jobs(session, [claimed.job_id])
+        if not claims.has_lapsed(session, claimed):
+            return
+        if isinstance(decision, Repeat):
+            db.publish(session, recording.repeat(session, claimed, decision=decision))
+        elif isinstance(decision, GiveUp):
+            db.publish(session, recording.failure(session, claimed, decision=decision))
+
+
+def _end_if_overdue(session: Session, job: Job, *, now: datetime) -> list[Event]:
+    """End a job that is still overdue now that its row is locked."""
+    if job.status == "paused" or job.deadline_at >= now:
+        return []
+    return endings.end_job(session, job, code="deadline_exceeded", now=now)
+
+
+@contextlib.contextmanager
+def _one_of_many(job_id: str) -> Iterator[None]:
+    """Let one job that cannot be dealt with stand alone: the others of the sweep have their turn."""
+    try:
+        yield
+    except Exception as error:
+        if is_unavailable(error):
+            raise
+        log.exception("sweep_stumbled", job_id=job_id)
 
 
 def _under_lock(db: Database, job_id: str, end: Callable[..., Any]) -> None:

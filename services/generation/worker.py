@@ -20,6 +20,7 @@ class GenerationWorker:
     settings = SettingsProvider()
     engine = Built(engine_for)
     credits_service = RpcClient("credits")
+    suspects = Built(lambda _settings: sweeper.Suspects())
 
     @background
     def schedule(self, stopping: Callable[[], bool]) -> None:
@@ -38,7 +39,7 @@ class GenerationWorker:
 
     @every(seconds=2)
     def recover_lost_operations(self) -> None:
-        sweeper.recover_lost_operations(self.db, self.engine)
+        sweeper.recover_lost_operations(self.db, self.engine, self.suspects)
 
     @every(seconds=5)
     def measure(self) -> None:

@@ -24,6 +24,7 @@ from services.generation.operations import Answered, GiveUp, Repeat, Succeed, de
 from services.generation.providers import Request
 from services.generation.recording import StoredImage
 from services.generation.service import Generation
+from services.generation.sweeper import Suspects
 from shared import events, problems
 from shared.database import Batch, Database
 from shared.events import Event
@@ -188,7 +189,7 @@ class World:
     def lose_leases(self) -> None:
         """Let time pass until no worker holds anything; some workers wake up later and try to write."""
         self._age("operations", "lease_until", "status IN ('running', 'storing')")
-        sweeper.recover_lost_operations(self.generation_db, self.engine)
+        sweeper.recover_lost_operations(self.generation_db, self.engine, Suspects(patience_seconds=0))
 
     def expire_a_job(self) -> None:
         """Let one open job pass its deadline."""

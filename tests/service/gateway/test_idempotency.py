@@ -223,6 +223,27 @@ def test_a_job_that_was_refused_its_credits_unseen_is_ordered_anew(order, servic
     assert order().json["id"] == answer.json["id"]
 
 
+def test_a_job_that_is_given_up_while_it_is_asked_for_again_is_no_answer(order, services):
+    services.lose_next_answer = True
+    order()
+    [waiting] = services.jobs.values()
+    waiting["status"] = "awaiting_credit"
+    submit = services.generation.methods["submit"]
+
+    def give_up_meanwhile(**asked):
+        answer = submit(**asked)
+        waiting["status"] = "rejected"
+        return {**answer, "job": waiting}
+
+    services.generation.methods["submit"] = give_up_meanwhile
+    unavailable = order()
+    services.generation.methods["submit"] = submit
+    answer = order()
+
+    assert (unavailable.status_code, answer.status_code) == (503, 202)
+    assert answer.json["id"] != waiting["id"]
+
+
 def test_a_job_that_still_waits_for_its_credits_is_asked_for_again(order, services):
     services.lose_next_answer = True
     order()

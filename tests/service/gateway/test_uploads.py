@@ -59,6 +59,15 @@ def test_a_picture_may_come_in_a_form_with_its_name(client, headers, services):
     assert (known["purpose"], known["keep_original"]) == ("face", True)
 
 
+def test_the_name_of_a_content_type_may_have_capitals(client, headers):
+    head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\n\r\n'
+    form = head + a_picture() + b"\r\n--b--\r\n"
+
+    answer = client.post("/v1/uploads", data=form, headers=headers, content_type="Multipart/Form-Data; boundary=b")
+
+    assert answer.status_code == 201
+
+
 def test_what_a_picture_is_decides_its_content(client, headers):
     answer = client.post("/v1/uploads", data=a_picture("PNG"), headers=headers, content_type="image/jpeg")
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from deploy.local.stack import Broker, Postgres, start_postgres
+from shared import broker, outbox
 from shared.config import Settings
 from shared.database import Database
 from tests.service.shared import host_service
@@ -41,7 +42,13 @@ def db(database_url: str) -> Iterator[Database]:
 @pytest.fixture(autouse=True)
 def short_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     """The schedule of retries is part of the topology, so that it is read from the environment everywhere."""
-    monkeypatch.setenv("RETRY_DELAYS_SECONDS", "1,1")
+    monkeypatch.setenv("RETRY_DELAYS_SECONDS", "1")
+
+
+@pytest.fixture(autouse=True)
+def quick_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broker, "IDLE_SECONDS", 0.1)
+    monkeypatch.setattr(outbox, "IDLE_POLL_SECONDS", 0.1)
 
 
 @pytest.fixture(scope="session")
@@ -81,8 +88,10 @@ def amqp_url(bare_amqp_url: str) -> str:
 
 
 @pytest.fixture
-def wire(bare_amqp_url: str) -> Wire:
-    return Wire(bare_amqp_url)
+def wire(bare_amqp_url: str) -> Iterator[Wire]:
+    wire = Wire(bare_amqp_url)
+    yield wire
+    wire.close()
 
 
 @pytest.fixture

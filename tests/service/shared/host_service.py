@@ -51,11 +51,14 @@ class Script:
     answer: Callable[..., Any] = lambda **arguments: arguments
 
 
+plain_script = Script()
+
+
 class ScriptProvider(DependencyProvider):
     """Gives the service its script."""
 
     def get_dependency(self, _worker_ctx: Any) -> Script:
-        return self.container.config.get("script") or Script()
+        return self.container.config.get("script") or plain_script
 
 
 class Mini:
@@ -94,7 +97,7 @@ def create_schema(url: str) -> None:
         protect("effects")
 
 
-def settings(*, database_url: str, amqp_url: str, retry_delays_seconds: tuple[int, ...] = (1, 1)) -> Settings:
+def settings(*, database_url: str, amqp_url: str, retry_delays_seconds: tuple[int, ...] = (1,)) -> Settings:
     return Settings(
         process="credits",
         service="credits",
@@ -130,9 +133,9 @@ def declare(amqp_url: str) -> None:
     bindings = bindings_of(Mini, service="credits")
     with broker.connected(amqp_url, name="test topology") as connection:
         channel = connection.channel()
+        topology.declare_unrouted(channel, bindings)
         topology.declare_exchanges(channel)
         topology.declare_service(channel, "credits")
         topology.declare_rpc(channel, "credits")
         for item in bindings:
             topology.declare_binding(channel, item)
-        topology.declare_unrouted(channel, bindings)

@@ -125,7 +125,10 @@ def test_a_role_that_may_create_roles_creates_them(server: Postgres, monkeypatch
 
 @pytest.mark.parametrize(
     ("writes", "refused"),
-    [(("INSERT",), ("UPDATE walls SET org_id = ''", "DELETE FROM walls")), (("INSERT", "UPDATE"), ("DELETE FROM walls",))],
+    [
+        (("INSERT",), ("UPDATE walls SET org_id = ''", "DELETE FROM walls")),
+        (("INSERT", "UPDATE"), ("DELETE FROM walls",)),
+    ],
 )
 def test_a_protected_table_takes_only_the_writes_it_was_given(
     empty_url: str, writes: tuple[str, ...], refused: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""`Database.once` and the outbox: each event takes effect once, and what it causes is committed with it or not at all."""
+"""`Database.once` and the outbox: each event takes effect once; what it causes is committed with it or not at all."""
 
 import contextlib
 import select
@@ -31,7 +31,8 @@ def effects(db: Database) -> list[str]:
 def outbox(db: Database) -> list[Event]:
     with db.transaction() as session:
         return [
-            events.decode(body.encode()) for body in session.execute(sa.text("SELECT body FROM outbox ORDER BY id")).scalars()
+            events.decode(body.encode())
+            for body in session.execute(sa.text("SELECT body FROM outbox ORDER BY id")).scalars()
         ]
 
 
@@ -132,7 +133,8 @@ def test_events_a_handler_returns_are_in_the_outbox_with_their_cause(db: Databas
 
     (caused,) = outbox(db)
     assert isinstance(caused, RefundIssued)
-    assert caused.meta and cause.meta
+    assert caused.meta
+    assert cause.meta
     assert (caused.meta.correlation_id, caused.meta.causation_id) == (cause.meta.correlation_id, cause.meta.id)
     assert caused.meta.id != cause.meta.id
 
@@ -145,7 +147,8 @@ def test_each_caused_event_of_a_batch_carries_the_correlation_of_its_own_job(db:
     found = {item.job_id: item.meta for item in outbox(db) if isinstance(item, RefundIssued)}
     for cause in causes:
         meta = found[cause.job_id]
-        assert meta and cause.meta
+        assert meta
+        assert cause.meta
         assert (meta.correlation_id, meta.causation_id) == (cause.meta.correlation_id, cause.meta.id)
 
 

@@ -145,7 +145,10 @@ def commits(database: Database, _server: Postgres) -> None:
 
 
 def runs_out_of_time(database: Database, _server: Postgres) -> None:
-    with contextlib.suppress(TimeLimitExceeded), database.transaction(org_id="org_1", time_limit_seconds=0.2) as session:
+    with (
+        contextlib.suppress(TimeLimitExceeded),
+        database.transaction(org_id="org_1", time_limit_seconds=0.2) as session,
+    ):
         session.execute(sa.text("SELECT pg_sleep(10)"))
 
 

@@ -1,9 +1,11 @@
 """Units of work against a PostgreSQL that freezes, dies, comes back, or refuses."""
 
 import contextlib
+import gc
 from collections.abc import Callable
 
 import eventlet
+import psutil
 import psycopg2
 import pytest
 import sqlalchemy as sa
@@ -22,7 +24,7 @@ SLEEP = sa.text("SELECT pg_sleep(30)")
 
 
 def in_use(db: Database) -> int:
-    return db.engine.pool.checkedout()  # type: ignore[attr-defined]  # QueuePool has it, Pool's type does not
+    return int(db.engine.pool.checkedout())  # type: ignore[attr-defined]  # QueuePool has it, Pool's type does not
 
 
 def backend_of(session: Session) -> int:
@@ -48,6 +50,13 @@ def test_a_block_that_ends_is_committed_and_one_that_raises_is_not(db: Database)
 
     with db.transaction() as session:
         assert session.execute(sa.text("SELECT line_id FROM effects")).scalars().all() == ["kept"]
+
+
+def test_an_address_without_a_driver_gets_the_one_we_use(db: Database) -> None:
+    plain = Database(db.url.set(drivername="postgresql").render_as_string(hide_password=False), pool_size=1)
+
+    assert backend_in(plain)
+    plain.engine.dispose()
 
 
 def test_every_connection_carries_limits_that_the_server_keeps(db: Database) -> None:
@@ -108,29 +117,31 @@ def test_a_frozen_backend_fails_within_the_limit_and_the_pool_recovers(db: Datab
     assert in_use(db) == 0
 
 
+def work_that_freezes(db: Database, *, then: Callable[[Session], object], time_limit_seconds: float = 0.5) -> None:
+    """Do a unit of work whose backend stops in its middle, until the work has ended one way or another."""
+    with contextlib.ExitStack() as until_the_end, db.transaction(time_limit_seconds=time_limit_seconds) as session:
+        session.execute(sa.text("INSERT INTO effects (line_id) VALUES ('1')"))
+        until_the_end.enter_context(frozen([backend_of(session)]))
+        then(session)
+
+
 def test_a_backend_that_freezes_in_the_middle_of_the_work_fails_within_the_limit(db: Database) -> None:
-    with within(4), contextlib.ExitStack() as stack, pytest.raises(TimeLimitExceeded):
-        with db.transaction(time_limit_seconds=0.5) as session:
-            stack.enter_context(frozen([backend_of(session)]))
-            session.execute(ONE)
+    with within(4), pytest.raises(TimeLimitExceeded):
+        work_that_freezes(db, then=lambda session: session.execute(ONE))
 
     assert in_use(db) == 0
 
 
 def test_a_backend_that_freezes_before_the_commit_fails_within_the_limit(db: Database) -> None:
-    with within(4), contextlib.ExitStack() as stack, pytest.raises(TimeLimitExceeded):
-        with db.transaction(time_limit_seconds=0.5) as session:
-            session.execute(sa.text("INSERT INTO effects (line_id) VALUES ('1')"))
-            stack.enter_context(frozen([backend_of(session)]))
+    with within(4), pytest.raises(TimeLimitExceeded):
+        work_that_freezes(db, then=lambda _session: None)
 
     assert in_use(db) == 0
 
 
 def test_a_handler_that_fails_while_its_backend_is_frozen_does_not_hang_in_the_rollback(db: Database) -> None:
-    with within(4), contextlib.ExitStack() as stack, pytest.raises(ZeroDivisionError):
-        with db.transaction(time_limit_seconds=5) as session:
-            stack.enter_context(frozen([backend_of(session)]))
-            _ = 1 / 0
+    with within(4), pytest.raises(ZeroDivisionError):
+        work_that_freezes(db, then=lambda _session: 1 / 0, time_limit_seconds=5)
 
     assert in_use(db) == 0
 
@@ -170,6 +181,24 @@ def test_connecting_to_a_frozen_server_is_bounded(db: Database, server: Postgres
 
     assert isinstance(error, psycopg2.OperationalError)
     assert is_unavailable(error)
+
+
+def test_connecting_that_is_interrupted_leaves_no_half_open_connection(db: Database, server: Postgres) -> None:
+    """The server keeps one for a minute, and creates and drops no database meanwhile; the garbage may wait longer."""
+    gc.disable()
+    try:
+        with frozen(processes_of(server)):
+            with budget.limited_to(0.2):
+                raised_by(lambda: backend_in(db))
+            thread = eventlet.spawn(backend_in, db)
+            eventlet.sleep(0.2)
+            thread.kill()
+            left = [one for one in psutil.Process().net_connections() if one.raddr and one.raddr.port == server.port]
+    finally:
+        gc.enable()
+
+    assert left == []
+    assert in_use(db) == 0
 
 
 def test_after_a_restart_of_postgresql_the_next_transaction_works_without_an_error(
@@ -240,6 +269,7 @@ def test_a_deadlock_counts_as_unavailable(db: Database) -> None:
         ("53300", True),  # too many connections
         ("55P03", True),  # lock timeout
         ("57P03", True),  # starting up
+        ("57014", True),  # statement timeout, or cancelled by an administrator
         ("08006", True),  # connection failure
         ("23505", False),  # unique violation
         ("22P02", False),  # malformed value

@@ -41,6 +41,15 @@ def test_a_message_is_listed_with_what_a_person_needs_to_know(broker, capsys):
     assert letter["body"] == EVENT.decode()
 
 
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b"[" * 200_000, b'{"type": 1}', b"1" * 5000])
+def test_a_message_that_is_no_event_is_listed_as_well(broker, capsys, body):
+    broker.put("credits.dead-letters", body=body, message_id="m", **{**FAILED, "x-attempts": "many"})
+
+    (letter,) = listed(capsys)
+
+    assert (letter["id"], letter["type"], letter["attempts"]) == ("m", "?", 0)
+
+
 def test_listing_takes_nothing_away(broker, capsys):
     broker.put("credits.dead-letters", **FAILED)
 

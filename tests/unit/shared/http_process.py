@@ -86,9 +86,10 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: stopping.send(None))
     container.start()
     server = next(item for item in container.subextensions if isinstance(item, HttpServer))
-    print(server.address[1], flush=True)
+    sys.stdout.write(f"{server.address[1]}\n")
+    sys.stdout.flush()
     stopping.wait()
-    with eventlet.Timeout(float(os.environ.get("DRAIN_SECONDS", "5")), False):
+    with eventlet.Timeout(float(os.environ.get("DRAIN_SECONDS", "5")), False):  # noqa: FBT003  eventlet's signature: end quietly
         container.stop()
     container.wait()  # raises what the container died of, if it did
     os._exit(0)

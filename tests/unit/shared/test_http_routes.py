@@ -188,6 +188,23 @@ def test_a_body_that_is_no_json_is_a_bad_request(client, body):
     assert answer.json["code"] == "validation_failed"
 
 
+@pytest.mark.parametrize("around", ['{"name":%s}', '{"name":%s,"more":"\\u0000"}', "%s"])
+@pytest.mark.parametrize("levels", [65, 400, 970, 20_000])
+def test_a_body_nested_deeper_than_anything_we_read_is_a_bad_request(client, around, levels):
+    body = around % ("[" * levels + "]" * levels)
+
+    answer = client.post("/things", data=body, content_type="application/json")
+
+    assert answer.status_code == 400
+    assert (answer.json["code"], answer.json["errors"][0]["pointer"]) == ("validation_failed", "")
+
+
+def test_a_body_may_be_wide(client):
+    body = b'{"name":"a","sizes":[' + b",".join([b"1"] * 1000) + b'],"part":{"kind":"leg"}}'
+
+    assert client.post("/things", data=body, content_type="application/json").status_code == 201
+
+
 def test_a_form_is_told_to_come_as_json(client):
     answer = client.post("/things", data={"name": "a"})
 

@@ -149,7 +149,18 @@ def test_a_chunked_body_works_and_is_counted(server):
     assert large[0] == 413
 
 
-@pytest.mark.parametrize("chunk", [b"-5\r\n", b"zz\r\n", b"f" * 10_000, b"4\r\nab"])
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        b"-5\r\n",
+        b"zz\r\n",
+        b"f" * 10_000,
+        b"4\r\nab",
+        b"0x2\r\n{}\r\n0\r\n\r\n",
+        b"0_2\r\n{}\r\n0\r\n\r\n",
+        b"+2\r\n{}\r\n0\r\n\r\n",
+    ],
+)
 def test_chunks_that_are_none_end_the_request(server, chunk):
     with server.connect() as sock:
         sock.sendall(b"POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk)
@@ -169,6 +180,11 @@ def test_chunks_that_are_none_end_the_request(server, chunk):
         ["Content-Length: -1"],
         ["Content-Length: +5"],
         ["Content-Length: " + "9" * 30],
+        ["Transfer-Encoding : chunked"],
+        ["X-Note: a\rTransfer-Encoding: chunked"],
+        ["X-Note: a\0b"],
+        ["X-Note: a", " Transfer-Encoding: chunked"],
+        ["no header at all"],
     ],
 )
 def test_a_request_whose_length_is_open_to_debate_is_refused(server, headers):

@@ -84,6 +84,6 @@ def test_an_open_route_has_no_credential_and_few_refusals():
     operation = DOCUMENT["paths"]["/open"]["get"]
 
     assert operation["security"] == []
-    assert set(operation["responses"]) == {"204", "500", "503"}
+    assert set(operation["responses"]) == {"204", "400", "500", "503"}  # 400: it takes no query
     assert "content" not in operation["responses"]["204"]
-    assert {problem.status for problem in problems_of(Shop.is_open.route)} == {500, 503}
+    assert {problem.status for problem in problems_of(Shop.is_open.route)} == {400, 500, 503}

@@ -1,0 +1,101 @@
+"""Settings: read once, told by name when they are wrong, and never shown when they are secret."""
+
+import pytest
+
+from shared import config
+from shared.config import ConfigurationError, Secret
+
+NEEDED = {
+    "CREDITS_DATABASE_URL": "postgresql+psycopg2://credits:hunter2@127.0.0.1/credits",
+    "GENERATION_DATABASE_URL": "postgresql+psycopg2://generation:hunter2@127.0.0.1/generation",
+    "AMQP_URL": "amqp://darkroom:hunter2@127.0.0.1/%2F",
+    "STORAGE_URL": "file:///objects",
+    "SIGNING_SECRET": "s" * 32,
+    "ENCRYPTION_KEYS": "e" * 32,
+    "ADMIN_API_KEY": "a" * 32,
+}
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CREDITS_ADDRESS", "CREDITS_OPS_ADDRESS", "LOG_LEVEL", "MAX_WORKERS", "RETRY_DELAYS_SECONDS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in NEEDED.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_what_is_not_set_has_the_default_of_the_embedded_stack() -> None:
+    settings = config.load("credits")
+
+    assert (settings.process, settings.service) == ("credits", "credits")
+    assert settings.http_address is None
+    assert settings.ops_address == ("127.0.0.1", 0)
+    assert settings.retry_delays_seconds == (1, 5, 30, 120, 600)
+    assert settings.log_level == "INFO"
+
+
+def test_a_worker_process_uses_the_database_of_its_service() -> None:
+    settings = config.load("generation-worker")
+
+    assert (settings.process, settings.service) == ("generation-worker", "generation")
+    assert settings.database_url == NEEDED["GENERATION_DATABASE_URL"]
+
+
+@pytest.mark.parametrize("name", [name for name in NEEDED if not name.startswith("GENERATION")])
+def test_a_missing_setting_is_told_by_name(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(name)
+
+    with pytest.raises(ConfigurationError, match=name):
+        config.load("credits")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("SIGNING_SECRET", "too short", "32 characters"),
+        ("ENCRYPTION_KEYS", "too short", "32 characters"),
+        ("ADMIN_API_KEY", "too short", "32 characters"),
+        ("CREDITS_ADDRESS", "localhost", "host:port"),
+        ("CREDITS_ADDRESS", "localhost:http", "host:port"),
+        ("CREDITS_OPS_ADDRESS", "localhost:70000", "host:port"),
+        ("LOG_LEVEL", "LOUD", "WARNING"),
+        ("MAX_WORKERS", "many", "integer"),
+        ("MAX_WORKERS", "0", "1"),
+        ("DRAIN_SECONDS", "long", "number"),
+        ("RETRY_DELAYS_SECONDS", "1,soon", "integer"),
+        ("PROVIDER_ROUTES", "{", "image.stage"),
+        ("PROVIDER_ROUTES", "[]", "image.stage"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_told_by_name_with_what_it_should_be_but_not_its_value(
+    name: str, value: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+
+    with pytest.raises(ConfigurationError) as refusal:
+        config.load("credits")
+
+    assert name in str(refusal.value)
+    assert told in str(refusal.value)
+    assert "too short" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [("127.0.0.1:8000", ("127.0.0.1", 8000)), ("[::1]:80", ("::1", 80)), ("localhost:0", ("localhost", 0))],
+)
+def test_an_address_is_a_host_and_a_port(text: str, address: tuple[str, int]) -> None:
+    assert config.parse_address(text) == address
+
+
+def test_secrets_are_not_shown_by_their_repr_nor_by_that_of_the_settings() -> None:
+    settings = config.load("credits")
+
+    assert "hunter2" not in repr(settings)
+    assert "s" * 32 not in repr(settings)
+    assert repr(Secret("x")) == "Secret(***)"
+
+
+def test_a_secret_is_used_like_any_other_text() -> None:
+    assert Secret("amqp://host").partition("://")[2] == "host"
+    assert f"{Secret('value')}" == "value"
