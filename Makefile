@@ -45,7 +45,7 @@ check: ## ruff, ruff format, mypy, import-linter
 
 test: ## every test; starts what the tests need and stops it
 	@$(SETUP_WITH_BROKER)
-	.venv/bin/pytest -q tests
+	@$(PYTHON) -m tests
 
 bench: ## benchmarks, all or one; B=name
 	@$(SETUP_WITH_BROKER)

@@ -22,6 +22,7 @@ amqp.serialization.pstr_t = lambda raw: raw if isinstance(raw, str) else raw.dec
 
 HEARTBEAT_SECONDS = 30
 CONNECT_SECONDS = 2.0
+READ_AHEAD_BYTES = 4096
 ANSWER_SECONDS = 10.0
 IDLE_SECONDS = 1.0  # a reader without anything to read looks this often whether it is time to stop
 PERSISTENT = 2
@@ -109,7 +110,17 @@ def open_connection(amqp_url: str, *, name: str) -> Any:
     )
     connection.connect()
     connection.transport.sock.settimeout(ANSWER_SECONDS)
+    _read_ahead(connection.transport)
     return connection
+
+
+def _read_ahead(transport: Any) -> None:
+    """Ask the socket for all that is there: a few bytes, nine times a message, cost a fifth of a consumer's time.
+
+    What was read too much stays in py-amqp's own buffer, which it has for frames of which a part has arrived.
+    """
+    receive = transport.sock.recv
+    transport._quick_recv = lambda size: receive(max(size, READ_AHEAD_BYTES))  # noqa: SLF001  it offers no way
 
 
 def close(connection: Any) -> None:

@@ -6,6 +6,7 @@ or still in the queue while the database is away. nameko's own handler would ack
 
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -225,7 +226,12 @@ class Consumer:
                 self._try_later(work[0][0], work[0][1], error)
 
     def _call(self, items: list[Event]) -> None:
-        """Run the method; wait out a database that is away, which is no attempt."""
+        """Run the method; wait out a database that is away, which is no attempt.
+
+        Raises:
+            GivenBack: the service stops, or the database has been away for too long.
+            Exception: whatever else the method raises.
+        """
         batch = Batch(items, consumer=self._binding.queue)
         pause = 0.2
         slow_tries = 0
@@ -315,8 +321,8 @@ class Consumer:
 
     def _count(self, items: Sequence[Event], outcome: str, started: float) -> None:
         now = time.monotonic()
-        for item in items:
-            metrics.events_handled.labels(type(item).__name__, outcome).inc()
+        for event_type, count in Counter(type(item).__name__ for item in items).items():
+            metrics.events_handled.labels(event_type, outcome).inc(count)
         name = type(items[0]).__name__
         metrics.event_handler_seconds.labels(name).observe(now - started)
         if items[0].meta:

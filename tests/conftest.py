@@ -28,9 +28,13 @@ def secrets_of_the_process() -> None:
         os.environ.setdefault(name, secrets.token_hex(32))
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(autouse=True)
 def logs_of_the_tests() -> None:
-    """Hand log lines to the standard library, where pytest shows them with what failed; hold on to no stream."""
+    """Hand log lines to the standard library, where pytest shows them with what failed; hold on to no stream.
+
+    Before each test anew: a command that a test ran in this process has set up its own logging.
+    """
+    structlog.reset_defaults()
     structlog.configure(
         processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer(key_order=["event"])],
         logger_factory=structlog.stdlib.LoggerFactory(),

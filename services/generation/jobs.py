@@ -36,13 +36,13 @@ def may_follow(steps: Mapping[str, Collection[str]], before: str, after: str) ->
     return after in steps.get(before, ())
 
 
-def checked_step(steps: Mapping[str, Collection[str]], before: str, after: str) -> str:
-    """Return ``after`` if it may follow ``before``.
+def checked_step(steps: Mapping[str, Collection[str]], before: str | None, after: str) -> str:
+    """Return ``after`` if it may follow ``before``; a row that has no state yet may start in any.
 
     Raises:
         IllegalStep: it may not; whoever tried has not looked at the state under the lock.
     """
-    if not may_follow(steps, before, after):
+    if before is not None and not may_follow(steps, before, after):
         raise IllegalStep(f"{after} does not follow {before}")
     return after
 

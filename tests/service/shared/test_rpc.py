@@ -16,7 +16,7 @@ from shared.problems import InsufficientCredits, NotFound, Problem, Unavailable
 from shared.rpc import RpcConnection
 from tests.polling import until
 from tests.service.shared.host_service import Script, running
-from tests.service.shared.outages import frozen, killed, within
+from tests.service.shared.outages import frozen, killed, settle, within
 from tests.service.shared.wire import Wire
 
 pytestmark = [pytest.mark.broker, pytest.mark.usefixtures("amqp_url")]
@@ -257,19 +257,29 @@ def test_calls_in_flight_fail_at_once_when_the_broker_dies_and_later_calls_work(
         problem = raised_by(lambda: call("echo"))
         return problem, time.monotonic()
 
-    with running(chosen, sleeping(1.5)) as container:
+    released = eventlet.event.Event()
+    begun: list[int] = []
+
+    def answer(*, number: int = 0) -> dict[str, int]:
+        begun.append(number)
+        released.wait()
+        return {"number": number}
+
+    settle(rabbitmq)
+    with running(chosen, Script(answer=answer)) as container:
         threads = [eventlet.spawn(timed) for _ in range(5)]
-        eventlet.sleep(0.3)
-        died = time.monotonic()
-        with killed(rabbitmq):
+        until(lambda: len(begun) == 5)
+        with killed(rabbitmq, at_once=True):
+            died = time.monotonic()
+            released.send(None)
             ends = [thread.wait() for thread in threads]
             with budget.limited_to(0.5), within(1.5):
                 assert type(raised_by(lambda: call("echo"))) is Unavailable
         until(lambda: not {"rpc", "rpc client"} & set(container.config["health"].problems()))
-        answer = until(lambda: answered(call))
+        later = until(lambda: answered(call))
 
     assert all(type(problem) is Unavailable and moment - died < 0.7 for problem, moment in ends)
-    assert answer == {"number": 1}
+    assert later == {"number": 1}
 
 
 def answered(call: Call) -> Any:

@@ -34,6 +34,7 @@ def amqp_url(bare_amqp_url: str) -> str:
 @pytest.fixture(autouse=True)
 def quick_look(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subscriber, "IDLE_SECONDS", 0.1)
+    monkeypatch.setattr(subscriber, "LONGEST_WAIT_SECONDS", 0.5)
 
 
 def publish(wire: Wire, items: Sequence[events.Event]) -> None:

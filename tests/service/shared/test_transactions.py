@@ -183,21 +183,28 @@ def test_connecting_to_a_frozen_server_is_bounded(db: Database, server: Postgres
     assert is_unavailable(error)
 
 
+def connections_to(server: Postgres) -> set[int]:
+    """Return the file descriptors of this process's connections to a server."""
+    every = psutil.Process().net_connections()
+    return {one.fd for one in every if one.raddr and one.raddr.port == server.port}
+
+
 def test_connecting_that_is_interrupted_leaves_no_half_open_connection(db: Database, server: Postgres) -> None:
     """The server keeps one for a minute, and creates and drops no database meanwhile; the garbage may wait longer."""
     gc.disable()
     try:
+        before = connections_to(server)
         with frozen(processes_of(server)):
             with budget.limited_to(0.2):
                 raised_by(lambda: backend_in(db))
             thread = eventlet.spawn(backend_in, db)
             eventlet.sleep(0.2)
             thread.kill()
-            left = [one for one in psutil.Process().net_connections() if one.raddr and one.raddr.port == server.port]
+            left = connections_to(server) - before
     finally:
         gc.enable()
 
-    assert left == []
+    assert left == set()
     assert in_use(db) == 0
 
 

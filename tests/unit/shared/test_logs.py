@@ -24,7 +24,6 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lines]:
     root, names = logging.getLogger(), ("nameko", "amqp")
     before = root.handlers[:], root.level, [logging.getLogger(name).level for name in names]
     structlog_before = structlog.get_config()
-    structlog.reset_defaults()  # an operator's command, tested earlier in this process, shows errors only
     logs.configure(process="credits", level="INFO")
     yield lambda: [json.loads(line) for line in buffer.getvalue().splitlines()]
     root.handlers[:], root.level = before[0], before[1]
