@@ -5,6 +5,7 @@ import argparse
 import sqlalchemy as sa
 
 from shared.config import SERVICES, ConfigurationError
+from shared.database import address
 from shared.migrations import upgrade
 from tools import databases
 from tools.environment import database_url
@@ -35,7 +36,7 @@ def migrate(service: str) -> tuple[str | None, str | None]:
     Raises:
         CommandFailed: the database does not answer, or misses a role that only its administrator can make.
     """
-    url = sa.make_url(database_url(service))
+    url = address(database_url(service))
     try:
         before = _version(url)
         upgrade(service, url=url.render_as_string(hide_password=False))
