@@ -5,6 +5,7 @@ A row passes when every accepted job has ended, every image is whole, the balanc
 `darkroom audit --deep` finds nothing.
 """
 
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -152,4 +153,6 @@ def say(text: str) -> None:
 
 
 if __name__ == "__main__":
+    # Told to stop, it stops its stack first.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))
     sys.exit(main(sys.argv[1:]))
