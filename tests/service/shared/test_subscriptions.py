@@ -101,6 +101,7 @@ def test_the_acknowledgement_comes_after_the_commit(
         held.send(None)
         wire.send_all([captured(1)], queue=CAPTURED_QUEUE)
         until(lambda: effects(db) == every(2))
+        until(lambda: wire.depth(CAPTURED_QUEUE) == 0)  # the second delivery of the first message, too
 
     assert wire.left_in(CAPTURED_QUEUE) == 0
     assert effects(db) == every(2)
