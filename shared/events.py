@@ -262,7 +262,11 @@ class CreditCaptured(Event, frozen=True, kw_only=True):
 
 @event("credits", subject="line_id")
 class RefundIssued(Event, frozen=True, kw_only=True):
-    """Held credits of one line are back in the wallet; ``reason`` is of the failure taxonomy."""
+    """Credits of one line are back in the wallet.
+
+    ``reason`` is of the failure taxonomy; with ``after_capture`` they had been spent, and an administrator gave them
+    back for that reason.
+    """
 
     reservation_id: str
     job_id: str
@@ -273,11 +277,12 @@ class RefundIssued(Event, frozen=True, kw_only=True):
     reason: str
     available: int
     version: int
+    after_capture: bool = False
 
 
 @event("credits", subject="org_id")
 class CreditsGranted(Event, frozen=True, kw_only=True):
-    """Credits were added to a wallet."""
+    """Credits were added to a wallet; they can be spent until ``expires_at``, or for good."""
 
     grant_id: str
     org_id: str
@@ -286,6 +291,56 @@ class CreditsGranted(Event, frozen=True, kw_only=True):
     kind: str
     available: int
     version: int
+    expires_at: str | None = None
+
+
+@event("credits", subject="grant_id")
+class CreditsExpired(Event, frozen=True, kw_only=True):
+    """What was left of a grant has expired and is out of the wallet."""
+
+    grant_id: str
+    org_id: str
+    amount: int
+    unit: str
+    kind: str
+    available: int
+    version: int
+
+
+@event("credits", subject="org_id")
+class CreditsAdjusted(Event, frozen=True, kw_only=True):
+    """An administrator corrected a wallet by ``amount``, which is negative where credits were taken back."""
+
+    adjustment_id: str
+    org_id: str
+    amount: int
+    unit: str
+    reason: str
+    available: int
+    version: int
+
+
+@event("credits", subject="org_id")
+class PlanChanged(Event, frozen=True, kw_only=True):
+    """An organization has another plan; ``monthly_generations`` is its new allowance, None without limit."""
+
+    org_id: str
+    plan: str
+    previous_plan: str
+    monthly_generations: int | None
+    changed_by: str
+
+
+@event("credits", subject="org_id")
+class QuotaThresholdReached(Event, frozen=True, kw_only=True):
+    """So many percent (80 or 100) of this month's plan generations are used or held; told once a month each."""
+
+    org_id: str
+    percent: int
+    used: int
+    limit: int
+    period_start: str
+    resets_at: str
 
 
 @event("credits", subject="job_id", public=False)
@@ -364,6 +419,32 @@ class GenerationFailed(Event, frozen=True, kw_only=True):
     revision_id: str | None = None
     style: str | None = None
     room_type: str | None = None
+    provider_cost_microusd: Annotated[int, Internal] = 0
+
+
+@event("generation", subject="job_id")
+class JobPaused(Event, frozen=True, kw_only=True):
+    """A job waits, with ``waiting`` generations that were not begun; ``reason`` says what for. Its deadline stands."""
+
+    job_id: str
+    org_id: str
+    user_id: str | None
+    workflow: str
+    reason: str
+    waiting: int
+    session_id: str | None = None
+
+
+@event("generation", subject="job_id")
+class JobResumed(Event, frozen=True, kw_only=True):
+    """A paused job goes on."""
+
+    job_id: str
+    org_id: str
+    user_id: str | None
+    workflow: str
+    deadline_at: str
+    session_id: str | None = None
 
 
 @event("generation", subject="job_id")

@@ -69,12 +69,34 @@ class Unauthenticated(Problem):
     title = "A valid credential is needed"
 
 
-class InsufficientCredits(Problem):
-    """The hold was refused and nothing was written; ``required`` and ``available`` are in ``unit``."""
+class HoldRefused(Problem):
+    """The hold was refused and nothing was written; ``max_affordable`` of the job's lines could be held."""
 
     status = 402
+    code = "hold_refused"
+    title = "This cannot be paid for"
+
+
+class InsufficientCredits(HoldRefused):
+    """The wallet holds less; ``required`` and ``available`` are in ``unit``."""
+
     code = "insufficient_credits"
     title = "Not enough credits"
+
+
+class QuotaExceeded(HoldRefused):
+    """The plan allows fewer this month: of ``limit`` are ``used``, ``requested`` are asked for, until ``resets_at``."""
+
+    code = "quota_exceeded"
+    title = "The plan's monthly allowance does not suffice"
+
+
+class DailyCapReached(HoldRefused):
+    """What the organization's work may cost us in a day is used up until ``resets_at``."""
+
+    code = "daily_cap_reached"
+    title = "Today's processing limit is reached"
+    retryable = True
 
 
 class Forbidden(Problem):
@@ -106,6 +128,28 @@ class JobClosed(Conflict):
 
     code = "job_closed"
     title = "The job has already ended"
+
+
+class QuoteExpired(Conflict):
+    """The quote was good for 15 minutes, and they are over."""
+
+    code = "quote_expired"
+    title = "The quote has expired"
+
+
+class QuoteUsed(Conflict):
+    """The quote belongs to another job: a quote is good for one."""
+
+    code = "quote_used"
+    title = "The quote was used for another job"
+
+
+class QuoteMismatch(Problem):
+    """The quote was made for another workflow or other inputs."""
+
+    status = 422
+    code = "quote_mismatch"
+    title = "The quote is for something else"
 
 
 class LimitExceeded(Problem):

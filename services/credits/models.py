@@ -3,9 +3,11 @@
 Money moves in `ledger` alone. Entries are never changed or deleted: a trigger and missing grants both refuse it.
 """
 
-from datetime import datetime
+from datetime import date, datetime
+from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 CREDITS = "credits"
@@ -23,29 +25,35 @@ class Model(DeclarativeBase):
 
 
 class Plan(Model):
-    """What an organization may subscribe to; ``monthly_generations`` empty is without limit."""
+    """What an organization may subscribe to; ``monthly_generations`` empty is without limit.
+
+    ``daily_cost_cap_microusd`` is what its work may cost us at providers in a day (UTC); empty is without limit.
+    """
 
     __tablename__ = "plans"
 
     name: Mapped[str] = mapped_column(sa.Text, primary_key=True)
     monthly_generations: Mapped[int | None]
     price_usd_cents: Mapped[int]
+    daily_cost_cap_microusd: Mapped[int | None] = mapped_column(sa.BigInteger)
 
 
 class OrganizationPlan(Model):
-    """The plan an organization has; the row says that its account is open."""
+    """The plan an organization has, and its own cost cap where that differs; the row says that its account is open."""
 
     __tablename__ = "organization_plans"
 
     org_id: Mapped[str] = mapped_column(sa.Text, primary_key=True)
     plan: Mapped[str] = mapped_column(sa.ForeignKey("plans.name", name="organization_plans_plan"))
     since: Mapped[datetime] = mapped_column(_MOMENT, server_default=sa.func.now())
+    daily_cost_cap_microusd: Mapped[int | None] = mapped_column(sa.BigInteger)
 
 
 class Price(Model):
     """What one line of a SKU costs while the row is in force: the one that began last, until it ends.
 
-    ``id`` is the price version a line keeps. An ended row refuses the SKU: nothing is ever free by default.
+    ``id`` is the price version a line keeps. An ended row refuses the SKU: nothing is ever free by default. Rows
+    begin and end in the future only (a trigger sees to it), so what a job or quote was priced by never changes.
     """
 
     __tablename__ = "price_book"
@@ -71,7 +79,8 @@ class Account(Model):
 
     A wallet caches its balance as ``available``, and ``version`` counts its entries. What is held right now is
     the wallet's ``held_total`` (ever held, less what came back) minus the ``captured_total`` of the held account:
-    two rows, so that a capture never waits for, or delays, a hold.
+    two rows, so that a capture never waits for, or delays, a hold. What open lines are expected to cost us at
+    providers is likewise the wallet's ``expected_cost_total`` minus the held account's ``released_cost_total``.
     """
 
     __tablename__ = "accounts"
@@ -84,6 +93,8 @@ class Account(Model):
     version: Mapped[int] = mapped_column(sa.BigInteger, server_default="0")
     held_total: Mapped[int] = mapped_column(sa.BigInteger, server_default="0")
     captured_total: Mapped[int] = mapped_column(sa.BigInteger, server_default="0")
+    expected_cost_total: Mapped[int] = mapped_column(sa.BigInteger, server_default="0")
+    released_cost_total: Mapped[int] = mapped_column(sa.BigInteger, server_default="0")
 
     __table_args__ = (
         sa.UniqueConstraint(
@@ -153,7 +164,8 @@ class Reservation(Model):
 
     A job that ended before anything was held has a row too, without a deadline: a late `reserve` finds it. A row
     is never without lines otherwise. No second unique key may hold the job's id: where two sessions insert the same
-    job at once, ON CONFLICT answers for one key only, and the other key would raise.
+    job at once, ON CONFLICT answers for one key only, and the other key would raise. ``priced_at`` is the moment whose
+    prices all its lines have: that of its quote, or its own begin.
     """
 
     __tablename__ = "reservations"
@@ -165,15 +177,26 @@ class Reservation(Model):
     created_at: Mapped[datetime] = mapped_column(_MOMENT, server_default=sa.func.now())
     closed_at: Mapped[datetime | None] = mapped_column(_MOMENT)
     overdue_at: Mapped[datetime | None] = mapped_column(_MOMENT)
+    priced_at: Mapped[datetime] = mapped_column(_MOMENT, server_default=sa.func.now())
+    quote_id: Mapped[str | None] = mapped_column(sa.Text)
+    workflow: Mapped[str | None] = mapped_column(sa.Text)
+    session_id: Mapped[str | None] = mapped_column(sa.Text)
+    actor: Mapped[str | None] = mapped_column(sa.Text)
 
     __table_args__ = (
         sa.UniqueConstraint("id", name="reservations_id"),
         sa.CheckConstraint("deadline_at IS NOT NULL OR closed_at IS NOT NULL", name="reservations_deadline"),
+        sa.Index("reservations_of_session", "org_id", "session_id", postgresql_where=sa.text("session_id IS NOT NULL")),
     )
 
 
 class Line(Model):
-    """One held amount, for one generation; ``line_id`` is the generation's id. Ends exactly once."""
+    """One held amount, for one generation; ``line_id`` is the generation's id. Ends exactly once.
+
+    ``grant_ids`` and ``grant_amounts`` say what was taken from which grant, in the order of spending: what is captured
+    came from the first of them, and what is given back returns to the last. ``returned_amount`` was given back after
+    it had been captured. ``cost_microusd`` is what the generation was expected to cost us at a provider.
+    """
 
     __tablename__ = "lines"
 
@@ -192,10 +215,24 @@ class Line(Model):
     reason: Mapped[str | None] = mapped_column(sa.Text)
     created_at: Mapped[datetime] = mapped_column(_MOMENT, server_default=sa.func.now())
     settled_at: Mapped[datetime | None] = mapped_column(_MOMENT)
+    cost_microusd: Mapped[int] = mapped_column(sa.BigInteger, server_default="0")
+    grant_ids: Mapped[list[str]] = mapped_column(ARRAY(sa.Text))
+    grant_amounts: Mapped[list[int]] = mapped_column(ARRAY(sa.BigInteger))
+    returned_amount: Mapped[int] = mapped_column(sa.BigInteger, server_default="0")
+    return_reason: Mapped[str | None] = mapped_column(sa.Text)
+    returned_by: Mapped[str | None] = mapped_column(sa.Text)
+    returned_at: Mapped[datetime | None] = mapped_column(_MOMENT)
 
     __table_args__ = (
         sa.CheckConstraint("amount > 0", name="lines_amount"),
         sa.CheckConstraint("captured_amount BETWEEN 0 AND amount", name="lines_captured_amount"),
+        sa.CheckConstraint("cost_microusd >= 0", name="lines_cost"),
+        sa.CheckConstraint("cardinality(grant_ids) = cardinality(grant_amounts)", name="lines_grants"),
+        sa.CheckConstraint(
+            "returned_amount BETWEEN 0 AND captured_amount"
+            " AND (returned_amount > 0) = (num_nonnulls(return_reason, returned_by, returned_at) = 3)",
+            name="lines_returned",
+        ),
         sa.CheckConstraint(
             "CASE status WHEN 'held' THEN captured_amount = 0 AND settled_at IS NULL AND reason IS NULL"
             " WHEN 'captured' THEN captured_amount > 0 AND settled_at IS NOT NULL"
@@ -210,7 +247,14 @@ class Line(Model):
 
 
 class Grant(Model):
-    """Credits given to an organization, once per ``id``."""
+    """Credits given to an organization, once per ``id``, with what is left of them in ``remaining``.
+
+    Of what was given (``amount``), lines take their part, and the rest is ``expired``, ``withdrawn`` by an
+    administrator or a smaller plan, or ``remaining``: those of one unit sum up to the wallet. The soonest-expiring is
+    spent first, then the one of lower ``priority``, then the older. A plan's monthly allowance is one too: it begins
+    at ``starts_at``, and ``notified_percent`` is the highest threshold that was told. ``origin_id`` is the expired
+    grant that an amount came from which was given back too late for it.
+    """
 
     __tablename__ = "grants"
 
@@ -222,10 +266,87 @@ class Grant(Model):
     reason: Mapped[str] = mapped_column(sa.Text)
     actor: Mapped[str] = mapped_column(sa.Text)
     created_at: Mapped[datetime] = mapped_column(_MOMENT, server_default=sa.func.now())
+    remaining: Mapped[int] = mapped_column(sa.BigInteger)
+    expired: Mapped[int] = mapped_column(sa.BigInteger, server_default="0")
+    withdrawn: Mapped[int] = mapped_column(sa.BigInteger, server_default="0")
+    priority: Mapped[int] = mapped_column(sa.SmallInteger, server_default="0")
+    starts_at: Mapped[datetime | None] = mapped_column(_MOMENT)
+    expires_at: Mapped[datetime | None] = mapped_column(_MOMENT)
+    origin_id: Mapped[str | None] = mapped_column(sa.Text)
+    notified_percent: Mapped[int] = mapped_column(sa.SmallInteger, server_default="0")
 
     __table_args__ = (
         sa.CheckConstraint(f"unit IN {UNITS}", name="grants_unit"),
         sa.CheckConstraint("amount > 0", name="grants_amount"),
+        sa.CheckConstraint(
+            "remaining >= 0 AND expired >= 0 AND withdrawn >= 0 AND remaining + expired + withdrawn <= amount",
+            name="grants_remaining",
+        ),
+        sa.CheckConstraint("expires_at > coalesce(starts_at, '-infinity')", name="grants_interval"),
         sa.CheckConstraint("kind IN ('purchased', 'promotional', 'compensation', 'monthly')", name="grants_kind"),
         sa.Index("grants_org_id", "org_id", "created_at"),
+        sa.Index("grants_open", "org_id", "unit", postgresql_where=sa.text("remaining > 0")),
+        sa.Index("grants_expiring", "expires_at", postgresql_where=sa.text("remaining > 0")),
     )
+
+
+class Quote(Model):
+    """A price that was promised for one job until ``expires_at``; ``job_id`` is the job that took it.
+
+    ``fingerprint`` is the hash of workflow and inputs, ``lines`` are ``{sku, unit, count, unit_amount, amount,
+    price_version}``.
+    """
+
+    __tablename__ = "quotes"
+
+    id: Mapped[str] = mapped_column(sa.Text, primary_key=True)
+    org_id: Mapped[str] = mapped_column(sa.Text)
+    workflow: Mapped[str] = mapped_column(sa.Text)
+    fingerprint: Mapped[str] = mapped_column(sa.Text)
+    lines: Mapped[list[Any]] = mapped_column(JSONB)
+    amount: Mapped[int] = mapped_column(sa.BigInteger)
+    images: Mapped[int]
+    estimated_seconds: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(_MOMENT, server_default=sa.func.now())
+    expires_at: Mapped[datetime] = mapped_column(_MOMENT)
+    job_id: Mapped[str | None] = mapped_column(sa.Text)
+
+    __table_args__ = (
+        sa.CheckConstraint("amount >= 0", name="quotes_amount"),
+        sa.CheckConstraint("expires_at > created_at", name="quotes_interval"),
+        sa.Index("quotes_unused", "expires_at", postgresql_where=sa.text("job_id IS NULL")),
+    )
+
+
+class Adjustment(Model):
+    """A correction of a wallet by an administrator, once per ``id``; negative where credits were taken back."""
+
+    __tablename__ = "adjustments"
+
+    id: Mapped[str] = mapped_column(sa.Text, primary_key=True)
+    org_id: Mapped[str] = mapped_column(sa.Text)
+    unit: Mapped[str] = mapped_column(sa.Text)
+    amount: Mapped[int] = mapped_column(sa.BigInteger)
+    reason: Mapped[str] = mapped_column(sa.Text)
+    actor: Mapped[str] = mapped_column(sa.Text)
+    created_at: Mapped[datetime] = mapped_column(_MOMENT, server_default=sa.func.now())
+
+    __table_args__ = (
+        sa.CheckConstraint(f"unit IN {UNITS}", name="adjustments_unit"),
+        sa.CheckConstraint("amount <> 0", name="adjustments_amount"),
+    )
+
+
+class DailyUsage(Model):
+    """What an organization got out of a workflow on a day (UTC), and what that cost it, and us at providers."""
+
+    __tablename__ = "daily_usage"
+
+    org_id: Mapped[str] = mapped_column(sa.Text, primary_key=True)
+    day: Mapped[date] = mapped_column(primary_key=True)
+    workflow: Mapped[str] = mapped_column(sa.Text, primary_key=True)
+    generations: Mapped[int] = mapped_column(sa.BigInteger, server_default="0")
+    failed: Mapped[int] = mapped_column(sa.BigInteger, server_default="0")
+    credits: Mapped[int] = mapped_column(sa.BigInteger, server_default="0")
+    plan_generations: Mapped[int] = mapped_column(sa.BigInteger, server_default="0")
+    provider_cost_microusd: Mapped[int] = mapped_column(sa.BigInteger, server_default="0")

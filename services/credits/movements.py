@@ -1,11 +1,24 @@
 """What the ledger is asked for and what it answers, as plain values. Knows no database."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from shared.events import HeldLine
-from shared.problems import BadRequest
+from shared.problems import (
+    BadRequest,
+    DailyCapReached,
+    HoldRefused,
+    InsufficientCredits,
+    JobClosed,
+    NotFound,
+    Problem,
+    QuotaExceeded,
+    QuoteExpired,
+    QuoteMismatch,
+    QuoteUsed,
+)
 
 CACHE_HIT = "cache_hit"
 
@@ -28,12 +41,46 @@ class Wallet:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """Lines to hold for one job: ``lines`` maps each line's id to its SKU."""
+    """Lines to hold for one job: ``lines`` maps each line's id to its SKU.
+
+    Args:
+        org_id: who pays.
+        job_id: what for; later requests may add lines to the same job.
+        deadline_at: when the job will have ended at the latest.
+        lines: in the order in which they are to be held where not all can be.
+        costs: by line, what its generation is expected to cost us at a provider, in microusd.
+        partial: whether some of the lines are better than none.
+        quote_id: the quote whose prices count.
+        fingerprint: the hash of workflow and inputs, which has to be the quote's.
+        accepted_at: when the job was accepted: the quote must have been good then.
+        workflow: the product line, for the history.
+        session_id: what the job belongs to, for the history.
+        actor: who asked for it.
+    """
 
     org_id: str
     job_id: str
     deadline_at: datetime
     lines: Mapping[str, str]
+    costs: Mapping[str, int] = field(default_factory=dict)
+    partial: bool = False
+    quote_id: str | None = None
+    fingerprint: str | None = None
+    accepted_at: datetime | None = None
+    workflow: str | None = None
+    session_id: str | None = None
+    actor: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Threshold:
+    """So many percent of a month's allowance are used; times are RFC 3339."""
+
+    percent: int
+    used: int
+    limit: int
+    period_start: str
+    resets_at: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,12 +96,17 @@ class Hold:
 
 @dataclass(frozen=True, kw_only=True)
 class Reserved:
-    """A granted request: all its lines, and in ``holds`` what was not held before. No id: all lines are free."""
+    """A granted request: its lines, and in ``holds`` what was not held before. No id: all lines are free.
+
+    ``shortfall`` is the refusal a partial request met at the first line that is missing in ``lines``.
+    """
 
     reservation_id: str | None
     lines: list[HeldLine]
     holds: list[Hold]
     wallet: Wallet
+    shortfall: HoldRefused | None = None
+    thresholds: list[Threshold] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +134,84 @@ class Settled:
     reason: str | None
     available: int | None
     version: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Returned:
+    """A captured line that was given back; ``available`` and ``version`` are None where that was done before."""
+
+    line_id: str
+    org_id: str
+    reservation_id: str
+    workflow: str | None
+    unit: str
+    amount: int
+    available: int | None
+    version: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expired:
+    """What was left of a grant that has expired now, and the wallet after it."""
+
+    grant_id: str
+    org_id: str
+    unit: str
+    kind: str
+    amount: int
+    available: int
+    version: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanChange:
+    """The plan an organization had before, and the monthly allowance of the one it has now; None is without limit."""
+
+    previous_plan: str
+    monthly_generations: int | None
+
+
+def refusal(outcome: str, figures: Mapping[str, Any]) -> Problem:
+    """Return the problem that says why a request was refused: ``outcome`` is its code in `reserve`."""
+    if outcome in _REFUSALS_OF_QUOTES:
+        kind, text = _REFUSALS_OF_QUOTES[outcome]
+        return kind(text)
+    if outcome == "unknown_sku":
+        sku = figures["sku"]
+        return UnknownSku(f"The price book has no price for {sku!r}; nothing was held.", sku=sku)
+    if outcome == "job_closed":
+        return JobClosed()
+    return hold_refused(outcome, figures)
+
+
+def hold_refused(code: str, figures: Mapping[str, Any]) -> HoldRefused:
+    """Return the problem that says which means do not suffice, and for how much of the request they would."""
+    figures = {name: value for name, value in figures.items() if name != "code"}
+    if code == "quota_exceeded":
+        return QuotaExceeded(
+            f"Of this month's {figures['limit']} plan generations {figures['used']} are used, and this asks for"
+            f" {figures['requested']}. Nothing was charged: ask for at most {figures['max_affordable']}, upgrade the"
+            f" plan, or wait until {figures['resets_at'][:10]}.",
+            **figures,
+        )
+    if code == "daily_cap_reached":
+        return DailyCapReached(
+            "Your organization has reached what it may have processed in a day. Nothing was charged: try again after"
+            f" {figures['resets_at'][:16]} UTC, or ask support for more.",
+            **figures,
+        )
+    return InsufficientCredits(
+        f"This needs {figures['required']} credits, and {figures['available']} are available. Nothing was charged.",
+        **figures,
+    )
+
+
+_REFUSALS_OF_QUOTES: Mapping[str, tuple[type[Problem], str]] = {
+    "quote_not_found": (NotFound, "There is no such quote."),
+    "quote_used": (QuoteUsed, "This quote was used for another job; ask for a new one."),
+    "quote_expired": (QuoteExpired, "A quote is good for 15 minutes, and this one has expired; ask for a new one."),
+    "quote_mismatch": (QuoteMismatch, "The quote was made for another workflow or other inputs; ask for a new one."),
+}
 
 
 def rounds(requests: Sequence[Request]) -> list[list[int]]:

@@ -1,0 +1,41 @@
+-- Open the allowance of plan generations an organization has in the month of `moment`, or, where its plan has no limit,
+-- issue what a hold lacks. Decides by the plan alone how much: whoever may hold may call it, for himself or as the
+-- system. The wallet is locked by the caller.
+CREATE FUNCTION issue_allowance(given_org text, lacking bigint, moment timestamptz) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    month timestamptz := date_trunc('month', moment, 'UTC');
+    name text := given_org || '/allowance/' || to_char(moment AT TIME ZONE 'UTC', 'YYYY-MM');
+    monthly bigint;
+    issued bigint;
+    wallet accounts;
+BEGIN
+    IF current_setting('darkroom.org_id', true) NOT IN ('', given_org) THEN
+        RAISE EXCEPTION 'no organization opens the allowance of another';
+    END IF;
+    SELECT monthly_generations INTO monthly
+    FROM organization_plans JOIN plans ON plans.name = organization_plans.plan WHERE org_id = given_org;
+    issued := coalesce(monthly, lacking);
+    IF NOT FOUND OR issued <= 0 OR monthly IS NOT NULL AND EXISTS (SELECT FROM grants WHERE id = name) THEN
+        RETURN;
+    END IF;
+    INSERT INTO grants AS g (id, org_id, unit, amount, remaining, kind, priority, reason, actor, starts_at, expires_at,
+        created_at)
+    VALUES (name, given_org, 'plan_generations', issued, issued, 'monthly', 10, 'monthly allowance', 'plan', month,
+        date_trunc('month', month + interval '32 days', 'UTC'), moment)
+    ON CONFLICT (id) DO UPDATE SET amount = g.amount + issued, remaining = g.remaining + issued;
+    UPDATE accounts SET available = available + issued, version = version + 1
+    WHERE org_id = given_org AND unit = 'plan_generations' AND kind = 'wallet'
+    RETURNING * INTO wallet;
+    INSERT INTO entries (transfer_id, account_id, org_id, unit, kind, amount, available_after, version, grant_id,
+        reason, actor, created_at)
+    SELECT name || '/allowance/' || wallet.version, leg.account_id, leg.org_id, 'plan_generations', 'allowance',
+        leg.amount, leg.available_after, leg.version, name, 'monthly allowance', 'plan', moment
+    FROM accounts issuance, LATERAL (VALUES
+        (issuance.id, NULL, -issued, NULL, NULL),
+        (wallet.id, wallet.org_id, issued, wallet.available, wallet.version)
+    ) AS leg (account_id, org_id, amount, available_after, version)
+    WHERE issuance.org_id IS NULL AND issuance.unit = 'plan_generations' AND issuance.kind = 'issuance'
+    ORDER BY leg.amount;
+END
+$$;
