@@ -248,6 +248,13 @@ def _roll_back(session: Session) -> None:
         session.invalidate()
 
 
+def undo(session: Session) -> None:
+    """Roll the session's transaction back as if nothing had been done in it, where it was only to be tried."""
+    session.rollback()
+    session.info.pop(_ONCE_COMMITTED, None)
+    session.info.pop(_WAKE, None)
+
+
 def once_committed(session: Session, act: Callable[[], None]) -> None:
     """Call ``act`` when the session's transaction has committed, and not at all when it does not: for counting."""
     session.info.setdefault(_ONCE_COMMITTED, []).append(act)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from services.credits import accounts
 from services.credits import handlers as credits_handlers
 from shared.database import Database
 from shared.events import GenerationCompleted, GenerationFailed, JobFinished, SettledLine
@@ -31,7 +32,7 @@ def in_an_hour() -> str:
 def given_account(db: Database, *, balance: int = 100, plan: str = "pro", org_id: str | None = None) -> str:
     """Open an account with so many credits and return its organization."""
     org_id = org_id or new_id("org")
-    credits_handlers.open_account(db, org_id=org_id, plan=plan, amount=balance)
+    accounts.open_account(db, org_id=org_id, plan=plan, amount=balance)
     return org_id
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.local.stack import start_postgres
-from services.credits import audit, handlers
+from services.credits import accounts, audit, handlers
 from services.credits.handlers import OVERDUE_AFTER
 from shared.database import Batch, Database, is_unavailable
 from shared.events import Event, GenerationCompleted, GenerationFailed, JobFinished, SettledLine
@@ -64,7 +64,7 @@ def hammer(*, clients: int, seconds: float, seed: int) -> Result:
     """Let ``clients`` threads at the ledger for so long, end every job, and audit what is left."""
     with _ledger(clients) as database:
         for number in range(ORGANIZATIONS):
-            handlers.open_account(database, org_id=_org(number), plan="pro", amount=OPENING)
+            accounts.open_account(database, org_id=_org(number), plan="pro", amount=OPENING)
         shared = Field(database=database, until=time.monotonic() + seconds)
         threads = [threading.Thread(target=_client, args=(shared, seed * 1000 + number)) for number in range(clients)]
         for thread in threads:
@@ -154,7 +154,7 @@ def _finish(shared: Field, dice: random.Random) -> None:
 
 
 def _grant(shared: Field, dice: random.Random) -> None:
-    handlers.grant(
+    accounts.grant(
         shared.database,
         grant_id=new_id("grt"),
         org_id=_org(dice.randrange(ORGANIZATIONS)),

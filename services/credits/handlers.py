@@ -1,30 +1,28 @@
-"""What credits does: holds what a job may cost, settles each line as its generation ended, opens and fills accounts.
+"""What credits does for jobs: holds what one may cost, settles each line as its generation ended, gives charges back.
 
 Each function returns or publishes the events it caused. Never decides how a job ended: only generation does.
 """
 
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
 import structlog
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from services.credits import announcements, ledger, metrics, queries
-from services.credits.models import CREDITS, UNITS, Account, Grant, OrganizationPlan, Plan
+from services.credits import announcements, ledger, metrics, queries, usage
+from services.credits.moments import moment
 from services.credits.movements import CACHE_HIT, Outcome, Request, Reserved
 from shared.crash import crash_point
-from shared.database import Database
+from shared.database import Database, undo
 from shared.events import Event, GenerationCompleted, GenerationFailed, JobFinished, ReservationOverdue
-from shared.problems import BadRequest
+from shared.problems import Problem
 
 log = structlog.get_logger(__name__)
 
 OVERDUE_AFTER = timedelta(minutes=10)
 OVERDUE_AGAIN_AFTER = timedelta(minutes=5)
-GRANT_KINDS = ("purchased", "promotional", "compensation", "monthly")
 
 # A claim: of any number of replicas one gets a row, and gets it again only when the question went unanswered.
 _OVERDUE = sa.text(
@@ -40,46 +38,38 @@ _OVERDUE = sa.text(
 )
 
 
-def reserve(
-    db: Database, *, org_id: str, job_id: str, deadline_at: str, lines: Sequence[dict[str, Any]]
-) -> dict[str, Any]:
-    """Hold the price of ``lines`` for a job, all or nothing; a repeat answers alike and holds nothing more.
+def reserve(db: Database, *, dry_run: bool = False, **asked: Any) -> dict[str, Any]:
+    """Hold the price of a job's lines, all or nothing; a repeat answers alike and holds nothing more.
 
     Args:
         db: the database of credits.
-        org_id: who pays.
-        job_id: what for; later calls may add lines to the same job.
-        deadline_at: when the job will have ended at the latest, RFC 3339.
-        lines: ``{line_id, sku}`` each.
+        dry_run: find out how it would end, and leave everything as it is.
+        asked: ``org_id``, ``job_id``, ``deadline_at`` (RFC 3339), ``lines`` of ``{line_id, sku, cost_microusd?}``, and
+            what else `Request` has; with ``partial`` as many of the lines are held, in their order, as can be.
 
     Returns:
-        ``{reservation_id, lines: [{line_id, sku, unit, amount}], available, held, version}``; no reservation where
-        all lines are free of charge. The balance is the one in credits.
+        ``{reservation_id, lines: [{line_id, sku, unit, amount}], shortfall, available, held, version}``; no reservation
+        where all lines are free of charge. The balance is the one in credits; ``shortfall`` says as
+        ``{code, detail, ...}`` why a partial request lacks lines.
 
     Raises:
-        InsufficientCredits: the wallet holds less; nothing was written.
+        HoldRefused: as `InsufficientCredits`, `QuotaExceeded` or `DailyCapReached`; nothing was written.
         JobClosed: the job has ended, or is known under another organization.
         UnknownSku: a line has no price.
-        BadRequest: the deadline is no time.
+        NotFound, QuoteExpired, QuoteUsed, QuoteMismatch: the quote is no good for this job.
+        BadRequest: a time is no time.
     """
-    request = Request(
-        org_id=org_id,
-        job_id=job_id,
-        deadline_at=_moment(deadline_at),
-        lines={line["line_id"]: line["sku"] for line in lines},
-    )
-    with db.transaction(org_id=org_id) as session:
-        (outcome,) = ledger.reserve(session, [request])
-        if not isinstance(outcome, Reserved):
-            raise outcome
-        db.publish(session, announcements.of_hold(request, outcome))
-    crash_point("credits.reserved")
+    request = _request(**asked)
+    outcome = _try_to_hold(db, request) if dry_run else _hold(db, request)
+    if not isinstance(outcome, Reserved):
+        raise outcome
     return {
         "reservation_id": outcome.reservation_id,
         "lines": [
             {"line_id": line.line_id, "sku": line.sku, "unit": line.unit, "amount": line.amount}
             for line in outcome.lines
         ],
+        "shortfall": outcome.shortfall and outcome.shortfall.as_dict(),
         "available": outcome.wallet.available,
         "held": outcome.wallet.held,
         "version": outcome.wallet.version,
@@ -88,98 +78,66 @@ def reserve(
 
 def capture_completed_generations(session: Session, events: Sequence[GenerationCompleted]) -> list[Event]:
     """Spend what each result costs; what was held beyond that goes back, since the cache had a part of it."""
-    return _settle(
-        session,
-        [
-            Outcome(job_id=event.job_id, line_id=event.line_id, org_id=event.org_id, amount=event.amount)
-            for event in events
-            if event.line_id
-        ],
-    )
+    outcomes = [
+        Outcome(job_id=event.job_id, line_id=event.line_id, org_id=event.org_id, amount=event.amount)
+        for event in events
+        if event.line_id
+    ]
+    usage.add(session, [usage.of_result(event) for event in events])
+    return _settle(session, outcomes, events)
 
 
 def refund_failed_generations(session: Session, events: Sequence[GenerationFailed]) -> list[Event]:
     """Give back what was held for generations that ended without a result."""
-    return _settle(
-        session,
-        [
-            Outcome(job_id=event.job_id, line_id=event.line_id, org_id=event.org_id, amount=0, reason=event.reason)
-            for event in events
-            if event.line_id
-        ],
-    )
+    outcomes = [
+        Outcome(job_id=event.job_id, line_id=event.line_id, org_id=event.org_id, amount=0, reason=event.reason)
+        for event in events
+        if event.line_id
+    ]
+    usage.add(session, [usage.of_failure(event) for event in events])
+    return _settle(session, outcomes, events)
 
 
 def close_finished_jobs(session: Session, events: Sequence[JobFinished]) -> list[Event]:
     """Take no further line for these jobs, and settle exactly the lines they list, where that is still to be done."""
     ledger.close_jobs(session, {event.job_id: event.org_id for event in events})
-    return _settle(
-        session,
-        [
-            Outcome(
-                job_id=event.job_id,
-                line_id=line.line_id,
-                org_id=event.org_id,
-                amount=line.amount if line.outcome == "captured" else 0,
-                reason=line.reason or (CACHE_HIT if line.outcome == "captured" else event.status),
-            )
-            for event in events
-            for line in event.lines
-        ],
-    )
+    outcomes = [
+        Outcome(
+            job_id=event.job_id,
+            line_id=line.line_id,
+            org_id=event.org_id,
+            amount=line.amount if line.outcome == "captured" else 0,
+            reason=line.reason or (CACHE_HIT if line.outcome == "captured" else event.status),
+        )
+        for event in events
+        for line in event.lines
+    ]
+    return _settle(session, outcomes, events)
 
 
-def open_account(db: Database, *, org_id: str, plan: str, amount: int = 0) -> dict[str, Any]:
-    """Open an organization's account on a plan, with a first grant of ``amount`` credits; a repeat changes nothing.
+def refund(db: Database, *, job_id: str, reason: str, actor: str, generation_id: str | None = None) -> dict[str, Any]:
+    """Give back what a job, or one generation of it, was charged; a repeat gives nothing more and answers alike.
 
     Returns:
-        ``{available, held, version}``.
+        ``{job_id, org_id, refunded: [{generation_id, unit, amount}], amount}``.
 
     Raises:
-        BadRequest: there is no such plan, or the amount is negative.
+        NotFound: nothing was ever held for it.
+        Conflict: nothing was charged, or its credits are still held.
     """
-    if amount < 0:
-        raise BadRequest(f"The first grant of an account is 0 or more credits, not {amount}.")
     with db.transaction() as session:
-        _check_plan(session, plan)
-        added = insert(OrganizationPlan).values(org_id=org_id, plan=plan).on_conflict_do_nothing()
-        if session.scalar(added.returning(OrganizationPlan.org_id)):
-            accounts = [{"org_id": org_id, "unit": unit, "kind": kind} for unit in UNITS for kind in ("wallet", "held")]
-            session.execute(sa.insert(Account), accounts)
-            if amount:
-                opening = Grant(
-                    id=f"{org_id}/opening",
-                    org_id=org_id,
-                    unit=CREDITS,
-                    amount=amount,
-                    kind="promotional",
-                    reason="opening balance",
-                    actor="gateway",
-                )
-                _give(db, session, opening)
-            log.info("account_opened", org_id=org_id, plan=plan, amount=amount)
-        return queries.wallet(session, org_id=org_id)
-
-
-def grant(
-    db: Database, *, grant_id: str, org_id: str, amount: int, kind: str, reason: str, actor: str
-) -> dict[str, Any]:
-    """Give credits to an organization, once per ``grant_id``; a repeat answers with today's balance.
-
-    Returns:
-        ``{available, held, version}``.
-
-    Raises:
-        BadRequest: the amount is not positive, or the kind unknown.
-        Conflict: the grant id was used for something else.
-        NotFound: the organization has no account.
-    """
-    if amount <= 0 or kind not in GRANT_KINDS:
-        raise BadRequest(f"A grant is a positive amount of one of the kinds {', '.join(GRANT_KINDS)}.")
-    asked = Grant(id=grant_id, org_id=org_id, unit=CREDITS, amount=amount, kind=kind, reason=reason, actor=actor)
-    with db.transaction() as session:
-        _give(db, session, asked)
-        return queries.wallet(session, org_id=org_id)
+        returned = ledger.return_lines(session, job_id=job_id, line_id=generation_id, reason=reason, actor=actor)
+        new = [line for line in returned if line.version is not None]
+        usage.add(session, [usage.of_return(line) for line in new])
+        db.publish(session, [announcements.of_return(line, job_id=job_id, reason=reason) for line in new])
+    for line in new:
+        log.info("charge_given_back", job_id=job_id, line_id=line.line_id, amount=line.amount, actor=actor)
+    return {
+        "job_id": job_id,
+        "org_id": returned[0].org_id,
+        "refunded": [{"generation_id": line.line_id, "unit": line.unit, "amount": line.amount} for line in returned],
+        "amount": sum(line.amount for line in returned),
+    }
 
 
 def report_overdue(
@@ -211,30 +169,37 @@ def report_overdue(
     return len(rows)
 
 
-def _settle(session: Session, outcomes: Sequence[Outcome]) -> list[Event]:
+def _request(
+    *, lines: Sequence[Mapping[str, Any]], deadline_at: str, accepted_at: str | None = None, **asked: Any
+) -> Request:
+    return Request(
+        deadline_at=moment(deadline_at),
+        accepted_at=moment(accepted_at) if accepted_at else None,
+        lines={line["line_id"]: line["sku"] for line in lines},
+        costs={line["line_id"]: line["cost_microusd"] for line in lines if line.get("cost_microusd")},
+        **asked,
+    )
+
+
+def _hold(db: Database, request: Request) -> Reserved | Problem:
+    with db.transaction(org_id=request.org_id) as session:
+        (outcome,) = ledger.reserve(session, [request])
+        if isinstance(outcome, Reserved):
+            db.publish(session, announcements.of_hold(request, outcome))
+    crash_point("credits.reserved")
+    return outcome
+
+
+def _try_to_hold(db: Database, request: Request) -> Reserved | Problem:
+    with db.transaction(org_id=request.org_id) as session:
+        (outcome,) = ledger.reserve(session, [request])
+        undo(session)
+    return outcome
+
+
+def _settle(session: Session, outcomes: Sequence[Outcome], events: Sequence[Any]) -> list[Event]:
     settled = ledger.settle(session, outcomes)
+    workflows = {event.job_id: event.workflow for event in events}
+    usage.add(session, [usage.of_charge(line, workflow=workflows[line.job_id]) for line in settled if line.captured])
     crash_point("credits.settled")
     return [event for line in settled for event in announcements.of_settlement(line)]
-
-
-def _give(db: Database, session: Session, given: Grant) -> None:
-    wallet = ledger.give(session, given)
-    if wallet is not None:
-        available, version = wallet
-        db.publish(session, [announcements.of_grant(given, available=available, version=version)])
-
-
-def _check_plan(session: Session, plan: str) -> None:
-    names = session.scalars(sa.select(Plan.name).order_by(Plan.price_usd_cents)).all()
-    if plan not in names:
-        raise BadRequest(f"There is no plan {plan!r}; the plans are {', '.join(names)}.")
-
-
-def _moment(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise BadRequest(f"{text!r} is no RFC 3339 time, such as 2031-05-01T12:00:00Z.") from error
-    if moment.tzinfo is None:
-        raise BadRequest(f"{text!r} does not say its time zone; end it with Z for UTC.")
-    return moment

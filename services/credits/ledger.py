@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 import structlog
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import Session
 
 from services.credits import metrics
@@ -163,6 +163,17 @@ def give(session: Session, given: Grant, *, entry_kind: str = "grant") -> tuple[
     ) or known.amount != given.amount:
         raise Conflict(f"The grant id {given.id} was used before for another grant.")
     return None
+
+
+def add(session: Session, asked: Adjustment) -> tuple[int, int] | None:
+    """Add ``asked.amount`` to a wallet as a correction, once per id; returns and raises as `withdraw`."""
+    names = ("id", "org_id", "unit", "amount", "reason", "actor")
+    values = {name: getattr(asked, name) for name in names}
+    added = session.execute(insert(Adjustment).values(values).on_conflict_do_nothing().returning(Adjustment.id))
+    if added.one_or_none() is None:
+        _check_known(session, asked)
+        return None
+    return give(session, Grant(**values, kind="compensation", priority=30), entry_kind="adjustment")
 
 
 def withdraw(session: Session, asked: Adjustment) -> tuple[int, int] | None:

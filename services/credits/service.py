@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from services.credits import audit, handlers, queries
+from services.credits import accounts, audit, handlers, queries, quotes
 from shared.database import Batch
 from shared.events import GenerationCompleted, GenerationFailed, JobFinished
 from shared.host import DatabaseProvider, every
@@ -21,19 +21,37 @@ class Credits:
     @rpc
     def open_account(self, *, org_id: str, plan: str, amount: int = 0) -> dict[str, Any]:
         """Open an organization's account."""
-        return handlers.open_account(self.db, org_id=org_id, plan=plan, amount=amount)
+        return accounts.open_account(self.db, org_id=org_id, plan=plan, amount=amount)
 
     @rpc
-    def reserve(self, *, org_id: str, job_id: str, deadline_at: str, lines: list[dict[str, Any]]) -> dict[str, Any]:
+    def quote(self, **asked: Any) -> dict[str, Any]:
+        """Promise a price."""
+        return quotes.quote(self.db, **asked)
+
+    @rpc
+    def reserve(self, **asked: Any) -> dict[str, Any]:
         """Hold the price of a job's lines."""
-        return handlers.reserve(self.db, org_id=org_id, job_id=job_id, deadline_at=deadline_at, lines=lines)
+        return handlers.reserve(self.db, **asked)
 
     @rpc
-    def grant(self, *, grant_id: str, org_id: str, amount: int, kind: str, reason: str, actor: str) -> dict[str, Any]:
+    def grant(self, **asked: Any) -> dict[str, Any]:
         """Give credits to an organization."""
-        return handlers.grant(
-            self.db, grant_id=grant_id, org_id=org_id, amount=amount, kind=kind, reason=reason, actor=actor
-        )
+        return accounts.grant(self.db, **asked)
+
+    @rpc
+    def adjust(self, **asked: Any) -> dict[str, Any]:
+        """Correct an organization's wallet."""
+        return accounts.adjust(self.db, **asked)
+
+    @rpc
+    def refund(self, **asked: Any) -> dict[str, Any]:
+        """Give back what a job, or a generation of it, was charged."""
+        return handlers.refund(self.db, **asked)
+
+    @rpc
+    def change_plan(self, *, org_id: str, plan: str, actor: str) -> dict[str, Any]:
+        """Give an organization another plan."""
+        return accounts.change_plan(self.db, org_id=org_id, plan=plan, actor=actor)
 
     @rpc
     def balance(self, *, org_id: str) -> dict[str, Any]:
@@ -86,3 +104,13 @@ class Credits:
     def report_overdue_reservations(self) -> None:
         """Ask how jobs ended that hold credits past their deadline."""
         handlers.report_overdue(self.db)
+
+    @every(seconds=5)
+    def expire_grants(self) -> None:
+        """Take what has expired out of the wallets."""
+        accounts.expire_grants(self.db)
+
+    @every(seconds=3600)
+    def prune_quotes(self) -> None:
+        """Forget quotes nobody took."""
+        quotes.prune(self.db)

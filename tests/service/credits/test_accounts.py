@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from services.credits import handlers, queries
+from services.credits import accounts, queries
 from shared.database import Database
 from shared.events import CreditsGranted
 from shared.ids import new_id
@@ -23,7 +23,7 @@ def shown(db: Database, org_id: str) -> dict[str, Any]:
 
 
 def test_an_account_opens_with_its_first_credits_and_tells_of_them(credits_db: Database) -> None:
-    answer = handlers.open_account(credits_db, org_id="org_a", plan="pro", amount=1000)
+    answer = accounts.open_account(credits_db, org_id="org_a", plan="pro", amount=1000)
 
     assert answer == {"available": 1000, "held": 0, "version": 1}
     (event,) = told(credits_db)
@@ -33,16 +33,16 @@ def test_an_account_opens_with_its_first_credits_and_tells_of_them(credits_db: D
 
 
 def test_an_account_may_open_empty_and_tells_nothing(credits_db: Database) -> None:
-    answer = handlers.open_account(credits_db, org_id="org_a", plan="free")
+    answer = accounts.open_account(credits_db, org_id="org_a", plan="free")
 
     assert answer == {"available": 0, "held": 0, "version": 0}
     assert told(credits_db) == []
 
 
 def test_opening_again_changes_nothing(credits_db: Database) -> None:
-    handlers.open_account(credits_db, org_id="org_a", plan="pro", amount=1000)
+    accounts.open_account(credits_db, org_id="org_a", plan="pro", amount=1000)
 
-    again = handlers.open_account(credits_db, org_id="org_a", plan="free", amount=5)
+    again = accounts.open_account(credits_db, org_id="org_a", plan="free", amount=5)
 
     assert again == {"available": 1000, "held": 0, "version": 1}
     assert shown(credits_db, "org_a")["plan"] == "pro"
@@ -51,7 +51,7 @@ def test_opening_again_changes_nothing(credits_db: Database) -> None:
 def test_an_account_opened_ten_times_at_once_is_filled_once(credits_db: Database) -> None:
     with ThreadPoolExecutor(10) as pool:
         opened = [
-            pool.submit(handlers.open_account, credits_db, org_id="org_a", plan="pro", amount=10) for _ in range(10)
+            pool.submit(accounts.open_account, credits_db, org_id="org_a", plan="pro", amount=10) for _ in range(10)
         ]
 
     assert [each.result()["available"] for each in opened] == [10] * 10
@@ -61,7 +61,7 @@ def test_an_account_opened_ten_times_at_once_is_filled_once(credits_db: Database
 @pytest.mark.parametrize("wrong", [{"plan": "platinum"}, {"plan": "pro", "amount": -1}])
 def test_an_account_that_makes_no_sense_is_refused(credits_db: Database, wrong: dict[str, Any]) -> None:
     with pytest.raises(BadRequest):
-        handlers.open_account(credits_db, org_id="org_a", **wrong)
+        accounts.open_account(credits_db, org_id="org_a", **wrong)
 
     assert rows(credits_db, "SELECT * FROM organization_plans") == []
 
@@ -69,7 +69,7 @@ def test_an_account_that_makes_no_sense_is_refused(credits_db: Database, wrong: 
 def test_a_grant_adds_to_the_wallet_and_is_told(credits_db: Database) -> None:
     org = given_account(credits_db, balance=100)
 
-    answer = handlers.grant(credits_db, grant_id="grt_1", org_id=org, **GRANT)
+    answer = accounts.grant(credits_db, grant_id="grt_1", org_id=org, **GRANT)
 
     assert (answer["available"], answer["held"]) == (150, 0)
     event = told(credits_db, CreditsGranted)[-1]
@@ -81,7 +81,7 @@ def test_a_grant_repeated_ten_times_at_once_is_given_once(credits_db: Database) 
     org = given_account(credits_db, balance=0)
 
     with ThreadPoolExecutor(10) as pool:
-        given = [pool.submit(handlers.grant, credits_db, grant_id="grt_1", org_id=org, **GRANT) for _ in range(10)]
+        given = [pool.submit(accounts.grant, credits_db, grant_id="grt_1", org_id=org, **GRANT) for _ in range(10)]
 
     assert [each.result()["available"] for each in given] == [50] * 10
     assert len(told(credits_db, CreditsGranted)) == 1
@@ -89,11 +89,11 @@ def test_a_grant_repeated_ten_times_at_once_is_given_once(credits_db: Database) 
 
 def test_the_id_of_a_grant_serves_no_other_grant(credits_db: Database) -> None:
     first, second = given_account(credits_db), given_account(credits_db)
-    handlers.grant(credits_db, grant_id="grt_1", org_id=first, **GRANT)
+    accounts.grant(credits_db, grant_id="grt_1", org_id=first, **GRANT)
 
     for other in ({"org_id": second, **GRANT}, {"org_id": first, **GRANT, "amount": 51}):
         with pytest.raises(Conflict):
-            handlers.grant(credits_db, grant_id="grt_1", **other)
+            accounts.grant(credits_db, grant_id="grt_1", **other)
 
     assert (balance(credits_db, first)[0], balance(credits_db, second)[0]) == (150, 100)
 
@@ -103,12 +103,12 @@ def test_a_grant_that_makes_no_sense_is_refused(credits_db: Database, wrong: dic
     org = given_account(credits_db)
 
     with pytest.raises(BadRequest):
-        handlers.grant(credits_db, grant_id="grt_1", org_id=org, **{**GRANT, **wrong})
+        accounts.grant(credits_db, grant_id="grt_1", org_id=org, **{**GRANT, **wrong})
 
 
 def test_an_organization_without_an_account_gets_no_grant_and_has_no_balance(credits_db: Database) -> None:
     with pytest.raises(NotFound):
-        handlers.grant(credits_db, grant_id="grt_1", org_id="org_unknown", **GRANT)
+        accounts.grant(credits_db, grant_id="grt_1", org_id="org_unknown", **GRANT)
     with pytest.raises(NotFound):
         shown(credits_db, "org_unknown")
 
@@ -161,8 +161,8 @@ def test_the_version_rises_with_every_change_of_the_wallet(credits_db: Database)
 def test_ids_of_grants_may_be_of_any_form(credits_db: Database) -> None:
     org = given_account(credits_db, balance=0)
 
-    handlers.grant(credits_db, grant_id=new_id("grt"), org_id=org, **GRANT)
-    handlers.grant(credits_db, grant_id=f"{org}/bonus", org_id=org, **GRANT)
+    accounts.grant(credits_db, grant_id=new_id("grt"), org_id=org, **GRANT)
+    accounts.grant(credits_db, grant_id=f"{org}/bonus", org_id=org, **GRANT)
 
     assert balance(credits_db, org)[0] == 100
     assert violations(credits_db) == []

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from prometheus_client import REGISTRY
 
-from services.credits import audit, handlers
+from services.credits import accounts, audit
 from shared.database import Database
 from tests.builders import VARIANT, HeldJob, generation_completed, generation_failed, given_account, given_held_job
 from tests.service.credits.ledger_steps import deliver, rows, violations
@@ -33,7 +33,7 @@ def found(db: Database) -> dict[tuple[str, str], tuple[int, int]]:
 
 
 def test_a_sound_ledger_has_no_violation_and_is_counted(credits_db: Database, job: HeldJob) -> None:
-    handlers.grant(
+    accounts.grant(
         credits_db, grant_id="g", org_id=job.org_id, amount=5, kind="compensation", reason="sorry", actor="Ada"
     )
 
@@ -41,8 +41,10 @@ def test_a_sound_ledger_has_no_violation_and_is_counted(credits_db: Database, jo
         report = audit.run(session, grace=timedelta(minutes=10))
 
     assert report["violations"] == []
-    accounts, entries = rows(credits_db, "SELECT (SELECT count(*) FROM accounts), (SELECT count(*) FROM entries)")[0]
-    assert (report["accounts"], report["entries"]) == (accounts, entries)
+    of_accounts, of_entries = rows(
+        credits_db, "SELECT (SELECT count(*) FROM accounts), (SELECT count(*) FROM entries)"
+    )[0]
+    assert (report["accounts"], report["entries"]) == (of_accounts, of_entries)
     assert report["checked_at"].endswith("Z")
     assert REGISTRY.get_sample_value("darkroom_ledger_invariant_violations") == 0
 

@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from services.credits import handlers
+from services.credits import accounts
 from services.credits.ledger import UnknownLine
 from shared.database import Database
 from shared.events import Event
@@ -119,7 +119,7 @@ class Ledger(RuleBasedStateMachine):
     def grant(self, amount: int, times: int) -> None:
         grant_id = new_id("grt")
         for _ in range(times):
-            handlers.grant(
+            accounts.grant(
                 self.db, grant_id=grant_id, org_id=self.org, amount=amount, kind="purchased", reason="r", actor="a"
             )
         self.model.available += amount

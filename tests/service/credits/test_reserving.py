@@ -86,7 +86,7 @@ def test_too_little_is_refused_with_the_figures_and_leaves_no_trace(credits_db: 
     with pytest.raises(InsufficientCredits) as refusal:
         hold(credits_db, org, VARIANT, VARIANT)
 
-    assert refusal.value.extra == {"required": 20, "available": 15, "unit": "credits"}
+    assert refusal.value.extra == {"required": 20, "available": 15, "unit": "credits", "max_affordable": 1}
     assert traces(credits_db) == before
     assert balance(credits_db, org)[:2] == (15, 0)
 
@@ -195,13 +195,14 @@ def test_each_unit_of_a_call_is_told_by_an_event_of_its_own(credits_db: Database
 
 
 def test_a_call_that_lacks_one_of_two_units_holds_neither(credits_db: Database) -> None:
-    org = given_account(credits_db, balance=100)
+    org = given_account(credits_db, balance=5)
 
     with pytest.raises(InsufficientCredits) as refusal:
-        hold(credits_db, org, VARIANT, "studio.image")
+        hold(credits_db, org, "studio.image", VARIANT)
 
-    assert refusal.value.extra == {"required": 1, "available": 0, "unit": "plan_generations"}
-    assert balance(credits_db, org)[:2] == (100, 0)
+    assert refusal.value.extra == {"required": 10, "available": 5, "unit": "credits", "max_affordable": 1}
+    assert balance(credits_db, org)[:2] == (5, 0)
+    assert rows(credits_db, "SELECT sum(available) FROM accounts WHERE unit = 'plan_generations'")[0][0] == 0
 
 
 def test_a_new_price_counts_for_new_jobs_and_not_for_one_that_is_open(

@@ -1,0 +1,113 @@
+"""Quotes: a price that is promised for a while to one job."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from services.credits.models import Quote
+from services.credits.moments import rfc3339
+from services.credits.movements import UnknownSku
+from shared.database import Database
+from shared.problems import Conflict
+
+GOOD_FOR = timedelta(minutes=15)
+KEPT = timedelta(days=30)
+
+_PRICES = sa.text(
+    "SELECT asked.sku, asked.count, p.unit, p.amount, p.id AS price_version"
+    " FROM unnest(CAST(:skus AS text[]), CAST(:counts AS integer[])) WITH ORDINALITY AS asked (sku, count, place)"
+    " LEFT JOIN price_at(asked.sku, now()) p ON true ORDER BY asked.place"
+)
+_PRUNE = sa.text("DELETE FROM quotes WHERE job_id IS NULL AND expires_at < now() - CAST(:kept AS interval)")
+
+
+def quote(
+    db: Database,
+    *,
+    org_id: str,
+    quote_id: str,
+    workflow: str,
+    fingerprint: str,
+    skus: Mapping[str, int],
+    images: int,
+    estimated_seconds: int,
+) -> dict[str, Any]:
+    """Promise today's prices for so many lines of each SKU, for 15 minutes; a repeat answers with the same quote.
+
+    Returns:
+        ``{id, workflow, amount, totals, lines, images, estimated_seconds, created_at, expires_at}``: ``lines`` are
+        ``{sku, unit, count, unit_amount, amount, price_version}``, ``totals`` the amounts by unit.
+
+    Raises:
+        UnknownSku: there is no price for one of them.
+        Conflict: the id was used for something else.
+    """
+    with db.transaction(org_id=org_id) as session:
+        lines = priced(session, skus)
+        values = {
+            "id": quote_id,
+            "org_id": org_id,
+            "workflow": workflow,
+            "fingerprint": fingerprint,
+            "lines": lines,
+            "amount": sum(line["amount"] for line in lines),
+            "images": images,
+            "estimated_seconds": estimated_seconds,
+            "expires_at": sa.func.now() + GOOD_FOR,
+        }
+        session.execute(insert(Quote).values(values).on_conflict_do_nothing())
+        known = session.get(Quote, quote_id)
+        if known is None or known.fingerprint != fingerprint:
+            raise Conflict(f"The quote id {quote_id} was used before for something else.")
+        return _shown(known)
+
+
+def priced(session: Session, skus: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Return a line for each SKU, at the prices of now: ``{sku, unit, count, unit_amount, amount, price_version}``.
+
+    Raises:
+        UnknownSku: there is no price for one of them.
+    """
+    rows = session.execute(_PRICES, {"skus": list(skus), "counts": list(skus.values())}).all()
+    for row in rows:
+        if row.unit is None:
+            raise UnknownSku(f"The price book has no price for {row.sku!r}.", sku=row.sku)
+    return [
+        {
+            "sku": row.sku,
+            "unit": row.unit,
+            "count": row.count,
+            "unit_amount": row.amount,
+            "amount": row.amount * row.count,
+            "price_version": row.price_version,
+        }
+        for row in rows
+    ]
+
+
+def prune(db: Database) -> int:
+    """Forget quotes nobody took, a month after they expired; return how many."""
+    with db.transaction() as session:
+        result: Any = session.execute(_PRUNE, {"kept": KEPT})
+        return int(result.rowcount)
+
+
+def _shown(known: Quote) -> dict[str, Any]:
+    totals: dict[str, int] = {}
+    for line in known.lines:
+        totals[line["unit"]] = totals.get(line["unit"], 0) + line["amount"]
+    return {
+        "id": known.id,
+        "workflow": known.workflow,
+        "amount": known.amount,
+        "totals": totals,
+        "lines": known.lines,
+        "images": known.images,
+        "estimated_seconds": known.estimated_seconds,
+        "created_at": rfc3339(known.created_at),
+        "expires_at": rfc3339(known.expires_at),
+    }
