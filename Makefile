@@ -55,8 +55,9 @@ faults: ## fault matrix (kill -9, cut connections) against a stack of its own, a
 	@$(SETUP_WITH_BROKER)
 	@$(PYTHON) -m tests.faults $(call given,$(F))
 
-hammer: setup ## many clients at the ledger at once, then its audit
-	@$(PYTHON) -m tools hammer
+hammer: setup ## many clients at the ledger for a minute, then its audit; SECONDS=60, CLIENTS=16, SEED=number
+	@$(PYTHON) -m tools hammer $(if $(SECONDS),--seconds "$(SECONDS)") $(if $(CLIENTS),--clients "$(CLIENTS)") \
+		$(if $(SEED),--seed "$(SEED)")
 
 contracts: setup ## write docs/openapi.json, docs/asyncapi.json, docs/events and shared/contracts anew
 	@$(PYTHON) -m tools contracts

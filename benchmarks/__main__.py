@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks import inbox, machine, outbox, report
+from benchmarks import inbox, ledger, machine, outbox, report
 from benchmarks.audit import AuditFailed
 from benchmarks.children import ChildFailed
 
@@ -27,6 +27,7 @@ class Benchmark:
 BENCHMARKS = {
     "outbox": Benchmark(title="draining the outbox, commit to broker; latency when idle", run=outbox.run),
     "inbox": Benchmark(title="draining a full queue, one deduplicated state update an event", run=inbox.run),
+    "ledger": Benchmark(title="holding credits: 16 writers at one account; 2,000 lines in one call", run=ledger.run),
 }
 
 
@@ -50,7 +51,7 @@ def main(arguments: list[str]) -> int:
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("name", nargs="?", choices=sorted(BENCHMARKS), help="which one; all when left out")
-    parser.add_argument("--full", action="store_true", help="50,000 events for every contender (minutes)")
+    parser.add_argument("--full", action="store_true", help="as many events for every contender (minutes)")
     parser.add_argument("--rounds", type=int, default=report.ROUNDS, help="measured rounds after the warm-up")
     asked = parser.parse_args(arguments)
     if asked.rounds < 1:

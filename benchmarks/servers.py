@@ -1,4 +1,4 @@
-"""PostgreSQL (fsync on) and RabbitMQ of a benchmark's own, with the delivery tables every service has."""
+"""PostgreSQL (fsync on) of a benchmark's own, and RabbitMQ and the delivery tables for those that move events."""
 
 import contextlib
 import shutil
@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
 
-from deploy.local.stack import start_postgres, start_rabbitmq
+from deploy.local.stack import Postgres, start_postgres, start_rabbitmq
 from shared import broker, migrations, topology
 from shared.database import SYSTEM_ROLE, Database
 
@@ -22,18 +22,11 @@ QUORUM = {"x-queue-type": "quorum"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Servers:
-    """Addresses of the servers; ``observer`` is a superuser's connection, every statement on its own."""
+class Observed:
+    """A database of the server; ``observer`` is a superuser's connection to it, every statement on its own."""
 
     database_url: str
-    amqp_url: str
-    log_folder: Path
-    database: Database
     observer: Any
-
-    def addresses(self) -> dict[str, str]:
-        """Return what a contender needs to know to get to both."""
-        return {"database_url": self.database_url, "amqp_url": self.amqp_url}
 
     def ask(self, statement: str, *values: Any) -> Any:
         """Return the first column of the first row."""
@@ -46,6 +39,19 @@ class Servers:
         with self.observer.cursor() as cursor:
             cursor.execute(statement, values)
 
+
+@dataclass(frozen=True, kw_only=True)
+class Servers(Observed):
+    """Both servers, and a database with the delivery tables."""
+
+    amqp_url: str
+    log_folder: Path
+    database: Database
+
+    def addresses(self) -> dict[str, str]:
+        """Return what a contender needs to know to get to both."""
+        return {"database_url": self.database_url, "amqp_url": self.amqp_url}
+
     @contextlib.contextmanager
     def channel(self) -> Iterator[Any]:
         """Yield a channel for declaring and purging."""
@@ -56,38 +62,49 @@ class Servers:
 @contextlib.contextmanager
 def started() -> Iterator[Servers]:
     """Start both servers, make the delivery tables and the exchanges; stop and remove all after the block."""
-    print("   starting PostgreSQL (fsync on) and RabbitMQ ...", flush=True)
-    home = Path(tempfile.mkdtemp(prefix="darkroom-benchmark-"))
-    home.chmod(0o711)  # PostgreSQL's own account must get to its data
     with contextlib.ExitStack() as stack:
-        stack.callback(shutil.rmtree, home, ignore_errors=True)
-        postgres = start_postgres(home / "pg", durable=True)
-        stack.callback(postgres.stop)
+        home, postgres = stack.enter_context(postgres_started())
+        print("   starting RabbitMQ ...", flush=True)
         node = start_rabbitmq(home / "mq")
         stack.callback(node.stop)
-        url = postgres.create_service_database(SERVICE)
-        observer = _observe(postgres.superuser_url)
-        stack.callback(observer.close)
+        observed = stack.enter_context(database_made(postgres, SERVICE))
         servers = Servers(
-            database_url=url,
+            database_url=observed.database_url,
+            observer=observed.observer,
             amqp_url=node.url,
             log_folder=home,
-            database=Database(url, application="benchmark"),
-            observer=observer,
+            database=Database(observed.database_url, application="benchmark"),
         )
         stack.callback(servers.database.engine.dispose)
-        _make_tables(url)
+        _make_tables(servers.database_url)
         with servers.channel() as channel:
             topology.declare_exchanges(channel)
             topology.declare_service(channel, SERVICE)
         yield servers
 
 
-def _observe(superuser_url: str) -> Any:
-    url = sa.make_url(superuser_url).set(drivername="postgresql", database=SERVICE)
-    connection = psycopg2.connect(url.render_as_string(hide_password=False))
+@contextlib.contextmanager
+def postgres_started() -> Iterator[tuple[Path, Postgres]]:
+    """Start PostgreSQL in a new folder; yield both; stop it and remove the folder after the block."""
+    print("   starting PostgreSQL (fsync on) ...", flush=True)
+    home = Path(tempfile.mkdtemp(prefix="darkroom-benchmark-"))
+    home.chmod(0o711)  # PostgreSQL's own account must get to its data
+    with contextlib.ExitStack() as stack:
+        stack.callback(shutil.rmtree, home, ignore_errors=True)
+        postgres = start_postgres(home / "pg", durable=True)
+        stack.callback(postgres.stop)
+        yield home, postgres
+
+
+@contextlib.contextmanager
+def database_made(postgres: Postgres, name: str) -> Iterator[Observed]:
+    """Make an empty database as a service has it, and connect an observer to it."""
+    url = postgres.create_service_database(name)
+    address = sa.make_url(postgres.superuser_url).set(drivername="postgresql", database=name)
+    connection = psycopg2.connect(address.render_as_string(hide_password=False))
     connection.autocommit = True
-    return connection
+    with contextlib.closing(connection):
+        yield Observed(database_url=url, observer=connection)
 
 
 def _make_tables(url: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from nameko.extensions import register_entrypoint
 
 from shared.http_application import Application
-from shared.http_exchange import Answer, Outcome, Principal, Request, Waiting
+from shared.http_exchange import Answer, Outcome, Principal, Request, Stream, Waiting
 from shared.http_routes import Auth, Endpoint, Guard, Handler, Route, enter
 from shared.http_schemas import Schema
 from shared.http_server import HttpEntrypoint
@@ -26,6 +26,7 @@ __all__ = [
     "Request",
     "Route",
     "Schema",
+    "Stream",
     "Waiting",
     "application_of",
     "route",

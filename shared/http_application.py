@@ -19,10 +19,11 @@ from werkzeug.routing import Map, Rule
 
 from shared import budget, logs, metrics
 from shared.http_body import close_after, read_body
-from shared.http_exchange import Answer, Outcome, Request, Waiting, WaitingRoom
+from shared.http_exchange import Answer, Outcome, Request, Stream, Waiting, WaitingRoom
 from shared.http_problems import problem_body, problem_from, problem_headers, request_id
 from shared.http_routes import Endpoint, Route
 from shared.http_schemas import cut
+from shared.http_stream import Begun, Sending, close_pieces
 from shared.problems import Unavailable
 
 log = structlog.get_logger(__name__)
@@ -88,7 +89,7 @@ class Application:
         elif environ.get("HTTP_TRANSFER_ENCODING") or environ.get("CONTENT_LENGTH", "0") not in {"", "0"}:
             close_after(environ)  # a body nobody asked for stays unread
         with budget.limited_to(route.time_limit_seconds), self._turn_of(route):
-            outcome = endpoint.run(request)
+            outcome = _begun(endpoint.run(request))
         return self._settled(outcome)
 
     @contextlib.contextmanager
@@ -123,11 +124,14 @@ class Application:
             headers["Content-Length"] = str(len(body))
         start_response(f"{answer.status} {HTTPStatus(answer.status).phrase}", list(headers.items()))
         if body is None or isinstance(body, bytes) or environ["REQUEST_METHOD"] == "HEAD":
-            if hasattr(body, "close"):
-                body.close()
+            close_pieces(body)
             sent.note()
             return [] if body is None or environ["REQUEST_METHOD"] == "HEAD" else [body]
-        return _Stream(body, sent)
+        break_off = None  # where the length is promised, it shows that a part is missing
+        if isinstance(body, Begun):
+            environ["eventlet.minimum_write_chunk_size"] = 1  # each piece goes out as soon as it is made
+            break_off = environ.get("darkroom.break_off")
+        return Sending(body, request_id=sent.request.request_id, done=sent.note, break_off=break_off)
 
 
 class _Options(Exception):
@@ -167,37 +171,6 @@ class _Sent:
         )
 
 
-class _Stream:
-    """A body in pieces; it ends the connection where it breaks, since the length is promised already."""
-
-    def __init__(self, pieces: Iterable[bytes], sent: _Sent) -> None:
-        self._pieces = pieces
-        self._sent = sent
-        self._bytes = 0
-        self._complete = False
-
-    def __iter__(self) -> Iterator[bytes]:
-        try:
-            for piece in self._pieces:
-                self._bytes += len(piece)
-                yield piece
-            self._complete = True
-        except Exception as error:
-            log.error(  # noqa: TRY400  the traceback is in exc_info, the request's id beside it
-                "stream_broken",
-                error_type=type(error).__name__,
-                request_id=self._sent.request.request_id,
-                exc_info=error,
-            )
-            raise
-
-    def close(self) -> None:
-        """Give back what the pieces come from, and note the request."""
-        if hasattr(self._pieces, "close"):
-            self._pieces.close()
-        self._sent.note(bytes=self._bytes, complete=self._complete)
-
-
 def _request(environ: dict[str, Any]) -> Request:
     return Request(
         method=environ["REQUEST_METHOD"],
@@ -221,6 +194,13 @@ def _encoded(route: Route, answer: Answer) -> Answer:
     body = msgspec.json.encode(cut(answer.body, route.shapes[answer.status]))
     headers = {"Content-Type": "application/json", "Cache-Control": "private, no-cache", **answer.headers}
     return Answer(answer.status, body, headers)
+
+
+def _begun(outcome: Outcome) -> Outcome:
+    """Return ``outcome`` with the first piece of a streamed body made: until then it can still be refused."""
+    if not isinstance(outcome, Answer) or not isinstance(outcome.body, Stream):
+        return outcome
+    return Answer(outcome.status, Begun(outcome.body), {"Cache-Control": "private, no-store", **outcome.headers})
 
 
 def _refusal(error: Exception, request: Request) -> Answer:

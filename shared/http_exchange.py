@@ -1,7 +1,7 @@
 """What a route's handler is given and what it gives back; the shapes every other part of the HTTP side speaks in."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from io import BytesIO
@@ -70,9 +70,26 @@ class Request:
         return MultiDict(parse_qsl(self.query_string, keep_blank_values=True))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Stream:
+    """A body that is made while it is sent, so that nobody knows its length: an export, an archive, events.
+
+    The first of ``pieces`` is made before the answer begins, within the route's time: what that raises is answered as
+    a problem. What a later one raises breaks the connection, so that nobody takes a part for the whole. Each may take
+    ``piece_seconds``, and the next is made when the client has taken the one before. A generator is closed in the end,
+    however it ends.
+    """
+
+    pieces: Iterable[bytes]
+    piece_seconds: float = 5.0
+
+
 @dataclass(frozen=True)
 class Answer:
-    """What is answered: ``body`` is JSON (dict, list), bytes, pieces of bytes with a Content-Length, or nothing."""
+    """What is answered.
+
+    ``body`` is JSON (dict, list), bytes, pieces of bytes with a Content-Length, a `Stream`, or nothing.
+    """
 
     status: int
     body: Any = None

@@ -1,7 +1,10 @@
 """One connection of the HTTP server: eventlet's protocol, with limits on time and size, and our way to refuse."""
 
 import contextlib
+import os
 import re
+import socket as sockets
+import struct
 import time
 from http import HTTPStatus
 from typing import Any, ClassVar
@@ -101,6 +104,7 @@ class Protocol(wsgi.HttpProtocol):
     rfile: Any
     _header_timer: Any = None
     _linger = False
+    _broken_off = False
 
     def handle_one_request(self) -> None:
         """Serve one request, or refuse it where it is not readable as HTTP."""
@@ -144,9 +148,13 @@ class Protocol(wsgi.HttpProtocol):
         return readable
 
     def get_environ(self) -> dict[str, Any]:
-        """Return the WSGI environment; ``darkroom.close`` ends the connection after this answer."""
+        """Return the WSGI environment.
+
+        ``darkroom.close`` ends the connection after this answer, ``darkroom.break_off`` within it.
+        """
         environ: dict[str, Any] = super().get_environ()
         environ["darkroom.close"] = self._close_after_answer
+        environ["darkroom.break_off"] = self._break_off
         environ["CONTENT_TYPE"] = self.headers.get("Content-Type", "")  # eventlet says text/plain where none came
         if environ["wsgi.input"].chunked_input:
             environ["wsgi.input"].rfile = _BoundedLines(self.rfile)
@@ -164,6 +172,9 @@ class Protocol(wsgi.HttpProtocol):
 
     def finish(self) -> None:
         """Close; where the client is still sending, take in some of it first, lest it never sees the answer."""
+        if self._broken_off:
+            self._reset()
+            return
         if self._linger:
             with contextlib.suppress(OSError, ValueError):
                 self.wfile.flush()
@@ -180,6 +191,16 @@ class Protocol(wsgi.HttpProtocol):
     def _close_after_answer(self) -> None:
         self.close_connection = 1
         self._linger = True
+
+    def _break_off(self) -> None:
+        self.close_connection = 1
+        self._broken_off = True
+
+    def _reset(self) -> None:
+        """Close by a reset: to a client that reads until the end, an orderly one would say that it has everything."""
+        with contextlib.suppress(OSError):
+            self.connection.setsockopt(sockets.SOL_SOCKET, sockets.SO_LINGER, struct.pack("ii", 1, 0))
+            os.close(self.connection.detach())
 
     def _stop_header_timer(self) -> None:
         if self._header_timer:

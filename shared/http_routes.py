@@ -3,10 +3,13 @@
 It knows neither sockets nor nameko; a route can be called by anything that has a `Request`.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
+
+from marshmallow.fields import Integer
 
 from shared import budget, logs
 from shared.http_body import SMALL_BODY_BYTES, json_of, too_large
@@ -18,6 +21,8 @@ from shared.problems import Problem
 DEFAULT_SECONDS = 1.8
 # What has a time limit of its own (database, RPC) ends by itself, and better; this is for what has none.
 _GRACE_SECONDS = 0.25
+# Python would read 1_0, +5 and digits of other scripts as well.
+_DIGITS = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 
 Handler = Callable[..., Outcome]
 Guard = Callable[[Any, Request, Callable[[], Outcome]], Outcome]
@@ -40,19 +45,22 @@ class Auth:
 class Route:
     """Everything that is known of one route before a request comes; the OpenAPI entry is made of it.
 
-    ``answers`` maps each status to the schema of its JSON, to a media type, or to None where there is no body.
+    ``answers`` maps each status to the schema of its JSON (several where it depends), to a media type, or to None
+    where there is no body. ``money`` says that it moves credits, so that its guard wants an Idempotency-Key; ``holds``
+    that it holds them for a job, which can be refused with 402, and waited for.
     """
 
     method: str
     url: str
     summary: str
-    answers: Mapping[int, type[Schema] | str | None]
+    answers: Mapping[int, type[Schema] | tuple[type[Schema], ...] | str | None]
     auth: Auth | None
     tags: tuple[str, ...] = ()
     body: type[Schema] | None = None
     query: type[Schema] | None = None
     reads: tuple[str, ...] = ()
     money: bool = False
+    holds: bool = False
     guard: Guard | None = None
     max_body_bytes: int = SMALL_BODY_BYTES
     too_large: Callable[[int, int | None], Problem] = too_large
@@ -75,7 +83,8 @@ class Route:
     def shapes(self) -> Mapping[int, Shape | None]:
         """What may go out, by status."""
         return {
-            status: shape_of(answer) if isinstance(answer, type) else None for status, answer in self.answers.items()
+            status: None if answer is None or isinstance(answer, str) else shape_of(answer)
+            for status, answer in self.answers.items()
         }
 
     @cached_property
@@ -127,6 +136,11 @@ def _query(schema: Schema | None, request: Request) -> dict[str, Any]:
         error_at(pointer("query", name), "invalid", "give it once, in printable characters")
         for name, values in given.lists()
         if len(values) > 1 or not "".join([name, *values]).isprintable()
+    ]
+    errors += [
+        error_at(pointer("query", name), "invalid", "give a whole number in digits")
+        for name, declared in (schema.fields.items() if schema else ())
+        if isinstance(declared, Integer) and not _DIGITS.fullmatch(given.get(name, "0"))
     ]
     if errors:
         raise refusal(errors)

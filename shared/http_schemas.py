@@ -93,8 +93,10 @@ def pointer(*parts: object, at: str = "") -> str:
     return at + "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
 
 
-def shape_of(schema: type[marshmallow.Schema]) -> Shape:
-    """Return the names ``schema`` declares, nested; None stands where any value goes."""
+def shape_of(schema: type[marshmallow.Schema] | tuple[type[marshmallow.Schema], ...]) -> Shape:
+    """Return the names ``schema`` declares, nested; None stands where any value goes. Of several it is their union."""
+    if isinstance(schema, tuple):
+        return {name: inner for one in schema for name, inner in shape_of(one).items()}
     return {
         declared.data_key or name: _shape_of_field(declared)
         for name, declared in schema().fields.items()

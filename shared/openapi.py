@@ -17,7 +17,17 @@ from shared.http_problems import (
     UnsupportedMediaType,
 )
 from shared.http_schemas import ProblemSchema
-from shared.problems import BadRequest, Conflict, InsufficientCredits, NotFound, Problem, Unauthenticated, Unavailable
+from shared.problems import (
+    BadRequest,
+    Conflict,
+    DailyCapReached,
+    InsufficientCredits,
+    NotFound,
+    Problem,
+    QuotaExceeded,
+    Unauthenticated,
+    Unavailable,
+)
 
 _PLACEHOLDER = re.compile(r"<(?:\w+:)?(\w+)>")
 _REQUEST_ID = {"X-Request-Id": {"description": "Quote it when you ask about the request", "schema": {"type": "string"}}}
@@ -56,8 +66,8 @@ def problems_of(route: Route) -> list[type[Problem]]:
         found += [BodyTooLarge, UnsupportedMediaType, RequestTimeout]
     if "<" in route.url:
         found.append(NotFound)
-    if route.money:
-        found += [InsufficientCredits, Conflict, NotFound]
+    if route.holds:
+        found += [InsufficientCredits, QuotaExceeded, DailyCapReached, Conflict, NotFound]
     return sorted(set(found), key=lambda problem: (problem.status, problem.code))
 
 
@@ -116,7 +126,7 @@ def _parameters(route: Route) -> Iterable[Any]:
             "kept for 7 days.",
             "schema": {"type": "string", "minLength": 1, "maxLength": 255},
         }
-    if route.money:
+    if route.holds:
         yield {
             "in": "header",
             "name": "Prefer",
@@ -148,6 +158,8 @@ def _answer(status: int, body: Any) -> dict[str, Any]:
     answer: dict[str, Any] = {"description": HTTPStatus(status).phrase, "headers": dict(_REQUEST_ID)}
     if isinstance(body, str):
         answer["content"] = {body: {"schema": {"type": "object" if body == "application/json" else "string"}}}
+    elif isinstance(body, tuple):
+        answer["content"] = {"application/json": {"schema": {"anyOf": list(body)}}}
     elif body is not None:
         answer["content"] = {"application/json": {"schema": body}}
     if status in {HTTPStatus.ACCEPTED, HTTPStatus.CREATED, HTTPStatus.SEE_OTHER}:

@@ -14,6 +14,7 @@ VARIANT = "staging.variant"  # 10 credits
 BASE_VIEWS = "tech_pack.base_views"  # 3 credits
 SMALL_EDIT = "tech_pack.edit"  # 1 credit
 ANALYSIS = "studio.analysis"  # free of charge
+STUDIO_IMAGE = "studio.image"  # 1 plan generation
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,22 @@ def given_account(db: Database, *, balance: int = 100, plan: str = "pro", org_id
 
 
 def hold(
-    db: Database, org_id: str, *skus: str, job_id: str | None = None, line_ids: list[str] | None = None
+    db: Database,
+    org_id: str,
+    *skus: str,
+    job_id: str | None = None,
+    line_ids: list[str] | None = None,
+    cost_microusd: int = 0,
+    **asked: Any,
 ) -> dict[str, Any]:
-    """Reserve one line per SKU and return the answer."""
+    """Reserve one line per SKU, each with the same expected cost, and return the answer."""
     names = line_ids or [new_id("gen") for _ in skus]
-    lines = [{"line_id": line_id, "sku": sku} for line_id, sku in zip(names, skus, strict=True)]
+    lines = [
+        {"line_id": line_id, "sku": sku, "cost_microusd": cost_microusd}
+        for line_id, sku in zip(names, skus, strict=True)
+    ]
     return credits_handlers.reserve(
-        db, org_id=org_id, job_id=job_id or new_id("job"), deadline_at=in_an_hour(), lines=lines
+        db, org_id=org_id, job_id=job_id or new_id("job"), deadline_at=in_an_hour(), lines=lines, **asked
     )
 
 

@@ -17,7 +17,7 @@ import PIL.Image
 from services.generation.operations import Answered, MadeImage, Outcome
 from services.generation.providers import Request
 from shared.ids import new_id
-from shared.problems import NotFound, Unavailable
+from shared.problems import BadRequest, NotFound, Unavailable, from_dict
 
 
 class FakeS3:
@@ -156,18 +156,43 @@ class _S3Handler(BaseHTTPRequestHandler):
 
 
 class HoldingCredits:
-    """Stands for the credits service: holds 10 for each line, or raises what the test put into ``refusal``."""
+    """Stands for the credits service: holds 10 for each line, or raises what the test put into ``refusal``.
+
+    With a ``means`` it holds for so many lines in all and says ``shortfall`` of the others; a line once held stays so.
+    """
 
     def __init__(self) -> None:
         self.calls: list[dict[str, Any]] = []
         self.refusal: Exception | None = None
+        self.means: int | None = None
+        self.shortfall: dict[str, Any] = {"code": "quota_exceeded", "detail": "The plan allows no more."}
+        self.held: set[str] = set()
 
-    def reserve(self, *, org_id: str, job_id: str, deadline_at: str, lines: list[dict[str, Any]]) -> dict[str, Any]:
-        self.calls.append({"org_id": org_id, "job_id": job_id, "deadline_at": deadline_at, "lines": lines})
+    def reserve(self, **request: Any) -> dict[str, Any]:
+        self.calls.append(json.loads(json.dumps(request)))
         if self.refusal:
             raise self.refusal
-        held = [{**line, "unit": "credits", "amount": 10} for line in lines]
-        return {"reservation_id": "rsv", "lines": held, "available": 0, "held": 10 * len(held), "version": 1}
+        lines = request["lines"]
+        left = len(lines) if self.means is None else self.means - len(self.held)
+        new = [line["line_id"] for line in lines if line["line_id"] not in self.held]
+        short = new[max(0, left) :]
+        if short and not (request["partial"] and len(short) < len(lines)):
+            raise from_dict({**self.shortfall, "status": 402, "title": "Short", "retryable": False})
+        held = [
+            {"line_id": line["line_id"], "sku": line["sku"], "unit": "credits", "amount": 10}
+            for line in lines
+            if line["line_id"] not in short
+        ]
+        if not request.get("dry_run"):
+            self.held |= {line["line_id"] for line in held}
+        return {
+            "reservation_id": "rsv",
+            "lines": held,
+            "shortfall": self.shortfall if short else None,
+            "available": 0,
+            "held": 10 * len(held),
+            "version": 1,
+        }
 
 
 class ScriptedProvider:
@@ -175,10 +200,11 @@ class ScriptedProvider:
 
     name = "local"
     model = "scripted-1"
-    operations = frozenset({"image.stage"})
+    operations = frozenset({"image.stage", "image.product_scene"})
     after_lost_answer = "resend"
     time_limit_seconds = 5.0
     concurrency = 4
+    cost_microusd = 5
 
     def __init__(self) -> None:
         self.script: list[Outcome | Callable[[Request], Outcome]] = []
@@ -328,10 +354,16 @@ class FakeRpc:
 
 
 class FakeServices:
-    """Credits, catalog and generation as the gateway sees them: one memory for all organizations, no rules."""
+    """Credits, catalog and generation as the gateway sees them: one memory for all organizations, no rules.
+
+    ``moved`` has the movements of credits that were asked for, each once, by the id of what they make.
+    """
 
     def __init__(self) -> None:
         self.wallets: dict[str, int] = {}
+        self.plans: dict[str, str] = {}
+        self.quotes: dict[str, dict[str, Any]] = {}
+        self.moved: dict[str, int] = {}
         self.assets: dict[str, dict[str, Any]] = {}
         self.jobs: dict[str, dict[str, Any]] = {}
         self.images: dict[str, dict[str, Any]] = {}
@@ -341,16 +373,29 @@ class FakeServices:
             open_account=self._open_account,
             balance=self._balance,
             entries=lambda org_id, **_: _page([_an_entry(org_id)]),
-            pricing=lambda: {
-                "data": [{"sku": "staging.variant", "unit": "credits", "amount": 10, "product": "staging"}]
+            pricing=lambda: {"data": [_A_PRICE], "upcoming": []},
+            plans=lambda: {"data": [{"name": "free", "monthly_generations": 100, "price_usd_cents": 0}]},
+            usage=lambda org_id, **_: _a_usage(org_id),
+            quote=self._quote,
+            receipt=self._receipt,
+            grant=lambda grant_id, org_id, amount, **_: self._move(grant_id, org_id, amount),
+            adjust=lambda adjustment_id, org_id, amount, **_: self._move(adjustment_id, org_id, amount),
+            refund=self._refund,
+            change_plan=self._change_plan,
+            invariants=lambda: {
+                "checked_at": _TIME,
+                "accounts": 2,
+                "entries": 4,
+                "violations": [],
+                "chain": {"sealed": 3, "head": "0" * 64, "unsealed": 1},
             },
-            invariants=lambda: {"checked_at": _TIME, "accounts": 2, "entries": 4, "violations": []},
         )
         self.catalog = FakeRpc(
             register_asset=self._register, asset=self._asset, delete_asset=self._delete, resolve=self._resolve
         )
         self.generation = FakeRpc(
             submit=self._submit,
+            quote=lambda workflow, inputs, **_: _a_plan(workflow, inputs),
             job=self._job,
             jobs=lambda org_id, **_: _page([job for job in self.jobs.values() if job["org_id"] == org_id]),
             job_generations=lambda org_id, job_id, **_: _page(self._job(org_id, job_id)["generations"]),
@@ -375,8 +420,54 @@ class FakeServices:
         return {"available": self.wallets[org_id], "held": 0, "version": 1}
 
     def _balance(self, *, org_id: str) -> dict[str, Any]:
-        quota = {"limit": None, "used": 0, "resets_at": _TIME}
-        return {"available": self.wallets[org_id], "held": 0, "version": 1, "plan": "pro", "quota": quota}
+        if org_id not in self.wallets:
+            raise NotFound("There is no such organization.")
+        return {
+            "available": self.wallets[org_id],
+            "held": 0,
+            "version": 1,
+            "plan": self.plans.get(org_id, "pro"),
+            "quota": {"limit": None, "used": 0, "resets_at": _TIME},
+            "counters": {"generations": 7, "credits_spent": 70},
+        }
+
+    def _change_plan(self, *, org_id: str, plan: str, actor: str) -> dict[str, Any]:
+        assert actor
+        self._balance(org_id=org_id)
+        if plan not in {"free", "pro", "team"}:
+            raise BadRequest(f"There is no plan {plan!r}.")
+        self.plans[org_id] = plan
+        return self._balance(org_id=org_id)
+
+    def _move(self, movement_id: str, org_id: str, amount: int) -> dict[str, Any]:
+        self._balance(org_id=org_id)
+        if movement_id not in self.moved:
+            self.moved[movement_id] = amount
+            self.wallets[org_id] += amount
+        return {"available": self.wallets[org_id], "held": 0, "version": 1}
+
+    def _refund(self, *, job_id: str, reason: str, actor: str, generation_id: str | None = None) -> dict[str, Any]:
+        assert reason
+        assert actor
+        if job_id not in self.jobs:
+            raise NotFound("There is no such job.")
+        org_id = self.jobs[job_id]["org_id"]
+        self._move(f"{job_id}/{generation_id}", org_id, 10)
+        refunded = [{"generation_id": generation_id or new_id("gen"), "unit": "credits", "amount": 10}]
+        return {"job_id": job_id, "org_id": org_id, "refunded": refunded, "amount": 10}
+
+    def _quote(self, *, org_id: str, quote_id: str, workflow: str, skus: dict[str, int], **more: Any) -> dict[str, Any]:
+        assert more["fingerprint"]
+        if self.refusal:
+            raise self.refusal
+        self.wallets[org_id] += 0
+        more = {**more, "id": quote_id, "created_at": _TIME, "expires_at": _TIME}
+        return self.quotes.setdefault(quote_id, {**_an_estimate(workflow, skus), **more})
+
+    def _receipt(self, *, org_id: str, job_id: str, limit: int, after: str | None) -> dict[str, Any]:
+        job = _of(self.jobs, org_id, job_id)
+        assert limit
+        return _a_receipt(job, after)
 
     def _register(self, *, asset_id: str, **asset: Any) -> dict[str, Any]:
         self.assets[asset_id] = {**asset, "id": asset_id, "created_at": _TIME, "delete_after": None, "warnings": []}
@@ -392,9 +483,13 @@ class FakeServices:
     def _resolve(self, *, org_id: str, asset_ids: list[str]) -> dict[str, Any]:
         return {asset_id: _of(self.assets, org_id, asset_id) for asset_id in asset_ids}
 
-    def _submit(self, *, job_id: str, org_id: str, workflow: str, inputs: Any, livemode: bool, **_: Any) -> Any:
+    def _submit(self, *, job_id: str, org_id: str, workflow: str, inputs: Any, livemode: bool, **terms: Any) -> Any:
         if self.refusal:
             raise self.refusal
+        if terms["dry_run"]:
+            balance = {"available": 80, "held": 20, "version": 1}
+            estimate = _an_estimate(workflow, {"staging.variant": 2})
+            return {**estimate, "dry_run": True, "balance": balance, "shortfall": None}
         self.jobs.setdefault(job_id, _a_job(job_id, org_id, workflow, inputs=inputs, livemode=livemode))
         if self.lose_next_answer:
             self.lose_next_answer = False
@@ -463,6 +558,91 @@ def _an_image(job: dict[str, Any], generation_id: str) -> dict[str, Any]:
         "generation_id": generation_id,
         "created_at": _TIME,
         "provenance": {"provider": "local", "model": "preview", "internal_cost": 3},
+    }
+
+
+_A_PRICE = {
+    "sku": "staging.variant",
+    "unit": "credits",
+    "amount": 10,
+    "product": "staging",
+    "price_version": 1,
+    "valid_from": _TIME,
+    "valid_to": None,
+}
+
+
+def _a_plan(workflow: str, inputs: Any) -> dict[str, Any]:
+    """What generation makes of an order before it has a price."""
+    fingerprint = hashlib.sha256(json.dumps([workflow, inputs], sort_keys=True).encode()).hexdigest()
+    return {
+        "workflow": workflow,
+        "fingerprint": fingerprint,
+        "skus": {"staging.variant": 2},
+        "images": 2,
+        "estimated_seconds": 60,
+    }
+
+
+def _an_estimate(workflow: str, skus: dict[str, int]) -> dict[str, Any]:
+    lines = [
+        {
+            "sku": sku,
+            "unit": "credits",
+            "count": count,
+            "unit_amount": 10,
+            "amount": 10 * count,
+            "price_version": 1,
+            "internal_cost": 3,
+        }
+        for sku, count in skus.items()
+    ]
+    amount = 10 * sum(skus.values())
+    totals = {"credits": amount}
+    return {
+        "workflow": workflow,
+        "amount": amount,
+        "totals": totals,
+        "lines": lines,
+        "images": 2,
+        "estimated_seconds": 60,
+    }
+
+
+def _a_usage(org_id: str) -> dict[str, Any]:
+    spent = {"generations": 3, "failed": 1, "credits": 20, "plan_generations": 0}
+    return {"data": [{"day": "2026-01-01", "workflow": "staging", **spent, "org_id": org_id}], "totals": spent}
+
+
+def _a_receipt(job: dict[str, Any], after: str | None) -> dict[str, Any]:
+    sums = {"held": 20, "charged": 10, "refunded": 10, "returned": 0, "open": 0}
+    line = {
+        "generation_id": new_id("gen"),
+        "sku": "staging.variant",
+        "unit": "credits",
+        "price_version": 1,
+        **sums,
+        "reason": None,
+        "return_reason": None,
+        "status": "captured",
+        "held_at": _TIME,
+        "settled_at": _TIME,
+        "grants": [{"grant_id": "g", "kind": "purchased", "amount": 10}],
+        "cost_microusd": 40,
+    }
+    return {
+        "job_id": job["id"],
+        "reservation_id": "rsv_1",
+        "workflow": job["workflow"],
+        "quote_id": None,
+        "priced_at": _TIME,
+        "held_at": _TIME,
+        "closed": True,
+        "totals": {"credits": sums},
+        "discounts": [],
+        "refunds": [{"reason": "provider_error", "unit": "credits", "amount": 10, "lines": 1}],
+        "returns": [],
+        "lines": _page([] if after else [line]),
     }
 
 

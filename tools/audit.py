@@ -4,7 +4,7 @@ Nothing is changed. What is younger than the grace period may still be on its wa
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,18 +40,34 @@ class Scope:
     deep: bool = False
 
 
-Check = Callable[[Scope], Iterator[Violation]]
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """What a check has measured, by name: no violation, but worth to be shown and written down."""
+
+    measured: Mapping[str, Any]
 
 
-def run(scope: Scope) -> dict[str, list[Violation]]:
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What one check came to."""
+
+    violations: list[Violation]
+    measured: dict[str, Any]
+
+
+Check = Callable[[Scope], Iterator[Violation | Figures]]
+
+
+def run(scope: Scope) -> dict[str, Found]:
     """Run every check; return what each found, by its name."""
-    return {name: list(check(scope)) for name, check in CHECKS.items()}
+    return {name: _result(list(check(scope))) for name, check in CHECKS.items()}
 
 
-def ledger(_scope: Scope) -> Iterator[Violation]:
-    """Recompute every balance, line and chain of credits from its entries."""
+def ledger(_scope: Scope) -> Iterator[Violation | Figures]:
+    """Recompute every balance, line, grant and link of the hash chain of credits from its entries."""
     with databases.reading("credits") as session:
         found = credits_audit.run(session, grace=OVERDUE_AFTER)
+    yield Figures(measured={"accounts": found["accounts"], "entries": found["entries"], **found["chain"]})
     for each in found["violations"]:
         yield Violation(
             check=f"ledger {each['invariant']}",
@@ -93,24 +109,42 @@ def open_lines(scope: Scope) -> Iterator[Violation]:
 
 
 def settlements(scope: Scope) -> Iterator[Violation]:
-    """Every generation that ended and had a price was paid for exactly if it succeeded."""
+    """Every generation for which something was held was charged what its result cost, and nothing if it has none."""
     statement = (
-        "SELECT id, status, amount FROM generations WHERE id > :after AND status IN ('succeeded', 'failed')"
-        " AND amount > 0 AND finished_at < now() - make_interval(secs => :grace) ORDER BY id LIMIT :page"
+        "SELECT id, job_id, CASE status WHEN 'succeeded' THEN coalesce(charged, amount) ELSE 0 END FROM generations"
+        " WHERE id > :after AND status IN ('succeeded', 'failed') AND amount > 0"
+        " AND finished_at < now() - make_interval(secs => :grace) ORDER BY id LIMIT :page"
     )
     for page in databases.pages("generation", statement, grace=scope.grace_seconds):
         lines = databases.rows(
             "credits",
-            "SELECT line_id, status, captured_amount FROM lines WHERE line_id = ANY(:ids)",
-            ids=[generation_id for generation_id, _, _ in page],
+            "SELECT line_id, status, captured_amount FROM lines WHERE job_id = ANY(:jobs) AND line_id = ANY(:ids)",
+            **_keys(page),
         )
         paid = {line_id: (status, captured) for line_id, status, captured in lines}
-        for generation_id, status, amount in page:
-            wanted = ("captured", amount) if status == "succeeded" else ("refunded", 0)
+        for generation_id, _, charged in page:
+            wanted = ("captured", charged) if charged else ("refunded", 0)
             if (found := paid.get(generation_id)) != wanted:
                 yield Violation(
                     check="settlements", subject=generation_id, expected=_text(wanted), found=_text(found or "no line")
                 )
+
+
+def failures(scope: Scope) -> Iterator[Violation]:
+    """Every generation that failed, in a job that has ended, changed no wallet: its entries, if any, sum to zero."""
+    statement = (
+        "SELECT id, job_id FROM generations WHERE id > :after AND status = 'failed' AND (SELECT finished_at FROM jobs"
+        " WHERE id = job_id) < now() - make_interval(secs => :grace) ORDER BY id LIMIT :page"
+    )
+    for page in databases.pages("generation", statement, grace=scope.grace_seconds):
+        unequal = databases.rows(
+            "credits",
+            "SELECT line_id, sum(amount) FROM entries WHERE job_id = ANY(:jobs) AND line_id = ANY(:ids)"
+            " AND org_id IS NOT NULL AND version IS NOT NULL GROUP BY line_id HAVING sum(amount) <> 0 ORDER BY line_id",
+            **_keys(page),
+        )
+        for generation_id, net in unequal:
+            yield Violation(check="failures", subject=generation_id, expected="net 0", found=f"net {net}")
 
 
 def results(_scope: Scope) -> Iterator[Violation]:
@@ -192,6 +226,7 @@ CHECKS: dict[str, Check] = {
         jobs_past_deadline,
         open_lines,
         settlements,
+        failures,
         results,
         images,
         assets,
@@ -200,6 +235,19 @@ CHECKS: dict[str, Check] = {
         dead_letters,
     )
 }
+
+
+def _result(told: Sequence[Violation | Figures]) -> Found:
+    measured = [each.measured for each in told if isinstance(each, Figures)]
+    return Found(
+        violations=[each for each in told if isinstance(each, Violation)],
+        measured={name: value for each in measured for name, value in each.items()},
+    )
+
+
+def _keys(page: Sequence[Any]) -> dict[str, list[str]]:
+    """Return what finds the lines of a page of generations, ``(id, job_id, …)`` each: the index begins with the job."""
+    return {"ids": [row[0] for row in page], "jobs": list({row[1] for row in page})}
 
 
 def _jobs(job_ids: Sequence[str], *, grace_seconds: float) -> dict[str, str | None]:

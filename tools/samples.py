@@ -31,7 +31,9 @@ _WORDS = {
     "model": "preview-1",
     "name": "Demo Studio",
     "outcome": "captured",
+    "changed_by": "admin:root",
     "plan": "pro",
+    "previous_plan": "free",
     "provider": "local",
     "purpose": "room",
     "reason": "provider_timeout",
@@ -43,8 +45,23 @@ _WORDS = {
     "unit": "credits",
     "workflow": "staging",
 }
-_NUMBERS = {"amount": 10, "available": 980, "bytes": 482_113, "duration_ms": 1840, "height": 1200, "width": 1600}
-_REASONS = {"SourceDeleted": "requested"}
+_NUMBERS = {
+    "percent": 80,
+    "used": 80,
+    "limit": 100,
+    "waiting": 165,
+    "amount": 10,
+    "available": 980,
+    "bytes": 482_113,
+    "duration_ms": 1840,
+    "height": 1200,
+    "width": 1600,
+}
+_REASONS = {
+    "SourceDeleted": "requested",
+    "JobPaused": "quota_exceeded",
+    "CreditsAdjusted": "invoice 7 was entered twice",
+}
 
 
 def sample_of(cls: type[Event]) -> dict[str, Any]:
@@ -82,7 +99,7 @@ def _text(name: str) -> str:
     if name.endswith("_id"):
         kind = name.removesuffix("_id")
         return _id(_PREFIXES.get(kind, kind), "")
-    if name.endswith("_at"):
+    if name.endswith("_at") or name == "period_start":
         return _MOMENT
     if name == "sha256":
         return hashlib.sha256(b"a picture").hexdigest()

@@ -4,6 +4,7 @@ Each function returns or publishes the events it caused. Never decides how a job
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -14,9 +15,19 @@ from sqlalchemy.orm import Session
 from services.credits import announcements, ledger, metrics, queries, usage
 from services.credits.moments import moment
 from services.credits.movements import CACHE_HIT, Outcome, Request, Reserved
+from shared import logs
 from shared.crash import crash_point
 from shared.database import Database, undo
-from shared.events import Event, GenerationCompleted, GenerationFailed, JobFinished, ReservationOverdue
+from shared.events import (
+    Event,
+    GenerationCompleted,
+    GenerationFailed,
+    JobFinished,
+    ReservationOverdue,
+    correlated,
+    with_meta,
+)
+from shared.gathering import Gathering
 from shared.problems import Problem
 
 log = structlog.get_logger(__name__)
@@ -59,10 +70,8 @@ def reserve(db: Database, *, dry_run: bool = False, **asked: Any) -> dict[str, A
         NotFound, QuoteExpired, QuoteUsed, QuoteMismatch: the quote is no good for this job.
         BadRequest: a time is no time.
     """
-    request = _request(**asked)
-    outcome = _try_to_hold(db, request) if dry_run else _hold(db, request)
-    if not isinstance(outcome, Reserved):
-        raise outcome
+    request = request_of(**asked)
+    outcome = _try_to_hold(db, request) if dry_run else _hold_with_others(db, request)
     return {
         "reservation_id": outcome.reservation_id,
         "lines": [
@@ -83,8 +92,7 @@ def capture_completed_generations(session: Session, events: Sequence[GenerationC
         for event in events
         if event.line_id
     ]
-    usage.add(session, [usage.of_result(event) for event in events])
-    return _settle(session, outcomes, events)
+    return _settle(session, outcomes, events, made=[usage.of_result(event) for event in events])
 
 
 def refund_failed_generations(session: Session, events: Sequence[GenerationFailed]) -> list[Event]:
@@ -94,8 +102,7 @@ def refund_failed_generations(session: Session, events: Sequence[GenerationFaile
         for event in events
         if event.line_id
     ]
-    usage.add(session, [usage.of_failure(event) for event in events])
-    return _settle(session, outcomes, events)
+    return _settle(session, outcomes, events, made=[usage.of_failure(event) for event in events])
 
 
 def close_finished_jobs(session: Session, events: Sequence[JobFinished]) -> list[Event]:
@@ -169,9 +176,14 @@ def report_overdue(
     return len(rows)
 
 
-def _request(
+def request_of(
     *, lines: Sequence[Mapping[str, Any]], deadline_at: str, accepted_at: str | None = None, **asked: Any
 ) -> Request:
+    """Read what the command `reserve` was asked for.
+
+    Raises:
+        BadRequest: a time is no time.
+    """
     return Request(
         deadline_at=moment(deadline_at),
         accepted_at=moment(accepted_at) if accepted_at else None,
@@ -181,25 +193,58 @@ def _request(
     )
 
 
-def _hold(db: Database, request: Request) -> Reserved | Problem:
-    with db.transaction(org_id=request.org_id) as session:
-        (outcome,) = ledger.reserve(session, [request])
-        if isinstance(outcome, Reserved):
-            db.publish(session, announcements.of_hold(request, outcome))
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A request, and the story it is part of."""
+
+    request: Request
+    correlation_id: str | None
+    causation_id: str | None
+
+
+def _hold_with_others(db: Database, request: Request) -> Reserved:
+    correlation_id, causation_id = logs.correlation()
+    asked = Asked(request=request, correlation_id=correlation_id, causation_id=causation_id)
+    return _hold_together((db, request.org_id), asked)
+
+
+def hold(owner: tuple[Database, str], asked: Sequence[Asked]) -> Sequence[Reserved | Problem]:
+    """Hold what was asked for at the same time by one organization: one round trip, one commit."""
+    db, org_id = owner
+    with db.transaction(org_id=org_id) as session:
+        outcomes = ledger.reserve(session, [each.request for each in asked])
+        events = [
+            with_meta(event, correlated(each.correlation_id, causation_id=each.causation_id))
+            for each, outcome in zip(asked, outcomes, strict=True)
+            if isinstance(outcome, Reserved)
+            for event in announcements.of_hold(each.request, outcome)
+        ]
+        db.publish(session, events)
     crash_point("credits.reserved")
-    return outcome
+    return outcomes
 
 
-def _try_to_hold(db: Database, request: Request) -> Reserved | Problem:
+# While a hold of an organization is at work, its next ones gather and go together: its wallet is one row, and each of
+# them alone would wait for all before it. A request of very many lines goes alone, so that its time is its own.
+_hold_together = Gathering(hold, size=lambda asked: len(asked.request.lines))
+
+
+def _try_to_hold(db: Database, request: Request) -> Reserved:
     with db.transaction(org_id=request.org_id) as session:
         (outcome,) = ledger.reserve(session, [request])
         undo(session)
+    if not isinstance(outcome, Reserved):
+        raise outcome
     return outcome
 
 
-def _settle(session: Session, outcomes: Sequence[Outcome], events: Sequence[Any]) -> list[Event]:
+def _settle(
+    session: Session, outcomes: Sequence[Outcome], events: Sequence[Any], *, made: Sequence[usage.Usage] = ()
+) -> list[Event]:
     settled = ledger.settle(session, outcomes)
     workflows = {event.job_id: event.workflow for event in events}
-    usage.add(session, [usage.of_charge(line, workflow=workflows[line.job_id]) for line in settled if line.captured])
+    charged = [usage.of_charge(line, workflow=workflows[line.job_id]) for line in settled if line.captured]
+    # After the lines and wallets, as everywhere: two that took these rows in opposite order would wait in a circle.
+    usage.add(session, [*made, *charged])
     crash_point("credits.settled")
     return [event for line in settled for event in announcements.of_settlement(line)]

@@ -1,5 +1,6 @@
 """The history of a wallet: one item per transfer, newest first. Reads only."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,6 +16,8 @@ KINDS = ("hold", "capture", "refund", "return", "grant", "expiry", "adjustment",
 # Of a transfer's two entries the one that tells its story: the wallet's, or where the wallet is not touched, held's
 # (the other one of a capture is of no organization). Word for word the condition of the index `entries_history`.
 _SHOWN = sa.or_(Entry.version.is_not(None), Entry.kind == "capture")
+_EQUAL = {"product": Entry.product, "job": Entry.job_id}
+_FILTERS = {*_EQUAL, "generation", "session", "kind", "unit", "since", "until"}
 _CAUSES = {
     "hold": "job_accepted",
     "capture": "generation_completed",
@@ -24,7 +27,7 @@ _CAUSES = {
 
 
 def entries(
-    session: Session, *, org_id: str, limit: int = PAGE, after: str | None = None, **chosen: str | None
+    session: Session, /, *, org_id: str, limit: int = PAGE, after: str | None = None, **chosen: str | None
 ) -> dict[str, Any]:
     """Return the history of an organization, newest first: one item per transfer.
 
@@ -43,10 +46,12 @@ def entries(
             ``until`` (both RFC 3339).
 
     Raises:
-        BadRequest: limit, cursor, kind, unit or time make no sense.
+        BadRequest: limit, cursor, filter, kind, unit or time make no sense.
     """
     check_limit(limit)
-    found = sa.select(Entry.id).where(Entry.org_id == org_id, _SHOWN, *_conditions(org_id=org_id, **chosen))
+    if unknown := chosen.keys() - _FILTERS:
+        raise BadRequest(f"Entries cannot be chosen by {', '.join(sorted(unknown))}.")
+    found = sa.select(Entry.id).where(Entry.org_id == org_id, _SHOWN, *_conditions(chosen, org_id=org_id))
     if after is not None:
         found = found.where(Entry.id < _position(session, after, org_id=org_id))
     # The page is found in an index alone, whatever is asked for, and only its own rows are read.
@@ -61,39 +66,25 @@ def entries(
     return page(rows, limit=limit, show=_item, key="id")
 
 
-def _conditions(
-    *,
-    org_id: str,
-    product: str | None = None,
-    job: str | None = None,
-    generation: str | None = None,
-    session: str | None = None,
-    kind: str | None = None,
-    unit: str | None = None,
-    since: str | None = None,
-    until: str | None = None,
-) -> list[sa.ColumnElement[bool]]:
-    conditions = []
-    if product is not None:
-        conditions.append(Entry.product == product)
-    if job is not None:
-        conditions.append(Entry.job_id == job)
-    if generation is not None:  # by way of its job, by which entries are found
-        of_line = sa.select(Line.job_id).where(Line.org_id == org_id, Line.line_id == generation)
-        conditions += [Entry.line_id == generation, _among(Entry.job_id, of_line)]
-    if session is not None:
+def _conditions(chosen: Mapping[str, str | None], *, org_id: str) -> list[sa.ColumnElement[bool]]:
+    given = {name: value for name, value in chosen.items() if value is not None}
+    conditions = [column == given[name] for name, column in _EQUAL.items() if name in given]
+    if "kind" in given:
+        conditions.append(Entry.kind == _known(given["kind"], KINDS, what="kind of entry"))
+    if "unit" in given:
+        conditions.append(Entry.unit == _known(given["unit"], UNITS, what="unit"))
+    if "generation" in given:  # by way of its job, by which entries are found
+        of_line = sa.select(Line.job_id).where(Line.org_id == org_id, Line.line_id == given["generation"])
+        conditions += [Entry.line_id == given["generation"], _among(Entry.job_id, of_line)]
+    if "session" in given:
         of_session = sa.select(Reservation.job_id).where(
-            Reservation.org_id == org_id, Reservation.session_id == session
+            Reservation.org_id == org_id, Reservation.session_id == given["session"]
         )
         conditions.append(_among(Entry.job_id, of_session))
-    if kind is not None:
-        conditions.append(Entry.kind == _known(kind, KINDS, what="kind of entry"))
-    if unit is not None:
-        conditions.append(Entry.unit == _known(unit, UNITS, what="unit"))
-    if since is not None:
-        conditions.append(Entry.created_at >= moment(since))
-    if until is not None:
-        conditions.append(Entry.created_at < moment(until))
+    if "since" in given:
+        conditions.append(Entry.created_at >= moment(given["since"]))
+    if "until" in given:
+        conditions.append(Entry.created_at < moment(given["until"]))
     return conditions
 
 
@@ -108,7 +99,7 @@ def _known(value: str, values: tuple[str, ...], *, what: str) -> str:
     return value
 
 
-def _item(row: sa.Row[Any]) -> dict[str, Any]:
+def _item(row: sa.Row[Entry, str | None, str]) -> dict[str, Any]:
     entry: Entry = row.Entry
     moved = entry.amount if entry.version is not None else 0
     held = {"hold": -entry.amount, "refund": -entry.amount, "capture": entry.amount}.get(entry.kind, 0)

@@ -173,7 +173,10 @@ def add(session: Session, asked: Adjustment) -> tuple[int, int] | None:
     if added.one_or_none() is None:
         _check_known(session, asked)
         return None
-    return give(session, Grant(**values, kind="compensation", priority=30), entry_kind="adjustment")
+    wallet = give(session, Grant(**values, kind="compensation", priority=30), entry_kind="adjustment")
+    if wallet is None:
+        raise Conflict(f"The adjustment id {asked.id} was used before for a grant.")
+    return wallet
 
 
 def withdraw(session: Session, asked: Adjustment) -> tuple[int, int] | None:

@@ -154,7 +154,13 @@ class Entry(Model):
             unique=True,
             postgresql_where=sa.text("version IS NOT NULL"),
         ),
-        sa.Index("entries_history", "org_id", "id", postgresql_where=_HISTORY),
+        sa.Index(
+            "entries_history",
+            "org_id",
+            "id",
+            postgresql_include=["product", "kind", "unit", "created_at"],
+            postgresql_where=_HISTORY,
+        ),
         sa.Index("entries_of_job", "job_id", "id", postgresql_where=_HISTORY),
     )
 
@@ -242,7 +248,8 @@ class Line(Model):
             name="lines_status",
         ),
         sa.Index("lines_open", "job_id", "line_id", postgresql_where=_OPEN),
-        sa.Index("lines_of_org", "org_id", "unit", "created_at"),
+        sa.Index("lines_of_generation", "line_id"),
+        sa.Index("lines_returned", "org_id", "unit", postgresql_where=sa.text("returned_amount > 0")),
     )
 
 
@@ -350,3 +357,53 @@ class DailyUsage(Model):
     credits: Mapped[int] = mapped_column(sa.BigInteger, server_default="0")
     plan_generations: Mapped[int] = mapped_column(sa.BigInteger, server_default="0")
     provider_cost_microusd: Mapped[int] = mapped_column(sa.BigInteger, server_default="0")
+
+
+class EntrySeal(Model):
+    """An entry's place in the hash chain; ``hash`` is that of the link before it and of all the entry says."""
+
+    __tablename__ = "entry_seals"
+
+    position: Mapped[int] = mapped_column(sa.BigInteger, primary_key=True, autoincrement=False)
+    entry_id: Mapped[int] = mapped_column(sa.BigInteger)
+    hash: Mapped[bytes]
+
+    __table_args__ = (
+        sa.UniqueConstraint("entry_id", name="entry_seals_entry_id"),
+        sa.CheckConstraint("octet_length(hash) = 32", name="entry_seals_hash"),
+    )
+
+
+class Seal(Model):
+    """One run of the sealer, and the head of the chain after it.
+
+    ``up_to_entry_id`` is the highest entry sealed so far; below ``settled_entry_id`` all are sealed that ever will be.
+    """
+
+    __tablename__ = "seals"
+
+    number: Mapped[int] = mapped_column(sa.BigInteger, primary_key=True, autoincrement=False)
+    sealed_at: Mapped[datetime] = mapped_column(_MOMENT)
+    last_position: Mapped[int] = mapped_column(sa.BigInteger)
+    up_to_entry_id: Mapped[int] = mapped_column(sa.BigInteger)
+    settled_entry_id: Mapped[int] = mapped_column(sa.BigInteger)
+    hash: Mapped[bytes]
+
+    __table_args__ = (sa.CheckConstraint("octet_length(hash) = 32", name="seals_hash"),)
+
+
+class Audit(Model):
+    """What the audit of a night found: how many violations, and the ``first`` of them. Unfinished while it runs."""
+
+    __tablename__ = "audits"
+
+    night: Mapped[date] = mapped_column(primary_key=True)
+    started_at: Mapped[datetime] = mapped_column(_MOMENT)
+    finished_at: Mapped[datetime | None] = mapped_column(_MOMENT)
+    violations: Mapped[int | None] = mapped_column(sa.BigInteger)
+    first: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+
+    __table_args__ = (
+        sa.CheckConstraint("(finished_at IS NULL) = (violations IS NULL)", name="audits_finished"),
+        sa.CheckConstraint("(coalesce(violations, 0) > 0) = (first IS NOT NULL)", name="audits_first"),
+    )

@@ -188,10 +188,11 @@ def hold_refused(code: str, figures: Mapping[str, Any]) -> HoldRefused:
     """Return the problem that says which means do not suffice, and for how much of the request they would."""
     figures = {name: value for name, value in figures.items() if name != "code"}
     if code == "quota_exceeded":
+        fewer = f"ask for at most {figures['max_affordable']}, " if figures["max_affordable"] else ""
         return QuotaExceeded(
             f"Of this month's {figures['limit']} plan generations {figures['used']} are used, and this asks for"
-            f" {figures['requested']}. Nothing was charged: ask for at most {figures['max_affordable']}, upgrade the"
-            f" plan, or wait until {figures['resets_at'][:10]}.",
+            f" {figures['requested']}. Nothing was charged: {fewer}upgrade the plan, or wait until"
+            f" {figures['resets_at'][:10]}.",
             **figures,
         )
     if code == "daily_cap_reached":

@@ -3,7 +3,6 @@
 History and receipts have files of their own; the proof of the ledger is in `audit`.
 """
 
-from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -38,7 +37,8 @@ _PLAN = sa.text("""
 """)
 # A price ends where it says so, or where the next one of its SKU begins.
 _PRICES = sa.text("""
-    SELECT sku, unit, amount, product, id AS price_version, valid_from, ends AS valid_to, valid_from > moment AS announced
+    SELECT sku, unit, amount, product, id AS price_version, valid_from, ends AS valid_to,
+        valid_from > moment AS announced
     FROM (
         SELECT *, least(valid_to, lead(valid_from) OVER (PARTITION BY sku ORDER BY valid_from)) AS ends,
             coalesce(CAST(:now AS timestamptz), now()) AS moment
@@ -145,7 +145,7 @@ def open_reservations(session: Session) -> int:
     return session.scalars(counted).one()
 
 
-def _price(row: Mapping[str, Any]) -> dict[str, Any]:
+def _price(row: sa.RowMapping) -> dict[str, Any]:
     shown = {name: row[name] for name in ("sku", "unit", "amount", "product", "price_version")}
     ends = row["valid_to"]
     return {**shown, "valid_from": rfc3339(row["valid_from"]), "valid_to": rfc3339(ends) if ends else None}

@@ -28,7 +28,7 @@ _SUMS = sa.text(f"""
     ) line
     GROUP BY unit, reason, return_reason
     ORDER BY unit, reason, return_reason
-""")  # noqa: S608  put together from the constants above
+""")
 _LINES = sa.text(f"""
     SELECT line.*, coalesce(taken.grants, '[]') AS grants
     FROM (
@@ -47,7 +47,7 @@ _LINES = sa.text(f"""
         JOIN grants g ON g.id = part.grant_id
     ) taken
     ORDER BY line.generation_id
-""")  # noqa: S608  put together from the constants above
+""")
 
 
 def receipt(

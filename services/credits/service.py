@@ -2,7 +2,18 @@
 
 from typing import Any
 
-from services.credits import accounts, audit, handlers, queries, quotes
+from services.credits import (
+    accounts,
+    audit,
+    handlers,
+    history,
+    nightly,
+    prices,
+    queries,
+    quotes,
+    receipts,
+    seals,
+)
 from shared.database import Batch
 from shared.events import GenerationCompleted, GenerationFailed, JobFinished
 from shared.host import DatabaseProvider, every
@@ -60,24 +71,44 @@ class Credits:
             return queries.balance(session, org_id=org_id)
 
     @rpc
-    def entries(
-        self,
-        *,
-        org_id: str,
-        limit: int = queries.PAGE,
-        after: str | None = None,
-        product: str | None = None,
-        job: str | None = None,
-    ) -> dict[str, Any]:
+    def usage(self, *, org_id: str, since: str | None = None, until: str | None = None) -> dict[str, Any]:
+        """Return what an organization used, day by day."""
+        with self.db.transaction(org_id=org_id) as session:
+            return queries.usage(session, org_id=org_id, since=since, until=until)
+
+    @rpc
+    def entries(self, *, org_id: str, **chosen: Any) -> dict[str, Any]:
         """Return an organization's history."""
         with self.db.transaction(org_id=org_id) as session:
-            return queries.entries(session, org_id=org_id, limit=limit, after=after, product=product, job=job)
+            return history.entries(session, org_id=org_id, **chosen)
+
+    @rpc
+    def receipt(self, *, org_id: str, job_id: str, **page: Any) -> dict[str, Any]:
+        """Return what a job held, was charged and got back."""
+        with self.db.transaction(org_id=org_id) as session:
+            return receipts.receipt(session, org_id=org_id, job_id=job_id, **page)
+
+    @rpc
+    def plans(self) -> dict[str, Any]:
+        """Return the plans there are."""
+        with self.db.transaction() as session:
+            return queries.plans(session)
 
     @rpc
     def pricing(self) -> dict[str, Any]:
         """Return the prices in force."""
         with self.db.transaction() as session:
             return queries.pricing(session)
+
+    @rpc
+    def change_price(self, **asked: Any) -> dict[str, Any]:
+        """Let a SKU cost something else from some time on."""
+        return prices.change(self.db, **asked)
+
+    @rpc
+    def end_price(self, **asked: Any) -> dict[str, Any]:
+        """Let a SKU have no price from some time on."""
+        return prices.end(self.db, **asked)
 
     @rpc
     def invariants(self) -> dict[str, Any]:
@@ -114,3 +145,13 @@ class Credits:
     def prune_quotes(self) -> None:
         """Forget quotes nobody took."""
         quotes.prune(self.db)
+
+    @every(seconds=5)
+    def seal_entries(self) -> None:
+        """Bind the newest entries into the chain of hashes."""
+        seals.seal_entries(self.db)
+
+    @every(seconds=60)
+    def audit_nightly(self) -> None:
+        """Prove the ledger once a night, and show what the newest proof found."""
+        nightly.audit_nightly(self.db)

@@ -1,14 +1,14 @@
-"""Asking for a job: inputs checked, uploads resolved, generation told; and waiting for one, where a client wants to."""
+"""Asking for a job, once however often the request comes; and waiting for one, where a client wants to."""
 
 import dataclasses
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from services.gateway import idempotency, workflows
-from services.gateway.idempotency import Scope, idempotent
+from services.gateway import idempotency, orders
+from services.gateway.idempotency import Claim, Scope, idempotent
 from services.gateway.links import Links
-from services.gateway.schemas import JOB_ENDS
+from services.gateway.schemas.jobs import JOB_ENDS
 from shared.crash import crash_point
 from shared.http import Answer, Guard, Outcome, Request, Waiting
 from shared.ids import new_id
@@ -23,27 +23,18 @@ _NOT_TAKEN_IN = {"rejected", "awaiting_credit"}
 def accept(service: Any, request: Request, links: Links, *, workflow: str, inputs: Mapping[str, Any]) -> Answer:
     """Hand a job over and return its 202; one that an earlier try handed over is only looked up.
 
-    ``inputs`` have been checked. What generation or the catalog refuse passes through.
+    ``inputs`` have been checked. A dry run is a 200 that nothing was held for. What generation or the catalog refuse
+    passes through.
     """
+    if request.body["dry_run"]:
+        return orders.estimated(service, request, workflow=workflow, inputs=inputs)
     found = _job_of_an_earlier_try(service, request)
     if found and found["status"] not in _NOT_TAKEN_IN:
         wallet = service.credits.balance(org_id=request.org_id)
         return _accepted(links, found, wallet)
     if found and found["status"] == "rejected":
         _start_over(service, request)
-    line = workflows.contract(workflow)
-    asset_ids = workflows.asset_ids(line, inputs)
-    assets = service.catalog.resolve(org_id=request.org_id, asset_ids=asset_ids) if asset_ids else {}
-    answer = service.generation.submit(
-        job_id=request.claim.resource_id,
-        org_id=request.org_id,
-        user_id=request.asker.user_id,
-        workflow=line.name,
-        inputs=dict(inputs),
-        assets=assets,
-        livemode=request.asker.livemode,
-        deadline_seconds=request.body["deadline_seconds"],
-    )
+    answer = orders.submit(service, request, workflow=workflow, inputs=inputs)
     crash_point("gateway.job_submitted")
     if answer["job"]["status"] == "rejected":
         # An earlier try's job, given up in this very moment: kept as the answer it would be replayed for 7 days.
@@ -58,10 +49,16 @@ def shown(links: Links, job: Mapping[str, Any]) -> Answer:
 
 
 def patient(links_now: Callable[[Any], Links]) -> Guard:
-    """Return the guard of a route that makes a job: idempotent, and waiting for its end where the client prefers it."""
+    """Return the guard of a route that makes a job: idempotent, and waiting for its end where the client prefers it.
+
+    A dry run passes it by: it needs no key, and leaves none.
+    """
     once = idempotent(prefix="job", required=True)
 
     def guard(service: Any, request: Request, proceed: Callable[[], Outcome]) -> Outcome:
+        if orders.is_dry_run(request):
+            request.claim = Claim(resource_id=new_id("job"))
+            return proceed()
         outcome = once(service, request, proceed)
         seconds = wait_seconds(request.headers.get("Prefer"))
         if not seconds or not isinstance(outcome, Answer) or outcome.status != 202:  # noqa: PLR2004  accepted
@@ -85,7 +82,7 @@ def wait_seconds(prefer: str | None) -> int:
 def _accepted(links: Links, job: Mapping[str, Any], wallet: Mapping[str, Any] | None) -> Answer:
     body = links.job(job)
     if wallet:
-        body["balance"] = {name: wallet[name] for name in ("available", "held", "version")}
+        body["balance"] = orders.balance_of(wallet)
     return Answer(202, body, {"Location": f"/v1/jobs/{job['id']}", "Retry-After": str(POLL_SECONDS)})
 
 

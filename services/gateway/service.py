@@ -3,10 +3,12 @@
 from services.gateway import idempotency
 from services.gateway.authentication import KnownKeys
 from services.gateway.routes.admin import AdminRoutes
+from services.gateway.routes.admin_credits import AdminCreditRoutes
 from services.gateway.routes.credits import CreditRoutes
 from services.gateway.routes.health import HealthRoutes
 from services.gateway.routes.images import ImageRoutes
 from services.gateway.routes.jobs import JobRoutes
+from services.gateway.routes.quotes import QuoteRoutes
 from services.gateway.routes.stagings import StagingRoutes
 from services.gateway.routes.uploads import UploadRoutes
 from services.gateway.routes.workflows import WorkflowRoutes
@@ -15,11 +17,13 @@ from shared.rpc import RpcClient
 
 
 class Gateway(
+    AdminCreditRoutes,
     AdminRoutes,
     CreditRoutes,
     HealthRoutes,
     ImageRoutes,
     JobRoutes,
+    QuoteRoutes,
     StagingRoutes,
     UploadRoutes,
     WorkflowRoutes,

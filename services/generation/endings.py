@@ -3,7 +3,7 @@
 Whoever calls has locked the job first (`lock_jobs`): order job, generation, operation.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -11,7 +11,7 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.orm import Session
 
-from services.generation import metrics
+from services.generation import metrics, pauses
 from services.generation.failures import reason
 from services.generation.jobs import GENERATION_ENDS, JOB_ENDS, roll_up
 from services.generation.models import Generation, Image, Job, Operation
@@ -41,16 +41,23 @@ def database_now(session: Session) -> datetime:
     return now
 
 
-def complete(session: Session, job: Job, generation: Generation, *, now: datetime) -> list[Event]:
-    """End an open generation well; its operations and images are flushed already."""
+def complete(
+    session: Session, job: Job, generation: Generation, *, now: datetime, charged: int | None = None
+) -> list[Event]:
+    """End an open generation well; its operations and images are flushed already.
+
+    ``charged`` is what the result costs where that is less than what is held, since the cache had a part of it.
+    """
+    held = generation.amount or 0
     generation.status, generation.finished_at = "succeeded", now
+    generation.charged = held if charged is None else min(charged, held)
     operations = _operations_of(session, generation)
     images = list(session.scalars(sa.select(Image).where(Image.generation_id == generation.id).order_by(Image.id)))
     last = operations[-1]
     event = GenerationCompleted(
         **_about(job, generation),
         meta=correlated(job.correlation_id),
-        amount=generation.amount or 0,
+        amount=generation.charged,
         images=[
             MadeImage(image_id=item.id, sha256=item.sha256, bytes=item.bytes, width=item.width, height=item.height)
             for item in images
@@ -86,18 +93,43 @@ def fail(
     for generation in generations:
         generation.status, generation.finished_at = "failed", now
         generation.failure_reason, generation.failure_message = row.code, row.message
-    _cancel_operations(session, [generation.id for generation in generations], now=now)
-    told: list[Event] = [
-        GenerationFailed(
-            **_about(job, generation),
-            meta=correlated(job.correlation_id),
-            reason=row.code,
-            message=row.message,
-            retryable=row.retryable,
-        )
-        for generation in generations
-    ]
+    ids = [generation.id for generation in generations]
+    _cancel_operations(session, ids, now=now)
+    costs = _costs(session, ids)
+    told: list[Event] = [_failed(job, generation, cost=costs.get(generation.id, 0)) for generation in generations]
     return told + _close(session, job, len(generations), now=now, ends_as=job_ends_as)
+
+
+def not_begun(
+    session: Session, job: Job, generations: Collection[Generation], *, code: str, now: datetime
+) -> list[Event]:
+    """Fail open generations for which credits said that they hold nothing: there is no line to give back."""
+    for generation in generations:
+        generation.amount = 0
+    return fail(session, job, generations, code=code, now=now)
+
+
+def held_after_all(session: Session, job: Job, amounts: Mapping[str, int]) -> list[Event]:
+    """Tell again how those of a job's generations ended that failed while nothing was known to be held for them.
+
+    Args:
+        session: of the system role; the job's row is locked.
+        job: what the lines are held for.
+        amounts: what is held, by line; 0 where it is not known how much.
+
+    Returns:
+        One `GenerationFailed` for each such line, with the line's id, by which it is given back.
+    """
+    statement = sa.select(Generation).where(
+        Generation.job_id == job.id,
+        Generation.id.in_(list(amounts)),
+        Generation.status == "failed",
+        sa.func.coalesce(Generation.amount, 0) == 0,
+    )
+    late = list(session.scalars(statement.order_by(Generation.number)))
+    for generation in late:
+        generation.amount = amounts[generation.id]
+    return [_failed(job, generation, line_id=generation.id) for generation in late]
 
 
 def end_job(session: Session, job: Job, *, code: str, now: datetime) -> list[Event]:
@@ -114,8 +146,11 @@ def reject(session: Session, job: Job, *, now: datetime, code: str = "insufficie
     return fail(session, job, open_generations(session, job), code=code, now=now, job_ends_as="rejected")
 
 
-def finished(session: Session, job: Job) -> JobFinished:
-    """Return the event that tells how an ended job ended; telling it again is harmless."""
+def finished(session: Session, job: Job, *, held: Collection[str] = ()) -> JobFinished:
+    """Return the event that tells how an ended job ended; telling it again is harmless.
+
+    ``held`` are lines that credits know of; those of generations that were never begun are listed only then.
+    """
     generations = list(
         session.scalars(sa.select(Generation).where(Generation.job_id == job.id).order_by(Generation.number))
     )
@@ -133,11 +168,11 @@ def finished(session: Session, job: Job) -> JobFinished:
             SettledLine(
                 line_id=item.id,
                 outcome="captured" if item.status == "succeeded" else "refunded",
-                amount=item.amount or 0,
+                amount=(item.charged if item.status == "succeeded" else item.amount) or 0,
                 reason=item.failure_reason,
             )
             for item in generations
-            if line_of(item)
+            if line_of(item) or item.id in held
         ],
         session_id=job.session_id,
         session_name=job.session_name,
@@ -160,15 +195,19 @@ def open_generations(session: Session, job: Job) -> list[Generation]:
 
 
 def _close(session: Session, job: Job, count: int, *, now: datetime, ends_as: str | None = None) -> list[Event]:
-    """Count ``count`` generations as ended; with the last one the job ends too, as they did or as ``ends_as`` says."""
+    """Count ``count`` generations as ended; with the last one the job ends too, as they did or as ``ends_as`` says.
+
+    With the last one that is paid for, it pauses.
+    """
     job.open_generations -= count
     job.progressed_at = now
     if job.open_generations:
-        return []
-    job.finished_at = now
+        return pauses.pause_if_nothing_runs(session, job, now=now)
+    job.finished_at, job.reserve_after, job.waiting_reason = now, None, None
     session.flush()
     reasons = session.scalars(sa.select(Generation.failure_reason).where(Generation.job_id == job.id)).all()
     job.status = ends_as or roll_up(reasons, cancelling=job.status == "cancelling")
+    job.paused_at = None
     workflow, status = job.workflow, job.status
     once_committed(session, lambda: metrics.jobs.labels(workflow, status).inc())
     log.info("job_finished", job_id=job.id, org_id=job.org_id, status=job.status, correlation_id=job.correlation_id)
@@ -184,6 +223,29 @@ def _cancel_operations(session: Session, generation_ids: Sequence[str], *, now: 
             Operation.status.in_(("queued", "running", "storing", "unknown")),
         )
         .values(status="cancelled", completed_at=now)
+    )
+
+
+def _costs(session: Session, generation_ids: Sequence[str]) -> dict[str, int]:
+    """Return what providers charged us for generations, in microusd."""
+    statement = (
+        sa.select(Operation.generation_id, sa.func.sum(Operation.cost_microusd))
+        .where(Operation.generation_id.in_(generation_ids), Operation.cost_microusd.is_not(None))
+        .group_by(Operation.generation_id)
+    )
+    return {generation_id: int(cost or 0) for generation_id, cost in session.execute(statement)}
+
+
+def _failed(job: Job, generation: Generation, *, line_id: str | None = None, cost: int = 0) -> GenerationFailed:
+    row = reason(generation.failure_reason or "internal_error")
+    about = _about(job, generation)
+    return GenerationFailed(
+        **{**about, "line_id": line_id or about["line_id"]},
+        meta=correlated(job.correlation_id),
+        reason=row.code,
+        message=row.message,
+        retryable=row.retryable,
+        provider_cost_microusd=cost,
     )
 
 

@@ -20,6 +20,8 @@ _REASONS = (
     Reason(code="invalid_input", message="The request did not fit what this product needs.", retryable=False),
     Reason(code="source_missing", message="The uploaded image is no longer there. Upload it again.", retryable=False),
     Reason(code="insufficient_credits", message="There were not enough credits.", retryable=True),
+    Reason(code="quota_exceeded", message="The plan's monthly allowance was used up.", retryable=True),
+    Reason(code="daily_cap_reached", message="The day's processing limit was reached.", retryable=True),
     Reason(code="rate_limited", message="The AI service is busy. Please retry.", retryable=True, waits_seconds=(5, 10)),
     Reason(code="capacity", message="The AI service is busy. Please retry.", retryable=True, waits_seconds=(5, 10)),
     Reason(
@@ -52,6 +54,8 @@ _REASONS = (
     Reason(code="internal_error", message="Something went wrong on our side. Please retry.", retryable=True),
 )
 
+# Why credits were not held: these generations were never begun.
+NOT_BEGUN = frozenset({"insufficient_credits", "quota_exceeded", "daily_cap_reached"})
 TAXONOMY = {reason.code: reason for reason in _REASONS}
 
 

@@ -3,6 +3,7 @@
 Pure: no database, no clock, no provider. The states are those of the contract.
 """
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 
@@ -10,10 +11,10 @@ JOB_ENDS = frozenset({"succeeded", "partially_succeeded", "failed", "cancelled",
 GENERATION_ENDS = frozenset({"succeeded", "failed"})
 
 JOB_STEPS: Mapping[str, Collection[str]] = {
-    "awaiting_credit": {"queued", "rejected", "cancelled", "expired"},
+    "awaiting_credit": {"queued", "paused", "rejected", "cancelled", "expired"},
     "queued": {"running", "paused", "cancelling", "succeeded", "failed", "cancelled", "expired"},
     "running": {"paused", "cancelling", *JOB_ENDS} - {"rejected"},
-    "paused": {"queued", "running", "cancelling", "cancelled", "expired"},
+    "paused": {"queued", "cancelling", "partially_succeeded", "failed", "cancelled", "expired"},
     "cancelling": {"cancelled", "partially_succeeded", "succeeded", "failed", "expired"},
 }
 GENERATION_STEPS: Mapping[str, Collection[str]] = {
@@ -29,6 +30,9 @@ class IllegalStep(Exception):
 
 MINIMUM_DEADLINE = timedelta(minutes=15)
 STALLED_AFTER = timedelta(minutes=5)
+# A job that waits for credits asks for them again this often; grants, plans and refunds make it ask at once.
+ASK_AGAIN_AFTER = timedelta(minutes=10)
+PAUSE_ENDS_AFTER = timedelta(days=30)
 
 
 def may_follow(steps: Mapping[str, Collection[str]], before: str, after: str) -> bool:
@@ -52,6 +56,31 @@ def deadline(accepted: datetime, *, estimated_seconds: float, asked_seconds: flo
     if asked_seconds is not None:
         return accepted + timedelta(seconds=asked_seconds)
     return accepted + max(MINIMUM_DEADLINE, timedelta(seconds=3 * estimated_seconds))
+
+
+def deadline_after_pause(
+    deadline_at: datetime, *, paused_at: datetime, now: datetime, asked_seconds: float | None = None
+) -> datetime:
+    """Return when a job must have ended that goes on at ``now``: the clock stood since ``paused_at``.
+
+    What begins only now gets at least 15 min, or what was asked where that is less: those before it may have used
+    everything up.
+    """
+    at_least = MINIMUM_DEADLINE if asked_seconds is None else min(MINIMUM_DEADLINE, timedelta(seconds=asked_seconds))
+    return max(deadline_at + (now - paused_at), now + at_least)
+
+
+def estimate(seconds_each: int, *, generations: int, at_once: int) -> int:
+    """Return how many seconds so many generations take of which ``at_once`` may be at work."""
+    return seconds_each * max(1, math.ceil(generations / at_once))
+
+
+def next_question(now: datetime, *, resets_at: datetime | None = None) -> datetime:
+    """Return when to ask again for credits that were not there; ``resets_at`` is when an allowance begins anew."""
+    if resets_at is None or resets_at < now:
+        return now + ASK_AGAIN_AFTER
+    # A second later than promised: two databases do not agree to the microsecond on when that is.
+    return min(now + ASK_AGAIN_AFTER, resets_at + timedelta(seconds=1))
 
 
 def roll_up(reasons: Sequence[str | None], *, cancelling: bool = False) -> str:

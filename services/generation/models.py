@@ -22,7 +22,11 @@ class Base(DeclarativeBase):
 
 
 class Job(Base):
-    """One paid request. ``open_generations`` reaches 0 exactly when the job ends."""
+    """One paid request. ``open_generations`` reaches 0 exactly when the job ends.
+
+    ``reserve_after`` is when credits are to be asked (again) for what is not held yet; ``waiting_reason`` is what they
+    said last, while generations wait for it.
+    """
 
     __tablename__ = "jobs"
 
@@ -45,8 +49,14 @@ class Job(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=sa.func.now())
     progressed_at: Mapped[datetime] = mapped_column(server_default=sa.func.now())
     deadline_at: Mapped[datetime]
+    deadline_seconds: Mapped[float | None]
     finished_at: Mapped[datetime | None]
     reserve_after: Mapped[datetime | None]
+    on_insufficient: Mapped[str] = mapped_column(server_default="reject")
+    quote_id: Mapped[str | None]
+    fingerprint: Mapped[str | None]
+    waiting_reason: Mapped[str | None]
+    paused_at: Mapped[datetime | None]
 
     @validates("status")
     def _follows(self, _name: str, after: str) -> str:
@@ -54,7 +64,10 @@ class Job(Base):
 
 
 class Generation(Base):
-    """One billable result inside a job. Its id is also the id of its reservation line."""
+    """One billable result inside a job. Its id is also the id of its reservation line.
+
+    ``amount`` is held for it, null until that is known; ``charged`` is what its result cost of that.
+    """
 
     __tablename__ = "generations"
 
@@ -65,6 +78,8 @@ class Generation(Base):
     status: Mapped[str]
     sku: Mapped[str | None]
     amount: Mapped[int | None]
+    charged: Mapped[int | None]
+    expected_cost_microusd: Mapped[int] = mapped_column(sa.BigInteger, server_default="0")
     seed: Mapped[int]
     style: Mapped[str | None]
     room_type: Mapped[str | None]

@@ -11,8 +11,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from services.generation.failures import reason
-from services.generation.jobs import JOB_ENDS, STALLED_AFTER, progress
+from services.generation.failures import NOT_BEGUN, reason
+from services.generation.jobs import GENERATION_ENDS, JOB_ENDS, STALLED_AFTER, progress
 from services.generation.models import Generation, Image, Job, Operation
 from shared.problems import NotFound
 
@@ -21,7 +21,7 @@ _PHASES = {
     "awaiting_credit": "Holding the credits",
     "queued": "Waiting for a free worker",
     "running": "Making the images",
-    "paused": "Paused",
+    "paused": "Waiting until the rest can be paid for",
     "cancelling": "Cancelling",
     "succeeded": "Done",
     "partially_succeeded": "Done, with failures",
@@ -106,7 +106,7 @@ def images(
 
 
 def jobs_as_dicts(session: Session, rows: Sequence[Job]) -> list[dict[str, Any]]:
-    """Return jobs in the contract's shape, with at most five queries however many they are."""
+    """Return jobs in the contract's shape, with at most six queries however many they are."""
     totals = _totals(session, rows)
     first = _first_generations(session, rows)
     now = session.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
@@ -178,7 +178,8 @@ def _generation_as_dict(row: Generation, made: list[dict[str, Any]]) -> dict[str
         "seed": row.seed,
         "result": row.result,
         "images": made,
-        "charged": (row.amount or 0) if row.status == "succeeded" else 0,
+        "charged": row.charged or 0,
+        "entries_url": f"/v1/credits/entries?generation={row.id}",
     }
 
 
@@ -211,17 +212,31 @@ def _job_as_dict(
         "retry_of": row.retry_of,
         "retry_count": row.retry_count,
         "queue_position": ahead.get(row.id, 0) + 1 if waiting else None,
-        "eta_seconds": None if row.status in JOB_ENDS else row.estimated_seconds,
-        "waiting_reason": _PHASES[row.status] if waiting else None,
-        "stalled": row.status not in JOB_ENDS and now - row.progressed_at > STALLED_AFTER,
+        "eta_seconds": None if row.status in {"paused", *JOB_ENDS} else row.estimated_seconds,
+        "waiting_reason": row.waiting_reason or (_PHASES[row.status] if waiting else None),
+        "stalled": row.status not in {"paused", *JOB_ENDS} and now - row.progressed_at > STALLED_AFTER,
         "livemode": row.livemode,
-        "warnings": [],
+        "warnings": _warnings(row, totals),
     }
 
 
-def _totals(session: Session, rows: Sequence[Job]) -> dict[str, Any]:
+def _warnings(row: Job, totals: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Say how many generations were not begun, or are not yet, and why; of a rejected job its refusal has said it."""
+    told = []
+    if row.waiting_reason and totals["waiting"]:
+        told.append(("generations_wait", totals["waiting"], "wait", row.waiting_reason))
+    if row.status != "rejected":
+        told += [("generations_not_begun", count, "were not begun", code) for code, count in totals["not_begun"]]
+    return [
+        {"code": code, "detail": f"{count} of {row.total} generations {verb}: {reason(why).message}"}
+        for code, count, verb, why in told
+    ]
+
+
+def _totals(session: Session, rows: Sequence[Job]) -> dict[str, dict[str, Any]]:
     """Count each job's generations by state, and add up what is charged, refunded and still held."""
     state, amount = Generation.status, sa.func.coalesce(Generation.amount, 0)
+    charged = sa.func.coalesce(Generation.charged, 0)
     is_open = state.in_(("queued", "running", "storing"))
     statement = sa.select(
         Generation.job_id,
@@ -229,11 +244,26 @@ def _totals(session: Session, rows: Sequence[Job]) -> dict[str, Any]:
         sa.func.count().filter(state.in_(("running", "storing"))).label("running"),
         sa.func.count().filter(state == "succeeded").label("succeeded"),
         sa.func.count().filter(state == "failed").label("failed"),
-        sa.func.coalesce(sa.func.sum(amount).filter(state == "succeeded"), 0).label("charged"),
-        sa.func.coalesce(sa.func.sum(amount).filter(state == "failed"), 0).label("refunded"),
+        sa.func.coalesce(sa.func.sum(charged), 0).label("charged"),
+        sa.func.coalesce(sa.func.sum(amount - charged).filter(state.in_(GENERATION_ENDS)), 0).label("refunded"),
         sa.func.coalesce(sa.func.sum(amount).filter(is_open), 0).label("reserved"),
+        sa.func.count().filter(is_open, Generation.sku.is_not(None), Generation.amount.is_(None)).label("waiting"),
     ).where(Generation.job_id.in_([row.id for row in rows]))
-    return {row["job_id"]: row for row in session.execute(statement.group_by(Generation.job_id)).mappings()}
+    found = session.execute(statement.group_by(Generation.job_id)).mappings()
+    totals = {row["job_id"]: {**row, "not_begun": []} for row in found}
+    for job_id, code, count in session.execute(_not_begun(rows)):
+        totals[job_id]["not_begun"].append((code, count))
+    return totals
+
+
+def _not_begun(rows: Sequence[Job]) -> sa.Select[str, str | None, int]:
+    """Select, per job, how many generations failed since credits held nothing for them, by reason."""
+    return (
+        sa.select(Generation.job_id, Generation.failure_reason, sa.func.count())
+        .where(Generation.job_id.in_([row.id for row in rows]), Generation.failure_reason.in_(NOT_BEGUN))
+        .group_by(Generation.job_id, Generation.failure_reason)
+        .order_by(Generation.job_id, Generation.failure_reason)
+    )
 
 
 def _first_generations(session: Session, rows: Sequence[Job]) -> dict[str, list[dict[str, Any]]]:
@@ -250,15 +280,15 @@ def _first_generations(session: Session, rows: Sequence[Job]) -> dict[str, list[
 
 
 def _jobs_ahead(session: Session, rows: Sequence[Job]) -> dict[str, int]:
-    """Count, for each waiting job, the older jobs of its organization that still have something queued."""
+    """Count, for each waiting job, the older jobs of its organization that still have something due."""
     waiting = [row.id for row in rows if row.status in {"awaiting_credit", "queued"}]
     if not waiting:
         return {}
     mine, other = sa.orm.aliased(Job), sa.orm.aliased(Operation)
     statement = (
         sa.select(mine.id, sa.func.count(sa.distinct(other.job_id)))
-        .join(other, sa.and_(other.org_id == mine.org_id, other.status == "queued", other.job_id < mine.id))
-        .where(mine.id.in_(waiting))
+        .join(other, sa.and_(other.org_id == mine.org_id, other.job_id < mine.id))
+        .where(mine.id.in_(waiting), other.status == "queued", other.due_at.is_not(None))
         .group_by(mine.id)
     )
     return dict(session.execute(statement).all())

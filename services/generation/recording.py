@@ -12,10 +12,10 @@ from sqlalchemy.orm import Session
 from services.generation import endings, metrics
 from services.generation.claims import Claimed, still_held
 from services.generation.engine import Engine
-from services.generation.handlers import operation_row
 from services.generation.jobs import GENERATION_ENDS
 from services.generation.models import Generation, Image, Job, Operation
 from services.generation.operations import Answered, GiveUp, Repeat
+from services.generation.submissions import operation_row
 from services.generation.workflows import DoneOperation, workflow
 from shared.database import once_committed
 from shared.events import Event

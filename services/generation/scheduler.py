@@ -15,7 +15,7 @@ import structlog
 from services.generation import claims, metrics, recording
 from services.generation.claims import Claimed
 from services.generation.engine import Engine
-from services.generation.handlers import OPERATIONS_CHANNEL
+from services.generation.holding import OPERATIONS_CHANNEL
 from services.generation.operations import Answered, GiveUp, MadeImage, Outcome, Refused, Repeat, Succeed, decide
 from services.generation.providers import Request
 from services.generation.recording import StoredImage

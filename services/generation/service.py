@@ -2,13 +2,25 @@
 
 from typing import Any
 
-from services.generation import contract, handlers, queries
+import structlog
+
+from services.generation import contract, handlers, planning, queries
 from services.generation.engine import engine_for
+from services.generation.submissions import Submission
 from shared.database import Batch
-from shared.events import CreditReserved, ReservationOverdue
+from shared.events import (
+    CreditReserved,
+    CreditsAdjusted,
+    CreditsGranted,
+    PlanChanged,
+    RefundIssued,
+    ReservationOverdue,
+)
 from shared.host import Built, DatabaseProvider
 from shared.messaging import subscribe
 from shared.rpc import RpcClient, rpc
+
+log = structlog.get_logger(__name__)
 
 
 class Generation:
@@ -20,8 +32,15 @@ class Generation:
     credits_service = RpcClient("credits")
 
     @rpc
+    def quote(
+        self, *, org_id: str, workflow: str, inputs: dict[str, Any], assets: dict[str, dict[str, Any]]
+    ) -> dict[str, Any]:
+        log.debug("quote_asked_for", org_id=org_id, workflow=workflow)
+        return planning.quote(self.engine, workflow_name=workflow, inputs=inputs, assets=assets)
+
+    @rpc
     def submit(self, **submission: Any) -> dict[str, Any]:
-        return handlers.submit(self.db, self.credits_service, self.engine, handlers.Submission(**submission))
+        return handlers.submit(self.db, self.credits_service, self.engine, Submission(**submission))
 
     @rpc
     def job(self, *, org_id: str, job_id: str) -> dict[str, Any]:
@@ -59,3 +78,19 @@ class Generation:
     @subscribe(ReservationOverdue)
     def on_reservation_overdue(self, events: Batch[ReservationOverdue]) -> None:
         self.db.once(events, handlers.answer_overdue)
+
+    @subscribe(PlanChanged)
+    def on_plan_changed(self, events: Batch[PlanChanged]) -> None:
+        self.db.once(events, handlers.ask_for_waiting_jobs)
+
+    @subscribe(CreditsGranted)
+    def on_credits_granted(self, events: Batch[CreditsGranted]) -> None:
+        self.db.once(events, handlers.ask_for_waiting_jobs)
+
+    @subscribe(CreditsAdjusted)
+    def on_credits_adjusted(self, events: Batch[CreditsAdjusted]) -> None:
+        self.db.once(events, handlers.ask_for_waiting_jobs)
+
+    @subscribe(RefundIssued)
+    def on_refund_issued(self, events: Batch[RefundIssued]) -> None:
+        self.db.once(events, handlers.ask_for_waiting_jobs)

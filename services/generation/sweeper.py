@@ -1,4 +1,4 @@
-"""What keeps every job from hanging: lost workers, passed deadlines, reservations whose answer was lost.
+"""What keeps every job from hanging: lost workers, passed deadlines, lost answers of credits, pauses without end.
 
 Each sweep claims its rows in the database, so that any number of replicas may run it.
 """
@@ -14,10 +14,11 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.orm import Session
 
-from services.generation import claims, endings, recording
+from services.generation import claims, endings, holding, pauses, recording
 from services.generation.claims import Claimed
 from services.generation.engine import Engine
-from services.generation.handlers import GIVE_UP_RESERVING, RESERVE_AGAIN, Credits, hold, reservation_request
+from services.generation.holding import GIVE_UP_RESERVING, RESERVE_AGAIN, Credits
+from services.generation.jobs import JOB_ENDS, PAUSE_ENDS_AFTER
 from services.generation.models import Job
 from services.generation.operations import GiveUp, Lost, Repeat, decide
 from shared.database import Database, is_unavailable
@@ -28,30 +29,34 @@ log = structlog.get_logger(__name__)
 
 MOST = 50
 
-_CLAIM_UNRESERVED = (
+_CLAIM_TO_ASK_FOR = (
     sa.update(Job)
     .where(
         Job.id.in_(
             sa.select(Job.id)
-            .where(Job.status == "awaiting_credit", Job.reserve_after <= sa.func.clock_timestamp())
-            .order_by(Job.id)
+            .where(Job.reserve_after <= sa.func.clock_timestamp(), Job.finished_at.is_(None))
+            .order_by(Job.reserve_after)
             .limit(MOST)
             .with_for_update(skip_locked=True)
         )
     )
     .values(reserve_after=sa.func.clock_timestamp() + RESERVE_AGAIN)
-    .returning(Job.id, Job.created_at)
+    .returning(Job.id, Job.status, Job.created_at)
 )
 
 
 def reserve_again(db: Database, credits_service: Credits) -> int:
-    """Repeat ``reserve`` for jobs whose answer was lost 10 s ago; reject those that are 60 s old. Return how many."""
+    """Ask credits again where it is time to; return for how many jobs.
+
+    That is where an answer was lost 10 s ago (a job that nothing was ever held for is rejected when it is 60 s old),
+    and where generations wait for credits.
+    """
     with db.transaction() as session:
         now = endings.database_now(session)
-        due = list(session.execute(_CLAIM_UNRESERVED))
-    for job_id, created_at in due:
+        due = list(session.execute(_CLAIM_TO_ASK_FOR))
+    for job_id, status, created_at in due:
         with _one_of_many(job_id):
-            if now - created_at >= GIVE_UP_RESERVING:
+            if status == "awaiting_credit" and now - created_at >= GIVE_UP_RESERVING:
                 # Whatever was held after all comes back with the job's end.
                 _under_lock(db, job_id, partial(endings.reject, code="internal_error"))
             else:
@@ -77,6 +82,22 @@ def end_overdue_jobs(db: Database) -> int:
         with _one_of_many(job_id):
             _under_lock(db, job_id, _end_if_overdue)
     return len(overdue)
+
+
+def end_long_pauses(db: Database) -> int:
+    """Fail what has waited for credits for 30 days, for the reason it waited for; return how many jobs there were."""
+    with db.transaction() as session:
+        statement = (
+            sa.select(Job.id)
+            .where(Job.status == "paused", Job.paused_at < sa.func.clock_timestamp() - PAUSE_ENDS_AFTER)
+            .order_by(Job.id)
+            .limit(MOST)
+        )
+        long = list(session.scalars(statement))
+    for job_id in long:
+        with _one_of_many(job_id):
+            _under_lock(db, job_id, _end_if_long_paused)
+    return len(long)
 
 
 class Suspects:
@@ -126,10 +147,21 @@ def _recover(db: Database, engine: Engine, claimed: Claimed) -> None:
 
 
 def _end_if_overdue(session: Session, job: Job, *, now: datetime) -> list[Event]:
-    """End a job that is still overdue now that its row is locked."""
-    if job.status == "paused" or job.deadline_at >= now:
+    """End a job that is still overdue now that its row is locked; what waits for credits in it goes on waiting.
+
+    The deadline is that of the work which was begun: the rest was never given the time.
+    """
+    if job.status in {"paused", *JOB_ENDS} or job.deadline_at >= now:
         return []
-    return endings.end_job(session, job, code="deadline_exceeded", now=now)
+    if job.waiting_reason is None:
+        return endings.end_job(session, job, code="deadline_exceeded", now=now)
+    return endings.fail(session, job, pauses.running_generations(session, job), code="deadline_exceeded", now=now)
+
+
+def _end_if_long_paused(session: Session, job: Job, *, now: datetime) -> list[Event]:
+    if job.status != "paused" or job.paused_at is None or job.paused_at >= now - PAUSE_ENDS_AFTER:
+        return []
+    return endings.end_job(session, job, code=job.waiting_reason or "cancelled", now=now)
 
 
 @contextlib.contextmanager
@@ -152,10 +184,9 @@ def _under_lock(db: Database, job_id: str, end: Callable[..., Any]) -> None:
 
 def _hold_again(db: Database, credits_service: Credits, job_id: str) -> None:
     with db.transaction() as session:
-        job = session.get_one(Job, job_id)
-        request = reservation_request(session, job) if job.status == "awaiting_credit" else None
-    if request:
+        asked = holding.question(session, session.get_one(Job, job_id))
+    if asked:
         try:
-            hold(db, credits_service, request)
+            holding.hold(db, credits_service, asked)
         except Problem as problem:
             log.info("reservation_not_held", job_id=job_id, code=problem.code)

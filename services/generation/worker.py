@@ -49,3 +49,7 @@ class GenerationWorker:
     @every(seconds=5)
     def end_overdue_jobs(self) -> None:
         sweeper.end_overdue_jobs(self.db)
+
+    @every(seconds=60)
+    def end_long_pauses(self) -> None:
+        sweeper.end_long_pauses(self.db)

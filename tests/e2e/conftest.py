@@ -1,9 +1,10 @@
 """The real stack, started once for all stories, reached over HTTP only."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
+from tests.e2e.steps import NewClient
 from tests.faults.client import Client, credentials, new_organization
 from tests.faults.stack import Stack, running_stack
 
@@ -15,11 +16,18 @@ def stack() -> Iterator[Stack]:
 
 
 @pytest.fixture
-def new_client(stack: Stack) -> Callable[[int], Client]:
+def new_client(stack: Stack) -> NewClient:
     """Return a function that makes an organization with a balance and gives its client."""
     keys = credentials(stack.home)
 
-    def make(balance: int) -> Client:
-        return new_organization(keys["gateway_url"], keys["admin_key"], credits_granted=balance)
+    def make(balance: int, *, plan: str = "pro") -> Client:
+        return new_organization(keys["gateway_url"], keys["admin_key"], credits_granted=balance, plan=plan)
 
     return make
+
+
+@pytest.fixture
+def admin(stack: Stack) -> Client:
+    """Return a client with the administrator's key."""
+    keys = credentials(stack.home)
+    return Client(gateway_url=keys["gateway_url"], api_key=keys["admin_key"])

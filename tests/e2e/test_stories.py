@@ -1,25 +1,10 @@
-from collections.abc import Callable
-from typing import Any
-
 import pytest
 import requests
 
-from shared.ids import new_id
-from tests.faults.client import Client
+from tests.e2e.steps import NewClient, finished, get, post, raw_get, settled
 from tests.faults.stack import Stack
-from tests.polling import until
 
 pytestmark = pytest.mark.stack
-
-NewClient = Callable[[int], Client]
-
-
-def finished(client: Client, job_id: str) -> dict[str, Any]:
-    return until(lambda: job if (job := client.job(job_id))["finished_at"] else None, seconds=60, what="the job's end")
-
-
-def settled(client: Client) -> dict[str, Any]:
-    return until(lambda: wallet if (wallet := client.wallet())["held"] == 0 else None, seconds=30, what="settlement")
 
 
 def test_a_photo_is_staged_twice_for_twenty_credits(new_client: NewClient) -> None:
@@ -146,32 +131,3 @@ def test_every_process_is_ready_and_shows_its_metrics(stack: Stack) -> None:
     for address in addresses.values():
         assert requests.get(f"http://{address}/readyz", timeout=5).json()["problems"] == {}
         assert "darkroom_outbox_pending" in requests.get(f"http://{address}/metrics", timeout=5).text
-
-
-def get(client: Client, path: str) -> dict[str, Any]:
-    found: dict[str, Any] = raw_get(client, path).json()
-    return found
-
-
-def raw_get(client: Client, path: str) -> requests.Response:
-    return requests.get(
-        client.gateway_url + path,
-        headers={"Authorization": f"Bearer {client.api_key}"},
-        timeout=10,
-        allow_redirects=False,
-    )
-
-
-def post(
-    client: Client, path: str, body: dict[str, Any], *, key: str | None = None, headers: dict[str, str] | None = None
-) -> requests.Response:
-    return requests.post(
-        client.gateway_url + path,
-        json=body,
-        headers={
-            "Authorization": f"Bearer {client.api_key}",
-            "Idempotency-Key": key or new_id("key"),
-            **(headers or {}),
-        },
-        timeout=60,
-    )

@@ -25,6 +25,7 @@ class Client:
 
     gateway_url: str
     api_key: str
+    org_id: str = ""
     accepted: list[str] = field(default_factory=list)
     refused: list[int] = field(default_factory=list)
     sent_again: int = 0
@@ -102,16 +103,17 @@ class Client:
             time.sleep(0.3)
 
 
-def new_organization(gateway_url: str, admin_key: str, *, credits_granted: int) -> Client:
-    """Make an organization with a balance; return its client."""
+def new_organization(gateway_url: str, admin_key: str, *, credits_granted: int, plan: str = "pro") -> Client:
+    """Make an organization with a balance on a plan; return its client."""
     answer = requests.post(
         f"{gateway_url}/v1/admin/organizations",
         headers={"Authorization": f"Bearer {admin_key}", "Idempotency-Key": new_id("key")},
-        json={"name": "Fault test", "credits": credits_granted},
+        json={"name": "Fault test", "credits": credits_granted, "plan": plan},
         timeout=20,
     )
     answer.raise_for_status()
-    return Client(gateway_url=gateway_url, api_key=answer.json()["api_key"])
+    made = answer.json()
+    return Client(gateway_url=gateway_url, api_key=made["api_key"], org_id=made["id"])
 
 
 def credentials(home: Path) -> dict[str, str]:

@@ -123,7 +123,14 @@ class World:
     """Credits and generation with their databases, one organization with a balance, and a worker that may die."""
 
     def __init__(
-        self, *, credits_db: Database, generation_db: Database, store: ObjectStore, seed: int, balance: int
+        self,
+        *,
+        credits_db: Database,
+        generation_db: Database,
+        store: ObjectStore,
+        seed: int,
+        balance: int,
+        plan: str = "pro",
     ) -> None:
         self.chance = random.Random(seed)  # noqa: S311  a walk that can be repeated, no secret
         self.provider = ScriptedProvider()
@@ -139,17 +146,26 @@ class World:
         self.remote_generation = Remote(self.generation, self.chance)
         self.bus = Bus([credits_db, generation_db], [self.credits, self.generation], self.chance)
         self.org_id, self.balance = new_id("org"), balance
-        self.credits.open_account(org_id=self.org_id, plan="pro", amount=balance)
+        self.credits.open_account(org_id=self.org_id, plan=plan, amount=balance)
         self.claimed: list[Claimed] = []
         self.asked: list[dict[str, Any]] = []
         self.accepted: set[str] = set()
 
     # --- what clients and machines do
 
-    def submit(self, *, variants: int = 2, again: dict[str, Any] | None = None) -> None:
+    def submit(self, *, again: dict[str, Any] | None = None, **asked: Any) -> None:
         """Send a job in, as the gateway would; whatever comes back, a lost answer is asked for again later."""
+        submission = again or self.a_submission(**asked)
+        if again is None:
+            self.asked.append(submission)
+        with contextlib.suppress(Problem):
+            self.remote_generation.submit(**submission)
+            self.accepted.add(submission["job_id"])
+
+    def a_submission(self, *, variants: int = 2, **more: Any) -> dict[str, Any]:
+        """Return what the gateway would hand over for a staging, 10 credits a variant."""
         upload = new_id("ast")
-        asked = again or {
+        return {
             "job_id": new_id("job"),
             "org_id": self.org_id,
             "user_id": None,
@@ -157,19 +173,28 @@ class World:
             "inputs": {"upload_id": upload, "style": "modern", "room_type": "bedroom", "variants": variants},
             "assets": {upload: {"key": SOURCE}},
             "livemode": True,
+            **more,
         }
-        if again is None:
-            self.asked.append(asked)
-        with contextlib.suppress(Problem):
-            self.remote_generation.submit(**asked)
-            self.accepted.add(asked["job_id"])
 
-    def claim(self) -> None:
+    def a_studio_submission(self, *, products: int, variants: int, **more: Any) -> dict[str, Any]:
+        """Return what the gateway would hand over for studio images, one plan generation each."""
+        uploads = [new_id("ast") for _ in range(products)]
+        inputs = {"upload_ids": uploads, "style": "modern", "room_type": "bedroom", "variants": variants}
+        assets = {upload: {"key": SOURCE} for upload in uploads}
+        return self.a_submission(**{"workflow": "studio", "inputs": inputs, "assets": assets, **more})
+
+    def grant(self, amount: int) -> None:
+        """Let somebody buy credits."""
+        self.credits.grant(
+            grant_id=new_id("grt"), org_id=self.org_id, amount=amount, kind="purchased", reason="bought", actor="test"
+        )
+        self.balance += amount
+
+    def claim(self, most: int | None = None) -> None:
         """Let a worker take some operations."""
+        free = most or self.chance.randint(1, 6)
         with self.generation_db.transaction() as session:
-            self.claimed += claims.claim(
-                session, worker="w", free=self.chance.randint(1, 6), limits={"local": 100}, per_organization=100
-            )
+            self.claimed += claims.claim(session, worker="w", free=free, limits={"local": 100}, per_organization=100)
 
     def work(self) -> None:
         """Bring one claimed operation home, or die on the way at one of the steps between."""
@@ -201,8 +226,8 @@ class World:
         sweeper.end_overdue_jobs(self.generation_db)
 
     def repeat_reservations(self) -> None:
-        """Let 10 s pass for jobs whose hold was not answered."""
-        self._age("jobs", "reserve_after", "status = 'awaiting_credit'")
+        """Let 10 s pass for jobs whose hold was not answered, and 10 min for those that wait for credits."""
+        self._age("jobs", "reserve_after", "reserve_after IS NOT NULL")
         sweeper.reserve_again(self.generation_db, self.remote_credits)
 
     def give_up_reserving(self) -> None:
@@ -215,6 +240,25 @@ class World:
                 )
             )
         sweeper.reserve_again(self.generation_db, self.remote_credits)
+
+    def end_pauses(self) -> None:
+        """Let 30 days pass for every job that is paused."""
+        with self.generation_db.transaction() as session:
+            session.execute(
+                sa.text("UPDATE jobs SET paused_at = paused_at - interval '30 days' WHERE status = 'paused'")
+            )
+        sweeper.end_long_pauses(self.generation_db)
+
+    def rest(self) -> None:
+        """Do all that can be done now, with nothing bad happening and no time passing."""
+        self.remote_credits.loses_answers = self.remote_generation.loses_answers = False
+        moved = 1
+        while moved:
+            moved = sweeper.reserve_again(self.generation_db, self.remote_credits) + self._drain()
+            self.claim(100)
+            moved += len(self.claimed)
+            while self.claimed:
+                self._bring_home(self.claimed.pop())
 
     def deliver(self) -> None:
         """Relay and deliver a little."""
@@ -235,8 +279,11 @@ class World:
             self.claim()
             while self.claimed:
                 self._bring_home(self.claimed.pop())
-            if not self._drain() and not self._open_jobs():
+            if self._drain():
+                continue
+            if not self._open_jobs():
                 return
+            self.end_pauses()
         raise AssertionError("the system did not come to rest")
 
     def violations(self) -> list[Any]:

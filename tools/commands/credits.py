@@ -59,7 +59,8 @@ def call(method: str, **arguments: Any) -> Any:
     try:
         return connection.call("credits", method, arguments)
     except Problem as problem:
-        again = f"; to be sure, repeat it with --grant-id {arguments['grant_id']}" if problem.retryable else ""
+        repeatable = problem.retryable and "grant_id" in arguments
+        again = f"; to be sure, repeat it with --grant-id {arguments['grant_id']}" if repeatable else ""
         raise CommandFailed(f"{problem.code}: {problem.detail}{again}") from problem
     finally:
         connection.stop()

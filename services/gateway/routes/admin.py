@@ -5,7 +5,7 @@ from services.gateway.authentication import admin_key
 from services.gateway.idempotency import IdempotencyKeyReused, RequestInProgress, idempotent
 from services.gateway.organizations import NewOrganization
 from services.gateway.routes.wiring import Wiring
-from services.gateway.schemas import InvariantsSchema, OrganizationRequest, OrganizationSchema
+from services.gateway.schemas.organizations import InvariantsSchema, OrganizationRequest, OrganizationSchema
 from shared.http import Answer, Request, route
 from shared.problems import Forbidden
 
@@ -43,7 +43,8 @@ class AdminRoutes(Wiring):
             owner_email=asked["owner_email"],
         )
         made = organizations.create(self.db, wanted, secret=secret)
-        balance = self.credits.open_account(org_id=made["id"], plan=asked["plan"], amount=asked["amount"])
+        amount = self.settings.opening_credits if asked["amount"] is None else asked["amount"]
+        balance = self.credits.open_account(org_id=made["id"], plan=asked["plan"], amount=amount)
         headers = {"Cache-Control": "no-store"}
         return Answer(201, {**made, "plan": asked["plan"], "api_key": secret.text, "balance": balance}, headers)
 

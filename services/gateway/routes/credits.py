@@ -1,10 +1,19 @@
-"""Routes of credits: the wallet, its history, the prices."""
+"""Routes of credits: the wallet, its plan and its history, the prices."""
 
+from services.gateway import history
 from services.gateway.authentication import api_key
 from services.gateway.routes.wiring import Wiring
-from services.gateway.schemas import CreditsSchema, EntriesQuery, EntriesSchema, PricingSchema
-from shared.http import Answer, Request, route
-from shared.problems import Forbidden
+from services.gateway.schemas.credits import (
+    CreditsSchema,
+    PeriodQuery,
+    PlanRequest,
+    PlansSchema,
+    PricingSchema,
+    UsageSchema,
+)
+from services.gateway.schemas.history import ChosenEntriesQuery, EntriesQuery, EntriesSchema
+from shared.http import Answer, Request, Stream, route
+from shared.problems import Forbidden, NotFound
 
 _TAGS = ("credits",)
 
@@ -18,7 +27,7 @@ class CreditRoutes(Wiring):
         auth=api_key,
         answers={200: CreditsSchema},
         problems=(Forbidden,),
-        summary="The balance, what is held, and the plan's allowance",
+        summary="The balance, what is held, the plan's allowance, and what was made so far",
         tags=_TAGS,
     )
     def balance(self, request: Request) -> Answer:
@@ -31,13 +40,53 @@ class CreditRoutes(Wiring):
         auth=api_key,
         query=EntriesQuery,
         answers={200: EntriesSchema},
-        problems=(Forbidden,),
+        problems=(Forbidden, NotFound),
         summary="Every movement of credits, newest first",
         tags=_TAGS,
     )
     def entries(self, request: Request) -> Answer:
         """Return a page of the history."""
-        return Answer(200, self.credits.entries(org_id=request.org_id, **request.query))
+        filters = history.chosen(self, request.query, org_id=request.org_id)
+        return Answer(200, self.credits.entries(org_id=request.org_id, **filters))
+
+    @route(
+        "GET",
+        "/v1/credits/entries.csv",
+        auth=api_key,
+        query=ChosenEntriesQuery,
+        answers={200: "text/csv"},
+        problems=(Forbidden, NotFound),
+        summary="Every movement of credits as a CSV file, newest first",
+        description="A cell of text that a spreadsheet would take for a formula begins with an apostrophe. "
+        "A file that cannot be completed ends with the connection broken.",
+        tags=_TAGS,
+    )
+    def entries_as_csv(self, request: Request) -> Answer:
+        """Return the whole history, made while it is sent."""
+        filters = history.chosen(self, request.query, org_id=request.org_id)
+        file = history.as_csv(history.pages_of(self, filters, org_id=request.org_id))
+        return Answer(
+            200,
+            Stream(pieces=file),
+            {
+                "Content-Type": "text/csv; charset=utf-8; header=present",
+                "Content-Disposition": 'attachment; filename="credits-entries.csv"',
+            },
+        )
+
+    @route(
+        "GET",
+        "/v1/usage",
+        auth=api_key,
+        query=PeriodQuery,
+        answers={200: UsageSchema},
+        problems=(Forbidden,),
+        summary="What was made and spent, by day and workflow",
+        tags=_TAGS,
+    )
+    def usage(self, request: Request) -> Answer:
+        """Return the use within a period."""
+        return Answer(200, self.credits.usage(org_id=request.org_id, **history.period(request.query)))
 
     @route(
         "GET",
@@ -51,3 +100,32 @@ class CreditRoutes(Wiring):
     def pricing(self, _request: Request) -> Answer:
         """Return the price book."""
         return Answer(200, self.credits.pricing())
+
+    @route(
+        "GET",
+        "/v1/plans",
+        auth=api_key,
+        answers={200: PlansSchema},
+        problems=(Forbidden,),
+        summary="Which plans there are",
+        tags=_TAGS,
+    )
+    def plans(self, _request: Request) -> Answer:
+        """Return the plans."""
+        return Answer(200, self.credits.plans())
+
+    @route(
+        "PUT",
+        "/v1/plan",
+        auth=api_key,
+        body=PlanRequest,
+        answers={200: CreditsSchema},
+        problems=(Forbidden,),
+        summary="Go on another plan; jobs that wait for its allowance go on by themselves",
+        tags=_TAGS,
+    )
+    def change_plan(self, request: Request) -> Answer:
+        """Change the organization's own plan."""
+        asker, plan = request.asker, request.body["plan"]
+        wallet = self.credits.change_plan(org_id=request.org_id, plan=plan, actor=asker.user_id or asker.id)
+        return Answer(200, wallet)

@@ -7,7 +7,7 @@ import msgspec
 
 from services.gateway import docs_page
 from services.gateway.routes.wiring import Wiring
-from services.gateway.schemas import HealthSchema
+from services.gateway.schemas.service import HealthSchema
 from shared.http import Answer, Request, route
 from shared.openapi import openapi_document
 

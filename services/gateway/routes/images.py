@@ -2,7 +2,7 @@
 
 from services.gateway.authentication import api_key
 from services.gateway.routes.wiring import Wiring, links_now
-from services.gateway.schemas import ImageSchema, ImagesQuery, ImagesSchema
+from services.gateway.schemas.images import ImageSchema, ImagesQuery, ImagesSchema
 from shared.http import Answer, Request, route
 from shared.ids import is_id
 from shared.problems import Forbidden, NotFound

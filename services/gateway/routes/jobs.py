@@ -1,16 +1,36 @@
 """Routes of jobs: asking for one of any workflow, and following it."""
 
-from services.gateway import jobs, workflows
+from services.gateway import jobs, receipts, workflows
 from services.gateway.authentication import api_key
 from services.gateway.idempotency import IdempotencyKeyRequired, IdempotencyKeyReused, RequestInProgress
 from services.gateway.routes.wiring import Wiring, links_now
-from services.gateway.schemas import GenerationsQuery, GenerationsSchema, JobRequest, JobSchema, JobsQuery, JobsSchema
+from services.gateway.schemas.jobs import (
+    GenerationsQuery,
+    GenerationsSchema,
+    JobRequest,
+    JobSchema,
+    JobsQuery,
+    JobsSchema,
+)
+from services.gateway.schemas.pages import PageQuery
+from services.gateway.schemas.quotes import DryRunSchema
+from services.gateway.schemas.receipts import ReceiptSchema
 from shared.http import Answer, Request, route
 from shared.ids import is_id
-from shared.problems import Forbidden, NotFound
+from shared.problems import Forbidden, LimitExceeded, NotFound, QuoteExpired, QuoteMismatch, QuoteUsed
 
 _TAGS = ("jobs",)
-PAID_PROBLEMS = (Forbidden, IdempotencyKeyRequired, IdempotencyKeyReused, RequestInProgress)
+PAID_ANSWERS = {202: JobSchema, 200: (JobSchema, DryRunSchema)}
+PAID_PROBLEMS = (
+    Forbidden,
+    IdempotencyKeyRequired,
+    IdempotencyKeyReused,
+    RequestInProgress,
+    QuoteExpired,
+    QuoteUsed,
+    QuoteMismatch,
+    LimitExceeded,
+)
 
 
 class JobRoutes(Wiring):
@@ -22,8 +42,9 @@ class JobRoutes(Wiring):
         auth=api_key,
         guard=jobs.patient(links_now),
         money=True,
+        holds=True,
         body=JobRequest,
-        answers={202: JobSchema, 200: JobSchema},
+        answers=PAID_ANSWERS,
         problems=PAID_PROBLEMS,
         summary="Ask for a job of any workflow",
         tags=_TAGS,
@@ -60,7 +81,7 @@ class JobRoutes(Wiring):
     )
     def job(self, request: Request, job_id: str) -> Answer:
         """Return one job."""
-        _require_job_id(job_id)
+        require_job_id(job_id)
         return jobs.shown(links_now(self), self.generation.job(org_id=request.org_id, job_id=job_id))
 
     @route(
@@ -75,11 +96,31 @@ class JobRoutes(Wiring):
     )
     def job_generations(self, request: Request, job_id: str) -> Answer:
         """Return a page of a job's generations."""
-        _require_job_id(job_id)
+        require_job_id(job_id)
         page = self.generation.job_generations(org_id=request.org_id, job_id=job_id, **request.query)
         return Answer(200, {**page, "data": [links_now(self).generation(one) for one in page["data"]]})
 
+    @route(
+        "GET",
+        "/v1/jobs/<job_id>/receipt",
+        auth=api_key,
+        query=PageQuery,
+        answers={200: ReceiptSchema},
+        problems=(Forbidden,),
+        summary="What a job held, was charged and got back, line by line",
+        tags=_TAGS,
+    )
+    def job_receipt(self, request: Request, job_id: str) -> Answer:
+        """Return a job's receipt."""
+        require_job_id(job_id)
+        return Answer(200, receipts.receipt(self, org_id=request.org_id, job_id=job_id, **request.query))
 
-def _require_job_id(job_id: str) -> None:
+
+def require_job_id(job_id: str) -> None:
+    """Refuse what is no id of a job.
+
+    Raises:
+        NotFound: it is none.
+    """
     if not is_id(job_id, prefix="job"):
         raise NotFound("There is no such job.")

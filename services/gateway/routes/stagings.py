@@ -2,9 +2,9 @@
 
 from services.gateway import jobs, workflows
 from services.gateway.authentication import api_key
-from services.gateway.routes.jobs import PAID_PROBLEMS
+from services.gateway.routes.jobs import PAID_ANSWERS, PAID_PROBLEMS
 from services.gateway.routes.wiring import Wiring, links_now
-from services.gateway.schemas import JobSchema, StagingRequest
+from services.gateway.schemas.jobs import StagingRequest
 from shared.http import Answer, Request, route
 
 _WORKFLOW = "staging"
@@ -20,8 +20,9 @@ class StagingRoutes(Wiring):
         auth=api_key,
         guard=jobs.patient(links_now),
         money=True,
+        holds=True,
         body=StagingRequest,
-        answers={202: JobSchema, 200: JobSchema},
+        answers=PAID_ANSWERS,
         problems=PAID_PROBLEMS,
         summary="Stage a room: the short form of a job of the workflow `staging`",
         tags=("staging",),

@@ -4,7 +4,7 @@ from services.gateway import uploads
 from services.gateway.authentication import api_key
 from services.gateway.idempotency import IdempotencyKeyReused, RequestInProgress, idempotent
 from services.gateway.routes.wiring import Wiring
-from services.gateway.schemas import UploadQuery, UploadSchema
+from services.gateway.schemas.uploads import UploadQuery, UploadSchema
 from shared.http import Answer, Request, route
 from shared.ids import is_id
 from shared.images import CorruptImage, ImageTooLarge, UnsupportedImage

@@ -2,7 +2,7 @@
 
 from services.gateway.authentication import api_key
 from services.gateway.routes.wiring import Wiring
-from services.gateway.schemas import WorkflowsSchema
+from services.gateway.schemas.service import WorkflowsSchema
 from services.gateway.workflows import contracts
 from shared.http import Answer, Request, route
 from shared.problems import Forbidden

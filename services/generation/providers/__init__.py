@@ -31,7 +31,8 @@ class Provider(Protocol):
     """One vendor's adapter. All its clients are built once per process.
 
     ``after_lost_answer``: what may be done when a request went out and no answer came: ``resend`` where a second run
-    bills nobody, else ``give_up``. ``concurrency`` bounds its calls across all workers.
+    bills nobody, else ``give_up``. ``concurrency`` bounds its calls across all workers. ``cost_microusd`` is what one
+    operation is expected to cost us.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Provider(Protocol):
     after_lost_answer: str
     time_limit_seconds: float
     concurrency: int
+    cost_microusd: int
 
     def call(self, request: Request) -> Outcome:
         """Do the operation and return how it went; it raises only for our own bugs."""

@@ -1,15 +1,17 @@
-"""The ``local`` provider's image work: stages a photo of a room without any service, the same way for the same seed.
+"""The ``local`` provider: image work without any service, the same way for the same seed.
 
-It repaints walls and floor, changes the light, calms what lies about, hangs and stands a few things, and prints the
-result in the style's way. A preview of what an image model would make of the room, and marked as one.
+It stages a photo of a room (repaints walls and floor, changes the light, calms what lies about, hangs and stands a few
+things, and prints the result in the style's way) or sets a product into a scene. Previews of what an image model would
+make, and marked as such.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from PIL import Image
 
 from services.generation.operations import Answered, MadeImage, Outcome, Refused
 from services.generation.providers import Request
+from services.generation.providers.local_products.scene import product_scene
 from services.generation.providers.local_staging.decor import hang_picture, lay_rug, with_lamp, with_plant
 from services.generation.providers.local_staging.drawing import Dice
 from services.generation.providers.local_staging.grade import colour_grade, with_bloom, with_grain, with_vignette
@@ -66,26 +68,26 @@ def _printed(picture: Image.Image, order: Order) -> Image.Image:
     return with_grain(picture, order.look.grain, dice=order.dice)
 
 
+# What does each operation: from the first source, the operation's parameters and its seed to a JPEG.
+_WORK: Mapping[str, Callable[..., bytes]] = {"image.stage": stage, "image.product_scene": product_scene}
+
+
 class LocalProvider:
     """Does the work in our own worker processes: no key, no cost, nothing leaves the machine."""
 
     name = "local"
     model = "local-preview-1"
-    operations = frozenset({"image.stage"})
+    operations = frozenset(_WORK)
     after_lost_answer = "resend"
     time_limit_seconds = 120.0  # waiting for a worker process, starting it, and the work itself
     concurrency = 4
+    cost_microusd = 0
 
     def call(self, request: Request) -> Outcome:
-        """Stage the first source of ``request``; see `stage` for its parameters."""
+        """Work on the first source of ``request``; see `stage` and `product_scene` for the parameters."""
+        work = _WORK[request.name]
         try:
-            picture = off_hub(
-                stage,
-                request.sources[0],
-                style=request.parameters["style"],
-                room_type=request.parameters["room_type"],
-                seed=request.seed,
-            )
+            picture = off_hub(work, request.sources[0], seed=request.seed, **request.parameters)
         except WorkFailed as problem:
             return Refused(code="provider_error", detail=problem.detail)
         except (Problem, ValueError) as error:

@@ -1,25 +1,26 @@
 """Accounts and grants: opened once, filled once, shown as they are."""
 
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 import pytest
 
-from services.credits import accounts, queries
+from services.credits import accounts, ledger, queries
 from shared.database import Database
 from shared.events import CreditsGranted
 from shared.ids import new_id
 from shared.problems import BadRequest, Conflict, NotFound
 from tests.builders import VARIANT, generation_failed, given_account, given_held_job, hold
-from tests.service.credits.ledger_steps import balance, change, deliver, rows, told, violations
+from tests.service.credits.ledger_steps import at, balance, deliver, held_at, rows, settled_at, told, violations
 
+IMAGE = "studio.image"  # 1 plan generation
 GRANT: dict[str, Any] = {"amount": 50, "kind": "purchased", "reason": "invoice 7", "actor": "admin Ada"}
 
 
-def shown(db: Database, org_id: str) -> dict[str, Any]:
+def shown(db: Database, org_id: str, **moment: Any) -> dict[str, Any]:
     with db.transaction(org_id=org_id) as session:
-        return queries.balance(session, org_id=org_id)
+        return queries.balance(session, org_id=org_id, **moment)
 
 
 def test_an_account_opens_with_its_first_credits_and_tells_of_them(credits_db: Database) -> None:
@@ -125,24 +126,61 @@ def test_the_balance_shows_what_is_free_what_is_held_and_the_plan(credits_db: Da
     assert (found["quota"]["limit"], found["quota"]["used"]) == (None, 0)
 
 
-def test_the_quota_counts_the_plan_generations_of_this_month_less_those_given_back(credits_db: Database) -> None:
+def test_the_quota_counts_the_plan_generations_of_a_month_less_those_given_back(credits_db: Database) -> None:
     org = given_account(credits_db, plan="free")
-    change(credits_db, "UPDATE accounts SET available = 100 WHERE unit = 'plan_generations' AND kind = 'wallet'")
-    job = given_held_job(credits_db, org, *["studio.image"] * 4)
-    last_month = given_held_job(credits_db, org, *["studio.image"] * 4)
-    change(
-        credits_db,
-        "UPDATE lines SET created_at = date_trunc('month', now(), 'UTC') - interval '1 second' WHERE job_id = :job",
-        job=last_month.job_id,
-    )
-    deliver(credits_db, generation_failed(job))
+    late, first = at("2031-11-30T23:59:59.999"), at("2031-12-01T00:00:00")
+    last_month = held_at(credits_db, org, *[IMAGE] * 5, now=late)
+    job = held_at(credits_db, org, *[IMAGE] * 4, now=first)
+    settled_at(credits_db, job, job.line_ids[0], now=first)
+    settled_at(credits_db, job, job.line_ids[1], amount=1, now=first)
+    settled_at(credits_db, last_month, last_month.line_ids[0], now=first)
 
-    quota = shown(credits_db, org)["quota"]
+    november, december = (shown(credits_db, org, now=now)["quota"] for now in (late, first))
 
-    assert (quota["limit"], quota["used"]) == (100, 3)
-    resets_at = datetime.fromisoformat(quota["resets_at"])
+    assert november == {"limit": 100, "used": 4, "resets_at": "2031-12-01T00:00:00.000Z"}
+    assert december == {"limit": 100, "used": 3, "resets_at": "2032-01-01T00:00:00.000Z"}
+
+
+def test_the_quota_of_a_month_in_which_nothing_was_held_is_unused(credits_db: Database) -> None:
+    org = given_account(credits_db, plan="free")
+
+    quota = shown(credits_db, org, now=at("2032-02-29T12:00:00"))["quota"]
+
+    assert quota == {"limit": 100, "used": 0, "resets_at": "2032-03-01T00:00:00.000Z"}
+
+
+def test_the_quota_resets_on_the_first_of_the_month_that_follows_today(credits_db: Database) -> None:
+    resets_at = datetime.fromisoformat(shown(credits_db, given_account(credits_db))["quota"]["resets_at"])
+
     now = datetime.now(UTC)
-    assert resets_at == datetime(now.year + now.month // 12, now.month % 12 + 1, 1, tzinfo=UTC)
+    assert now < resets_at <= now + timedelta(days=31)
+    assert (resets_at.day, resets_at.time(), resets_at.utcoffset()) == (1, time(), timedelta(0))
+
+
+def test_a_plan_without_limit_counts_what_is_used_all_the_same(credits_db: Database) -> None:
+    org = given_account(credits_db, plan="pro")
+    job = held_at(credits_db, org, *[IMAGE] * 3, now=at("2031-12-01T00:00:00"))
+    settled_at(credits_db, job, job.line_ids[0], now=at("2031-12-02T00:00:00"))
+
+    quota = shown(credits_db, org, now=at("2031-12-03T00:00:00"))["quota"]
+
+    assert (quota["limit"], quota["used"]) == (None, 2)
+
+
+def test_what_was_used_stays_used_when_the_plan_changes(credits_db: Database) -> None:
+    org = given_account(credits_db, plan="free")
+    now = at("2031-12-01T00:00:00")
+    held_at(credits_db, org, *[IMAGE] * 3, now=now)
+
+    with credits_db.transaction() as session:
+        ledger.change_plan(session, org_id=org, plan="pro", actor="Una", now=now)
+    larger = shown(credits_db, org, now=now)
+    with credits_db.transaction() as session:
+        ledger.change_plan(session, org_id=org, plan="free", actor="Una", now=now)
+    smaller = shown(credits_db, org, now=now)
+
+    assert (larger["plan"], larger["quota"]["limit"], larger["quota"]["used"]) == ("pro", None, 3)
+    assert (smaller["plan"], smaller["quota"]["limit"], smaller["quota"]["used"]) == ("free", 100, 3)
 
 
 def test_the_version_rises_with_every_change_of_the_wallet(credits_db: Database) -> None:

@@ -1,15 +1,13 @@
 """Many at once: the last credit is held once, a job's end and its hold never pass each other, nobody waits for ever."""
 
 import random
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-from services.credits import ledger
+from services.credits import ledger, usage
 from services.credits.movements import Outcome, Request, Settled
 from shared.database import Database
 from shared.events import CreditReserved
@@ -28,14 +26,7 @@ from tests.builders import (
     refunded,
 )
 from tests.polling import until
-from tests.service.credits.ledger_steps import balance, deliver, rows, told, violations
-
-
-def all_at_once(*calls: Callable[[], Any]) -> list[Any]:
-    """Run the calls, as many in parallel as there are connections; return each one's result or exception."""
-    with ThreadPoolExecutor(20) as pool:
-        futures = [pool.submit(call) for call in calls]
-    return [future.exception() or future.result() for future in futures]
+from tests.service.credits.ledger_steps import all_at_once, balance, deliver, rows, told, violations
 
 
 def until_waiting(db: Database, number: int) -> None:
@@ -149,7 +140,9 @@ def test_batches_that_settle_the_same_lines_in_opposite_order_do_not_deadlock(
             for job, line_id in order
         ]
         with credits_db.transaction() as session:
-            return ledger.settle(session, outcomes)
+            settled = ledger.settle(session, outcomes)
+            usage.add(session, [usage.of_charge(line, workflow="staging") for line in settled])
+            return settled
 
     # While the line in the middle is locked, both batches take what they can get before it; then it is let go.
     with ThreadPoolExecutor(2) as pool, credits_db.transaction() as obstacle:

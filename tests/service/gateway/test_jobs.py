@@ -64,8 +64,6 @@ def test_the_same_job_can_be_asked_for_by_its_workflow(client, services, org_id,
         ({"upload_id": "ast_1"}, "/upload_id"),
         ({"upload_id": None}, "/upload_id"),
         ({"org_id": "org_1"}, "/org_id"),
-        ({"dry_run": True}, "/dry_run"),
-        ({"on_insufficient": "pause"}, "/on_insufficient"),
         ({"deadline_seconds": 1}, "/deadline_seconds"),
     ],
 )

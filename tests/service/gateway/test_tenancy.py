@@ -7,7 +7,15 @@ from tests.service.gateway.conftest import DOCUMENT
 
 OPEN = {"/healthz", "/readyz", "/openapi.json", "/docs"}
 OPERATIONS = [(method.upper(), path) for path, item in DOCUMENT["paths"].items() for method in item if path not in OPEN]
+OF_ADMINISTRATORS = [(method, path) for method, path in OPERATIONS if path.startswith("/v1/admin")]
 WITH_ID = [(method, path) for method, path in OPERATIONS if "{" in path]
+OF_ORGANIZATIONS = [operation for operation in WITH_ID if operation not in OF_ADMINISTRATORS]
+BODIES = {
+    "/v1/admin/organizations/{org_id}/grants": {"amount": 5, "kind": "purchased", "reason": "an order"},
+    "/v1/admin/organizations/{org_id}/adjustments": {"amount": -5, "reason": "a mistake"},
+    "/v1/admin/organizations/{org_id}/plan": {"plan": "free"},
+    "/v1/admin/jobs/{job_id}/refund": {"reason": "blurred"},
+}
 
 
 @pytest.fixture
@@ -40,7 +48,7 @@ def test_what_belongs_to_another_is_not_there(client, services, studio, ids_of_a
     before = (dict(services.assets), dict(services.jobs), dict(services.images))
 
     answers = {}
-    for method, path in WITH_ID:
+    for method, path in OF_ORGANIZATIONS:
         address = path
         for placeholder, thing_id in ids_of_another.items():
             address = address.replace(placeholder, thing_id)
@@ -56,13 +64,68 @@ def test_what_is_no_id_is_not_there_either(client, studio):
     no_ids = ["1", "job_1", new_id("job"), new_id("key"), "..%2f..", "%00", "a" * 300]
     addresses = [
         (method, path.partition("{")[0] + no_id + path.partition("}")[2])
-        for method, path in WITH_ID
+        for method, path in OF_ORGANIZATIONS
         for no_id in no_ids
     ]
 
     statuses = {client.open(path, method=method, headers=studio[1]).status_code for method, path in addresses}
 
     assert statuses == {404}
+
+
+def test_what_administrators_may_do_no_key_of_an_organization_may(client, services, studio):
+    org_id, headers = studio
+    headers = {**headers, "Idempotency-Key": "k"}
+    before = dict(services.wallets)
+
+    answers = [
+        client.open(path.replace("{org_id}", org_id), method=method, json=BODIES.get(path), headers=headers)
+        for method, path in OF_ADMINISTRATORS
+    ]
+
+    assert {answer.status_code for answer in answers} == {403}
+    assert (services.wallets, services.plans, services.moved) == (before, {}, {})
+
+
+@pytest.mark.parametrize("thing_id", ["1", new_id("org"), new_id("job"), new_id("img"), "%00", "a" * 300])
+def test_what_is_not_there_is_not_there_for_administrators_either(client, services, admin, thing_id):
+    headers = {**admin, "Idempotency-Key": "k"}
+
+    statuses = {
+        client.open(
+            path.partition("{")[0] + thing_id + path.partition("}")[2],
+            method=method,
+            json=BODIES[path],
+            headers=headers,
+        ).status_code
+        for method, path in OF_ADMINISTRATORS
+        if "{" in path
+    }
+
+    assert statuses == {404}
+    assert (services.wallets, services.plans, services.moved) == ({}, {}, {})
+
+
+def test_the_history_of_an_image_of_another_is_not_there(client, services, studio, ids_of_another):
+    for path in ("/v1/credits/entries", "/v1/credits/entries.csv"):
+        answer = client.get(f"{path}?image={ids_of_another['{image_id}']}", headers=studio[1])
+
+        assert answer.status_code == 404
+    assert services.credits.asked("entries") == []
+
+
+def test_credits_is_always_asked_about_the_organization_of_the_key(client, services, studio, ids_of_another):
+    org_id, headers = studio
+    job_id = ids_of_another["{job_id}"]
+    services.credits.calls.clear()
+
+    for path in ("/v1/credits", "/v1/usage", f"/v1/credits/entries?job={job_id}", "/v1/credits/entries.csv"):
+        assert client.get(path, headers=headers).status_code == 200
+    client.put("/v1/plan", json={"plan": "free"}, headers=headers)
+
+    assert len(services.credits.calls) == 5
+    assert {arguments["org_id"] for _, arguments in services.credits.calls} == {org_id}
+    assert services.plans == {org_id: "free"}
 
 
 @pytest.mark.usefixtures("ids_of_another")

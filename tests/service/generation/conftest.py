@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from services.generation.engine import Engine
-from services.generation.handlers import Submission
+from services.generation.submissions import Submission
 from shared.ids import new_id
 from shared.storage import ObjectStore, open_store
 from tests.fakes import HoldingCredits, ScriptedProvider

@@ -4,32 +4,83 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 
-from services.generation import claims, handlers, queries, recording
+from services.generation import claims, endings, handlers, queries, recording, sweeper
 from services.generation.claims import Claimed
 from services.generation.engine import Engine
 from services.generation.models import Job
-from services.generation.operations import Answered
+from services.generation.operations import Answered, GiveUp
 from services.generation.recording import StoredImage
 from services.generation.scheduler import Scheduler
 from shared.database import Database
+from shared.events import CreditReserved, Event, HeldLine, correlated, decode
 from shared.ids import new_id
 from shared.storage import ObjectStore
 from tests.fakes import HoldingCredits
 from tests.polling import until
 from tests.service.generation.conftest import a_submission
-from tests.service.generation.test_submitting import published
 
 SOURCE = "assets/org/a.jpg"
 
 
-def submitted(db: Database, engine: Engine, *, variants: int = 2, org_id: str | None = None) -> str:
-    asked = a_submission(org_id=org_id or new_id("org"))
+def submitted(
+    db: Database,
+    engine: Engine,
+    *,
+    variants: int = 2,
+    org_id: str | None = None,
+    credits_service: HoldingCredits | None = None,
+    **more: Any,
+) -> str:
+    asked = a_submission(org_id=org_id or new_id("org"), **more)
     asked = replace(asked, inputs={**asked.inputs, "variants": variants})
-    handlers.submit(db, HoldingCredits(), engine, asked)
+    handlers.submit(db, credits_service or HoldingCredits(), engine, asked)
     return asked.job_id
+
+
+def ask_again(db: Database, credits_service: HoldingCredits) -> None:
+    """Let the time come for every job that has credits to ask for, and ask."""
+    with db.transaction() as session:
+        session.execute(sa.text("UPDATE jobs SET reserve_after = clock_timestamp() WHERE reserve_after IS NOT NULL"))
+    sweeper.reserve_again(db, credits_service)
+
+
+def seconds_until_asked(db: Database, job_id: str) -> float:
+    asked_at = _reserve_after(db, job_id)
+    assert asked_at is not None
+    with db.transaction() as session:
+        return (asked_at - endings.database_now(session)).total_seconds()
+
+
+def _reserve_after(db: Database, job_id: str) -> datetime | None:
+    with db.transaction() as session:
+        return session.get_one(Job, job_id).reserve_after
+
+
+def reserved(job_id: str, line_ids: Sequence[str], *, org_id: str = "org") -> CreditReserved:
+    return CreditReserved(
+        meta=correlated("cor_1"),
+        reservation_id="rsv_1",
+        job_id=job_id,
+        org_id=org_id,
+        amount=10 * len(line_ids),
+        unit="credits",
+        lines=[HeldLine(line_id=one, sku="staging.variant", unit="credits", amount=10) for one in line_ids],
+        available=0,
+        version=1,
+    )
+
+
+def told(db: Database, event: CreditReserved) -> list[Event]:
+    """Hand one event of credits to the engine; return its answers, which are published too."""
+    with db.transaction() as session:
+        answers = handlers.queue_paid_jobs(session, [event])
+        db.publish(session, answers)
+    return answers
 
 
 def claim(db: Database, *, free: int = 10, per_organization: int = 20, limit: int = 100) -> list[Claimed]:
@@ -115,13 +166,24 @@ def at_work(db: Database, store: ObjectStore, engine: Engine) -> Iterator[None]:
         thread.join()
 
 
-def job_of(db: Database, job_id: str) -> dict[str, object]:
+def fail_one(db: Database, item: Claimed, code: str = "invalid_input") -> None:
+    with db.transaction() as session:
+        db.publish(session, recording.failure(session, item, decision=GiveUp(code=code, detail="no")))
+
+
+def job_of(db: Database, job_id: str) -> dict[str, Any]:
     with db.transaction() as session:
         return queries.job(session, org_id=session.get_one(Job, job_id).org_id, job_id=job_id)
 
 
-def ended(db: Database, job_id: str) -> dict[str, object]:
+def ended(db: Database, job_id: str) -> dict[str, Any]:
     return until(lambda: job if (job := job_of(db, job_id))["finished_at"] else None, what="the job's end")
+
+
+def published(db: Database) -> list[Event]:
+    with db.transaction() as session:
+        bodies = session.execute(sa.text("SELECT body FROM outbox ORDER BY id")).scalars()
+        return [decode(body.encode()) for body in bodies]
 
 
 def names(db: Database) -> list[str]:

@@ -1,7 +1,7 @@
 from collections import Counter
 from dataclasses import replace
 
-from services.generation import claims, handlers
+from services.generation import claims, planning, submissions
 from services.generation.engine import Engine
 from shared.database import Database
 from shared.ids import new_id
@@ -24,8 +24,8 @@ def test_an_operation_is_claimed_by_one_worker_only(generation_db: Database, eng
 def test_operations_are_not_due_before_the_credits_are_held(generation_db: Database, engine: Engine) -> None:
     asked = a_submission()
     with generation_db.transaction() as session:
-        line = handlers.workflow("staging")
-        handlers.take_in(session, engine, line, asked, inputs=handlers.checked_inputs(line, asked.inputs))
+        plan = planning.plan(engine, workflow_name="staging", inputs=asked.inputs, assets=asked.assets)
+        submissions.take_in(session, engine, asked, plan)
 
     assert claim(generation_db) == []
 

@@ -6,22 +6,24 @@ import sqlalchemy as sa
 
 from services.generation import endings, queries, recording, sweeper
 from services.generation.engine import Engine
-from services.generation.models import Image, Job, Operation
+from services.generation.models import Generation, Image, Job, Operation
 from services.generation.operations import GiveUp, Repeat
 from services.generation.sweeper import Suspects
 from shared.database import Database
+from shared.events import GenerationFailed
 from shared.ids import new_id
 from shared.problems import NotFound
 from tests.service.generation.steps import (
     adopt,
     begun,
     claim,
+    fail_one,
     job_of,
     lapse,
     names,
+    published,
     submitted,
 )
-from tests.service.generation.test_submitting import published
 
 
 def test_the_last_generation_ends_the_job_and_names_every_line(generation_db: Database, engine: Engine) -> None:
@@ -157,6 +159,40 @@ def test_reads_name_the_organization_even_where_the_database_would_show_every_ro
             queries.job_generations(session, org_id=another, job_id=job_id)
         with pytest.raises(NotFound):
             queries.image(session, org_id=another, image_id=image_id)
+
+
+def test_what_a_result_costs_less_than_was_held_is_told_as_charged(generation_db: Database, engine: Engine) -> None:
+    job_id = submitted(generation_db, engine, variants=1)
+    (item,) = begun(generation_db, claim(generation_db))
+
+    with generation_db.transaction() as session:
+        job = endings.lock_jobs(session, [job_id])[job_id]
+        generation = session.get_one(Generation, item.generation_id)
+        now = endings.database_now(session)
+        completed, finished = endings.complete(session, job, generation, now=now, charged=4)
+
+    assert completed.amount == 4  # type: ignore[attr-defined]
+    assert [(line.outcome, line.amount) for line in finished.lines] == [("captured", 4)]  # type: ignore[attr-defined]
+    shown = job_of(generation_db, job_id)
+    assert (shown["charged"], shown["refunded"], shown["generations"][0]["charged"]) == (4, 6, 4)
+
+
+def test_a_failure_tells_what_its_operations_cost_us(generation_db: Database, engine: Engine) -> None:
+    submitted(generation_db, engine, variants=1)
+    (item,) = begun(generation_db, claim(generation_db))
+    with generation_db.transaction() as session:
+        session.execute(sa.update(Operation).values(cost_microusd=7))
+
+    fail_one(generation_db, item)
+
+    (failed,) = [event for event in published(generation_db) if isinstance(event, GenerationFailed)]
+    assert failed.provider_cost_microusd == 7
+
+
+def test_a_generation_leads_to_its_entries_in_the_ledger(generation_db: Database, engine: Engine) -> None:
+    (generation, *_) = job_of(generation_db, submitted(generation_db, engine))["generations"]
+
+    assert generation["entries_url"] == f"/v1/credits/entries?generation={generation['id']}"
 
 
 PAGES = (queries.jobs, queries.images)

@@ -6,17 +6,12 @@ from services.generation.engine import Engine
 from services.generation.models import Job, Operation
 from shared import events
 from shared.database import Database
-from shared.events import CreditReserved, HeldLine, ReservationOverdue
+from shared.events import ReservationOverdue
 from shared.ids import new_id
 from shared.problems import BadRequest, InsufficientCredits, NotFound, Unavailable
 from tests.fakes import HoldingCredits
 from tests.service.generation.conftest import a_submission
-
-
-def published(db: Database) -> list[events.Event]:
-    with db.transaction() as session:
-        bodies = session.execute(sa.text("SELECT body FROM outbox ORDER BY id")).scalars()
-        return [events.decode(body.encode()) for body in bodies]
+from tests.service.generation.steps import published, reserved
 
 
 def status_of(db: Database, job_id: str) -> str:
@@ -28,20 +23,6 @@ def due_operations(db: Database, job_id: str) -> int:
     with db.transaction() as session:
         due = sa.select(sa.func.count()).where(Operation.job_id == job_id, Operation.due_at.is_not(None))
         return session.execute(due).scalar_one()
-
-
-def reserved(job_id: str, org_id: str, line_ids: list[str]) -> CreditReserved:
-    return CreditReserved(
-        meta=events.correlated("cor_1"),
-        reservation_id="rsv_1",
-        job_id=job_id,
-        org_id=org_id,
-        amount=10 * len(line_ids),
-        unit="credits",
-        lines=[HeldLine(line_id=one, sku="staging.variant", unit="credits", amount=10) for one in line_ids],
-        available=0,
-        version=1,
-    )
 
 
 def test_a_submitted_job_holds_one_line_per_generation_and_is_queued(
@@ -131,7 +112,7 @@ def test_a_lost_answer_of_credits_leaves_the_job_waiting_and_the_event_queues_it
     lines = [line["line_id"] for line in credits_service.calls[0]["lines"]]
 
     with generation_db.transaction() as session:
-        handlers.queue_paid_jobs(session, [reserved(asked.job_id, asked.org_id, lines)])
+        handlers.queue_paid_jobs(session, [reserved(asked.job_id, lines)])
 
     assert status_of(generation_db, asked.job_id) == "queued"
     assert due_operations(generation_db, asked.job_id) == 2
@@ -206,7 +187,7 @@ def test_credits_held_for_a_rejected_job_make_its_end_be_told_again(
     lines = [line["line_id"] for line in credits_service.calls[0]["lines"]]
 
     with generation_db.transaction() as session:
-        answers = handlers.queue_paid_jobs(session, [reserved(asked.job_id, asked.org_id, lines)])
+        answers = handlers.queue_paid_jobs(session, [reserved(asked.job_id, lines)])
 
     assert [(type(item).__name__, item.status) for item in answers] == [("JobFinished", "rejected")]  # type: ignore[attr-defined]
     assert status_of(generation_db, asked.job_id) == "rejected"

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from services.catalog import handlers as catalog
 from services.catalog.assets import Upload
+from services.credits import accounts
 from services.credits import handlers as ledger
 from services.generation.models import Generation, Image, Job, Operation
 from shared import broker
@@ -210,7 +211,7 @@ class System:
             session.execute(sa.text(statement), parameters)
 
     def _hold(self, job_id, generation_id):
-        ledger.open_account(self.databases["credits"], org_id=ORG, plan="pro", amount=1000)
+        accounts.open_account(self.databases["credits"], org_id=ORG, plan="pro", amount=1000)
         ledger.reserve(
             self.databases["credits"],
             org_id=ORG,
@@ -220,7 +221,17 @@ class System:
         )
         self.publish_all()
 
-    def _settle(self, job_id, generation_id, generation):
+    def settle(self, job, *, amount):
+        """Let credits know that a job's generation succeeded and costs so many of them."""
+        self._settle(job.job_id, job.generation_id, "succeeded", amount=amount)
+
+    def line(self, job):
+        """Return how the line of a job's generation ended: its status, and what was captured."""
+        with self.databases["credits"].transaction() as session:
+            statement = sa.text("SELECT status, captured_amount FROM lines WHERE line_id = :id")
+            return tuple(session.execute(statement, {"id": job.generation_id}).one())
+
+    def _settle(self, job_id, generation_id, generation, *, amount=10):
         about = {
             "job_id": job_id,
             "generation_id": generation_id,
@@ -233,7 +244,7 @@ class System:
         if generation == "succeeded":
             event = GenerationCompleted(
                 **about,
-                amount=10,
+                amount=amount,
                 images=[picture],
                 provider="local",
                 model="preview",
@@ -262,6 +273,7 @@ class System:
             estimated_seconds=10,
             deadline_at=sa.func.now(),
             finished_at=sa.func.now() if ended else None,
+            paused_at=sa.func.now() if status == "paused" else None,
         )
 
     def _generation_row(self, job_id, generation_id, status):

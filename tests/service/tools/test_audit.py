@@ -5,15 +5,16 @@ import os
 
 import pytest
 
+from services.credits.seals import seal_entries
 from tools import audit
 from tools.__main__ import main
-from tools.audit import CHECKS, Scope
+from tools.audit import CHECKS, Scope, Violation
 
 DEEP = Scope(grace_seconds=0, deep=True)
 
 
 def found(name, scope=DEEP):
-    return [(each.check.partition(" ")[0], each.subject) for each in CHECKS[name](scope)]
+    return [(each.check.partition(" ")[0], each.subject) for each in CHECKS[name](scope) if isinstance(each, Violation)]
 
 
 @pytest.fixture
@@ -77,6 +78,46 @@ def test_a_failure_that_was_paid_for_is_found(healthy):
     )
 
     assert found("settlements") == [("settlements", generation_id)]
+    assert found("failures") == [("failures", generation_id)]
+
+
+def test_a_failure_is_looked_at_once_its_job_has_ended(healthy):
+    job = healthy.job(status="running", generation="failed", settled=False)
+    assert found("failures") == []
+
+    healthy.change(
+        "generation",
+        "UPDATE jobs SET status = 'failed', finished_at = now(), open_generations = 0 WHERE id = :id",
+        id=job.job_id,
+    )
+
+    assert found("failures") == [("failures", job.generation_id)]
+
+
+def test_a_failure_for_which_nothing_was_ever_held_is_no_violation(healthy):
+    job = healthy.job(status="failed", generation="failed")
+    healthy.change("generation", "UPDATE generations SET amount = NULL WHERE id = :id", id=job.generation_id)
+
+    assert found("failures") == found("settlements") == []
+
+
+@pytest.mark.parametrize(("charged", "line"), [(3, ("captured", 3)), (0, ("refunded", 0))])
+def test_a_result_costs_what_was_charged_for_it(healthy, charged, line):
+    job = healthy.job(settled=False)
+    healthy.settle(job, amount=charged)
+    assert found("settlements") == [("settlements", job.generation_id)]
+
+    statement = "UPDATE generations SET charged = :charged WHERE id = :id"
+    healthy.change("generation", statement, charged=charged, id=job.generation_id)
+
+    assert found("settlements") == []
+    assert healthy.line(job) == line
+
+
+def test_lines_of_a_paused_job_may_be_open(healthy):
+    healthy.job(status="paused", generation="running", age="10 minutes")
+
+    assert found("open_lines") == []
 
 
 def test_money_that_came_from_nowhere_is_found(healthy):
@@ -161,8 +202,28 @@ def test_the_command_tells_what_it_found_and_exits_with_1(healthy, capsys):
 
     report = capsys.readouterr().out
     assert status == 1
-    assert f"{job.generation_id}: expected settled with {job.job_id}, found held, job succeeded" in report
+    assert f"       {job.generation_id}: expected settled with {job.job_id}, found held, job succeeded" in report
     assert report.endswith("2 violations.\n")
+
+
+@pytest.mark.broker
+@pytest.mark.usefixtures("all_databases", "topology")
+def test_the_command_names_the_broken_row_of_the_ledger_and_the_head_of_its_chain(healthy, capsys):
+    seal_entries(healthy.databases["credits"])
+    wallet = "org_id = 'org_first' AND kind = 'wallet' AND unit = 'credits'"
+    healthy.change("credits", f"UPDATE accounts SET version = version + 1 WHERE {wallet}")
+
+    status = main(["audit", "--json"])
+    report = json.loads(capsys.readouterr().out)
+    main(["audit"])
+
+    lines = capsys.readouterr().out.splitlines()
+    measured = report["measured"]["ledger"]
+    assert status == 1
+    assert (measured["sealed"], measured["unsealed"]) == (measured["entries"], 0)
+    assert lines[0].startswith("1    ledger")
+    assert f"head {measured['head']}, unsealed 0" in lines[1]
+    assert lines[2].startswith("       version_counts_the_entries: org_first/credits: expected ")
 
 
 @pytest.mark.broker

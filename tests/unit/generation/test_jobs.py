@@ -8,7 +8,10 @@ from services.generation.jobs import (
     JOB_ENDS,
     JOB_STEPS,
     deadline,
+    deadline_after_pause,
+    estimate,
     may_follow,
+    next_question,
     progress,
     roll_up,
 )
@@ -76,3 +79,36 @@ def test_a_deadline_asked_for_is_the_deadline() -> None:
 @pytest.mark.parametrize(("done", "percent"), [(0, 0), (1, 33), (2, 66), (3, 100)])
 def test_progress_counts_what_has_ended_well_or_not(done: int, percent: int) -> None:
     assert progress(total=3, ended=done) == percent
+
+
+def test_a_pause_does_not_count_towards_the_deadline() -> None:
+    paused_at, now = ACCEPTED + timedelta(minutes=10), ACCEPTED + timedelta(days=3)
+
+    resumed = deadline_after_pause(ACCEPTED + timedelta(hours=1), paused_at=paused_at, now=now)
+
+    assert resumed - now == timedelta(minutes=50)
+
+
+@pytest.mark.parametrize(("asked_seconds", "left"), [(None, timedelta(minutes=15)), (90, timedelta(seconds=90))])
+def test_what_goes_on_with_no_time_left_gets_as_much_as_a_small_job(
+    asked_seconds: float | None, left: timedelta
+) -> None:
+    now = ACCEPTED + timedelta(hours=1)
+
+    resumed = deadline_after_pause(ACCEPTED, paused_at=now, now=now, asked_seconds=asked_seconds)
+
+    assert resumed - now == left
+
+
+@pytest.mark.parametrize(("generations", "seconds"), [(1, 60), (20, 60), (21, 120), (180, 540)])
+def test_so_many_generations_take_as_many_turns_as_fit_at_once(generations: int, seconds: int) -> None:
+    assert estimate(60, generations=generations, at_once=20) == seconds
+
+
+def test_credits_are_asked_again_in_ten_minutes_or_when_the_month_begins() -> None:
+    soon, far = ACCEPTED + timedelta(minutes=3), ACCEPTED + timedelta(days=3)
+
+    assert next_question(ACCEPTED) - ACCEPTED == timedelta(minutes=10)
+    assert next_question(ACCEPTED, resets_at=far) - ACCEPTED == timedelta(minutes=10)
+    assert next_question(ACCEPTED, resets_at=soon) - soon == timedelta(seconds=1)
+    assert next_question(ACCEPTED, resets_at=ACCEPTED - timedelta(seconds=1)) - ACCEPTED == timedelta(minutes=10)

@@ -27,7 +27,7 @@ from marshmallow import fields
 from nameko.containers import ServiceContainer
 
 from shared import http_listener, http_protocol
-from shared.http import Answer, Request, Schema, route
+from shared.http import Answer, Request, Schema, Stream, route
 from shared.http_server import HttpServer
 
 structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
@@ -40,6 +40,15 @@ http_listener.FILES_KEPT_FREE = int(os.environ.get("FILES_KEPT_FREE", "24"))
 
 class TextRequest(Schema):
     text = fields.String(required=True)
+
+
+class CountsSchema(Schema):
+    made = fields.Integer()
+    closed = fields.Integer()
+
+
+COUNTS = {"made": 0, "closed": 0}
+STREAM = {"Content-Type": "text/plain"}
 
 
 class Sample:
@@ -75,6 +84,40 @@ class Sample:
             raise RuntimeError("the disk is gone")
 
         return Answer(200, body(), {"Content-Type": "text/plain", "Content-Length": "20000"})
+
+    @route("GET", "/counts", auth=None, answers={200: CountsSchema}, summary="What the streams did")
+    def counts(self, _request: Request) -> Answer:
+        return Answer(200, COUNTS)
+
+    @route("GET", "/stream/<int:count>", auth=None, answers={200: "text/plain"}, summary="Streams, of any length")
+    def stream(self, _request: Request, count: int) -> Answer:
+        def pieces():
+            try:
+                for _ in range(count):
+                    COUNTS["made"] += 1
+                    yield b"x" * 65536
+            finally:
+                COUNTS["closed"] += 1
+
+        return Answer(200, Stream(pieces=pieces()), STREAM)
+
+    @route("GET", "/stream/broken/<int:after>", auth=None, answers={200: "text/plain"}, summary="Streams a part")
+    def broken_stream(self, _request: Request, after: int) -> Answer:
+        def pieces():
+            for _ in range(after):
+                yield b"a line\n"
+            raise RuntimeError("the disk is gone")
+
+        return Answer(200, Stream(pieces=pieces()), STREAM)
+
+    @route("GET", "/stream/stuck", auth=None, answers={200: "text/plain"}, summary="Streams, and then waits for ever")
+    def stuck_stream(self, _request: Request) -> Answer:
+        def pieces():
+            yield b"a line\n"
+            eventlet.sleep(60)
+            yield b"never"
+
+        return Answer(200, Stream(pieces=pieces(), piece_seconds=0.3), STREAM)
 
 
 def main() -> None:

@@ -12,8 +12,8 @@ from marshmallow import fields, validate
 from prometheus_client import REGISTRY
 from werkzeug.test import Client, create_environ, run_wsgi_app
 
-from shared import budget
-from shared.http import Answer, Auth, Principal, Request, Schema, Waiting, application_of, route
+from shared import budget, logs
+from shared.http import Answer, Auth, Principal, Request, Schema, Stream, Waiting, application_of, route
 from shared.http_body import read_body
 from shared.http_exchange import WaitingRoom
 from shared.http_problems import RequestTimeout
@@ -33,6 +33,10 @@ class ThingQuery(Schema):
 class ThingSchema(Schema):
     id = fields.String()
     parts = fields.List(fields.Nested(Schema.from_dict({"kind": fields.String()}, name="PartOutSchema")))
+
+
+class PriceSchema(Schema):
+    amount = fields.Integer()
 
 
 def _check(_service, request):
@@ -100,6 +104,33 @@ class Things:
     @route("GET", "/stream", auth=None, answers={200: "application/zip"}, summary="Streams")
     def stream(self, _request: Request) -> Answer:
         return Answer(200, iter([b"ab", b"cd"]), {"Content-Type": "application/zip", "Content-Length": "4"})
+
+    @route("GET", "/late", auth=None, answers={200: "text/csv"}, summary="Streams late", time_limit_seconds=0.05)
+    def late(self, _request: Request) -> Answer:
+        def pieces():
+            eventlet.sleep(30)
+            yield b"a"
+
+        return Answer(200, Stream(pieces=pieces()), {"Content-Type": "text/csv"})
+
+    @route("GET", "/made", auth=None, answers={200: "text/csv"}, summary="Streams without a length")
+    def made(self, _request: Request) -> Answer:
+        return Answer(200, Stream(pieces=iter([b"ab", b"", b"cd"])), {"Content-Type": "text/csv"})
+
+    @route("GET", "/traced", auth=None, answers={200: "text/plain"}, summary="Says for which request it works")
+    def traced(self, _request: Request) -> Answer:
+        pieces = (f"{logs.correlation()[0]} ".encode() for _ in range(3))
+        return Answer(200, Stream(pieces=pieces), {"Content-Type": "text/plain"})
+
+    @route(
+        "GET",
+        "/either/<kind>",
+        auth=None,
+        answers={200: (ThingSchema, PriceSchema)},
+        summary="Answers in one of two shapes",
+    )
+    def either(self, _request: Request, kind: str) -> Answer:
+        return Answer(200, {"id": "7", "secret": "no"} if kind == "thing" else {"amount": 3, "secret": "no"})
 
     @route("GET", "/wait", auth=None, answers={200: ThingSchema, 202: ThingSchema}, summary="Waits")
     def wait(self, _request: Request) -> Waiting:
@@ -212,7 +243,13 @@ def test_a_form_is_told_to_come_as_json(client):
     assert answer.json["code"] == "unsupported_media_type"
 
 
-@pytest.mark.parametrize("query", ["limt=3", "limit=0", "limit=201", "limit=x", "limit=1&limit=2", "limit=%00"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("limt=3", "limit=0", "limit=201", "limit=x", "limit=1&limit=2", "limit=%00", "limit="),
+        *("limit=1_0", "limit=%2B5", "limit=+5", "limit=5%20", "limit=%D9%A3", "limit=5.0", "limit=" + "1" * 5000),
+    ],
+)
 def test_a_query_that_does_not_fit_is_refused(client, query):
     answer = client.get(f"/things/7?{query}", headers={"Authorization": "Bearer good"})
 
@@ -298,6 +335,34 @@ def test_a_body_in_pieces_is_sent_with_its_length(client):
     assert answer.data == b"abcd"
     assert answer.headers["Content-Length"] == "4"
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_a_body_in_pieces_needs_no_length(client):
+    answer = client.get("/made")
+
+    assert answer.data == b"abcd"
+    assert "Content-Length" not in answer.headers
+    assert answer.headers["Cache-Control"] == "private, no-store"
+
+
+def test_every_piece_of_a_body_is_made_for_its_request(client):
+    answer = client.get("/traced", headers={"X-Request-Id": "req_mine"})
+
+    assert answer.text.split() == ["req_mine"] * 3
+
+
+def test_the_first_piece_of_a_body_is_part_of_the_requests_time(client):
+    started = time.monotonic()
+
+    answer = client.get("/late")
+
+    assert (answer.status_code, answer.json["code"]) == (503, "service_unavailable")
+    assert time.monotonic() - started < 2
+
+
+def test_of_several_shapes_each_is_cut_to_what_is_declared(client):
+    assert client.get("/either/thing").json == {"id": "7"}
+    assert client.get("/either/price").json == {"amount": 3}
 
 
 def test_a_body_above_the_limit_is_refused_before_it_is_read(client):

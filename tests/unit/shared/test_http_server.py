@@ -15,7 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from eventlet import patcher
 
+# Unlike those of eventlet, it tells a connection that was reset from one that has ended.
+PLAIN = patcher.original("socket")
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -231,6 +234,78 @@ def test_a_body_that_breaks_off_ends_the_connection(server):
         server.get("/broken")
 
     assert server.is_alive()
+
+
+def test_a_stream_is_as_long_as_it_gets_and_leaves_the_connection_usable(server):
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+
+    answers = []
+    for path in ("/stream/3", "/stream/0", "/ping"):
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        answers.append((answer.headers["Transfer-Encoding"], answer.headers["Content-Length"], len(answer.read())))
+    connection.close()
+
+    assert answers == [("chunked", None, 3 * 65536), ("chunked", None, 0), (None, "15", 15)]
+
+
+def test_a_stream_ends_with_the_connection_for_a_client_that_knows_no_chunks(server):
+    received = server.say("GET /stream/3 HTTP/1.0")
+
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert b"Transfer-Encoding" not in head
+    assert body == b"x" * 3 * 65536
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+@pytest.mark.parametrize("path", ["/stream/broken/1", "/stream/broken/2000", "/stream/stuck"])
+def test_a_stream_that_breaks_never_looks_complete(server, version, path):
+    with PLAIN.create_connection(("127.0.0.1", server.port), timeout=10) as sock:
+        sock.sendall(f"GET {path} HTTP/{version}\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
+
+        with pytest.raises(ConnectionResetError):
+            read_all(sock)
+
+    assert server.is_alive()
+
+
+def test_a_stream_that_breaks_before_its_first_piece_is_answered_with_a_problem(server):
+    status, body, headers = server.get("/stream/broken/0")
+
+    assert (status, json.loads(body)["code"]) == (500, "internal_error")
+    assert headers["Content-Type"] == "application/problem+json"
+
+
+def test_a_piece_is_sent_when_it_is_made(server):
+    with server.connect() as sock:
+        sock.sendall(b"GET /stream/stuck HTTP/1.1\r\nHost: a\r\n\r\n")
+
+        received = read_all(sock)
+
+    assert received.endswith(b"7\r\na line\n\r\n")
+
+
+def test_a_stream_is_made_no_faster_than_it_is_taken_and_closed_when_its_client_leaves(server):
+    before = json.loads(server.get("/counts")[1])
+
+    with server.connect() as sock:
+        sock.sendall(b"GET /stream/10000 HTTP/1.1\r\nHost: a\r\n\r\n")
+        sock.recv(1)
+    left = _until(lambda: json.loads(server.get("/counts")[1])["closed"] - before["closed"], 1)
+    after = json.loads(server.get("/counts")[1])
+
+    assert left == 1
+    assert after["made"] - before["made"] < 1000
+
+
+def test_a_head_request_closes_the_stream_it_does_not_read(server):
+    before = json.loads(server.get("/counts")[1])
+
+    received = server.say("HEAD /stream/5 HTTP/1.1", "Host: a", "Connection: close")
+
+    after = json.loads(server.get("/counts")[1])
+    assert received.endswith(b"\r\n\r\n")
+    assert (after["made"] - before["made"], after["closed"] - before["closed"]) == (1, 1)
 
 
 def test_clients_that_reset_their_connection_harm_nobody(server):

@@ -17,6 +17,10 @@ class OrderSchema(Schema):
     id = fields.String(required=True)
 
 
+class OfferSchema(Schema):
+    amount = fields.Integer(required=True)
+
+
 class ShopQuery(Schema):
     limit = fields.Integer(load_default=5)
 
@@ -30,15 +34,28 @@ class Shop:
         auth=key,
         body=OrderRequest,
         query=ShopQuery,
-        answers={202: OrderSchema},
+        answers={202: OrderSchema, 200: (OrderSchema, OfferSchema)},
         problems=(Conflict,),
         money=True,
+        holds=True,
         guard=lambda _service, _request, proceed: proceed(),
         summary="Order",
         tags=("shop",),
     )
     def order(self, _request: Request, shop_id: str) -> Answer:
         return Answer(202, {"id": shop_id})
+
+    @route(
+        "POST",
+        "/gifts",
+        auth=key,
+        answers={204: None},
+        money=True,
+        guard=lambda _service, _request, proceed: proceed(),
+        summary="Give money",
+    )
+    def give(self, _request: Request) -> Answer:
+        return Answer(204)
 
     @route("GET", "/open", auth=None, answers={204: None}, summary="Whether it is open")
     def is_open(self, _request: Request) -> Answer:
@@ -75,9 +92,39 @@ def test_what_is_sent_is_closed_and_what_is_answered_is_open_to_new_members():
 
 
 def test_every_refusal_is_listed_with_its_code():
-    assert set(ORDER["responses"]) == {"202", "400", "401", "402", "404", "408", "409", "413", "415", "500", "503"}
-    assert ORDER["responses"]["402"]["x-problem-codes"] == ["insufficient_credits"]
+    assert set(ORDER["responses"]) == {
+        "200",
+        "202",
+        "400",
+        "401",
+        "402",
+        "404",
+        "408",
+        "409",
+        "413",
+        "415",
+        "500",
+        "503",
+    }
+    assert ORDER["responses"]["402"]["x-problem-codes"] == [
+        "daily_cap_reached",
+        "insufficient_credits",
+        "quota_exceeded",
+    ]
     assert "application/problem+json" in ORDER["responses"]["503"]["content"]
+
+
+def test_an_answer_may_have_one_of_several_shapes():
+    shapes = ORDER["responses"]["200"]["content"]["application/json"]["schema"]["anyOf"]
+
+    assert [shape["$ref"].rpartition("/")[2] for shape in shapes] == ["Order", "Offer"]
+
+
+def test_moving_money_needs_a_key_and_only_holding_it_can_be_refused_for_want_of_it():
+    give = DOCUMENT["paths"]["/gifts"]["post"]
+
+    assert [(one["name"], one["required"]) for one in give["parameters"]] == [("Idempotency-Key", True)]
+    assert "402" not in give["responses"]
 
 
 def test_an_open_route_has_no_credential_and_few_refusals():

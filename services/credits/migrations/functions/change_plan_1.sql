@@ -42,7 +42,12 @@ BEGIN
             ORDER BY leg.amount;
         END IF;
         UPDATE grants SET remaining = remaining + difference, amount = amount + greatest(difference, 0),
-            withdrawn = withdrawn + greatest(-difference, 0), notified_percent = 0
+            withdrawn = withdrawn + greatest(-difference, 0),
+            notified_percent = (  -- a threshold that the new size puts out of reach again can be told again
+                SELECT coalesce(max(percent), 0) FROM (VALUES (80), (100)) AS threshold (percent)
+                WHERE percent <= notified_percent
+                    AND (amount - withdrawn - remaining) * 100 >= percent * monthly_generations
+            )
         WHERE id = allowance.id;
     END IF;
     RETURN NEXT;

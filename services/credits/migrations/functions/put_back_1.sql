@@ -1,7 +1,10 @@
 -- Put units of lines back into the grants they came from. Credits of a grant that has expired meanwhile become a grant
 -- of their own, good for 30 days: nobody loses credits because a failure took its time. A plan generation goes back
--- to its month, and expires with it. The wallets are locked by the caller.
-CREATE FUNCTION put_back(given lines[], lows bigint[], highs bigint[], who text, moment timestamptz) RETURNS void
+-- to its month, and expires with it. The wallets are locked by the caller, who says what such a grant is `called`: of one
+-- line the part that was not needed may come back late, and much later the charge.
+CREATE FUNCTION put_back(
+    given lines[], lows bigint[], highs bigint[], called text, who text, moment timestamptz
+) RETURNS void
 LANGUAGE sql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
     WITH back AS (
         SELECT line.job_id, line.line_id, line.org_id, line.unit, part.grant_id, part.amount,
@@ -17,7 +20,7 @@ LANGUAGE sql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off A
     )
     INSERT INTO grants (id, org_id, unit, amount, remaining, kind, priority, reason, actor, expires_at, origin_id,
         created_at)
-    SELECT job_id || '/' || line_id || '/returned', org_id, unit, sum(amount), sum(amount), 'compensation', 30,
+    SELECT job_id || '/' || line_id || '/' || called, org_id, unit, sum(amount), sum(amount), 'compensation', 30,
         'given back after its grant had expired', who, moment + interval '30 days', min(grant_id), moment
     FROM back WHERE late
     GROUP BY job_id, line_id, org_id, unit

@@ -39,7 +39,7 @@ CREATE FUNCTION reserve(
     held bigint,
     version bigint
 )
-LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
+LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET timezone = 'UTC'
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -110,7 +110,7 @@ BEGIN
                 WHEN quote.job_id <> asked.job_id OR quote.id = ANY (quoted) THEN 'quote_used'
                 WHEN asked.job_id <> ALL (created) OR quote.fingerprint IS DISTINCT FROM fingerprints[asked.request]
                     THEN 'quote_mismatch'
-                WHEN quote.expires_at < accepted[asked.request] THEN 'quote_expired'
+                WHEN quote.expires_at < coalesce(accepted[asked.request], moment) THEN 'quote_expired'
                 ELSE 'held' END;
             CONTINUE WHEN outcomes[asked.request] <> 'held';
             quoted := quoted || quote.id;
@@ -134,7 +134,9 @@ BEGIN
     ) wallet;
 
     -- What each open request still needs, at the prices of the moment that counts for its job.
-    SELECT array_agg(ROW (q.request, l.place, l.line_id, l.sku, p.product, p.id, p.unit, p.amount, l.cost, array_position(
+    -- Free lines leave no trace: those of a job that was held before are repeats, and what they cost us has been allowed.
+    SELECT array_agg(ROW (q.request, l.place, l.line_id, l.sku, p.product, p.id, p.unit, p.amount,
+            CASE WHEN p.amount > 0 OR q.job_id = ANY (created) THEN l.cost ELSE 0 END, array_position(
             wallets, (SELECT id FROM accounts WHERE org_id = q.org_id AND unit = p.unit AND kind = 'wallet')
         ))::asked_line ORDER BY q.request, l.place)
     INTO fresh
@@ -156,7 +158,7 @@ BEGIN
         SELECT (
                 SELECT coalesce(sum(remaining), 0) FROM grants
                 WHERE org_id = w.owner AND unit = w.unit AND remaining > 0
-                    AND (expires_at IS NULL OR expires_at > moment)
+                    AND (expires_at IS NULL OR expires_at > moment) AND (starts_at IS NULL OR starts_at <= moment)
             ) AS total, allowance.spent, allowance.told
         FROM unnest(owners, units) WITH ORDINALITY AS w (owner, unit, place)
         LEFT JOIN LATERAL (
@@ -257,46 +259,39 @@ BEGIN
         END IF;
     END LOOP;
 
-    WITH line AS (
-        SELECT f.*, job_ids[f.request] AS job_id, org_ids[f.request] AS org_id,
-            coalesce(actors[f.request], 'generation') AS actor,
-            sum(f.amount) OVER (PARTITION BY f.wallet ORDER BY f.place) AS upper,
-            row_number() OVER (PARTITION BY f.wallet ORDER BY f.place) AS number
-        FROM unnest(fresh) f
-        WHERE outcomes[f.request] = 'held' AND f.amount > 0 AND f.place <= coalesce(upto[f.request], f.place)
-    ), purse AS (
+    WITH purse AS (
         SELECT w.wallet, g.id, g.remaining, sum(g.remaining) OVER in_order AS upper, row_number() OVER in_order AS number
         FROM generate_subscripts(wallets, 1) AS w (wallet)
         CROSS JOIN LATERAL (
             SELECT * FROM grants
             WHERE org_id = owners[w.wallet] AND unit = units[w.wallet] AND remaining > 0
-                AND (expires_at IS NULL OR expires_at > moment) OFFSET 0
+                AND (expires_at IS NULL OR expires_at > moment) AND (starts_at IS NULL OR starts_at <= moment) OFFSET 0
         ) g
         WHERE changes[w.wallet] > 0
         WINDOW in_order AS (
             PARTITION BY w.wallet ORDER BY g.expires_at NULLS LAST, g.priority, g.created_at, g.id
         )
-    ), part AS (
-        SELECT line.place, purse.id, purse.number,
-            (least(line.upper, purse.upper) - greatest(line.upper - line.amount, purse.upper - purse.remaining))::bigint
-                AS amount
-        FROM line
-        JOIN purse ON purse.wallet = line.wallet AND purse.upper > line.upper - line.amount
-            AND purse.upper - purse.remaining < line.upper
     ), spent AS (
-        UPDATE grants g SET remaining = g.remaining - total.amount
-        FROM (SELECT id, sum(amount) AS amount FROM part GROUP BY id) total
-        WHERE g.id = total.id
+        UPDATE grants g SET remaining = purse.upper - least(taken[purse.wallet], purse.upper)
+        FROM purse WHERE g.id = purse.id AND purse.upper - purse.remaining < taken[purse.wallet]
+    ), line AS (
+        SELECT f.*, job_ids[f.request] AS job_id, org_ids[f.request] AS org_id,
+            coalesce(actors[f.request], 'generation') AS actor,
+            sum(f.amount) OVER in_order AS upper, row_number() OVER in_order AS number
+        FROM unnest(fresh) f
+        WHERE outcomes[f.request] = 'held' AND f.amount > 0 AND f.place <= coalesce(upto[f.request], f.place)
+        WINDOW in_order AS (PARTITION BY f.wallet ORDER BY f.place)
     ), written_lines AS (
         INSERT INTO lines (job_id, line_id, org_id, sku, product, price_version, unit, amount, cost_microusd, grant_ids,
             grant_amounts, created_at)
-        SELECT job_id, line_id, org_id, sku, product, price_version, unit, line.amount, cost, parts.ids, parts.amounts,
-            moment
+        SELECT job_id, line_id, org_id, sku, product, price_version, unit, amount, cost, part.ids, part.amounts, moment
         FROM line
-        JOIN (
-            SELECT place, array_agg(id ORDER BY number) AS ids, array_agg(amount ORDER BY number) AS amounts
-            FROM part GROUP BY place
-        ) parts USING (place)
+        CROSS JOIN LATERAL (
+            SELECT array_agg(id ORDER BY number) AS ids, array_agg((least(line.upper, upper)
+                - greatest(line.upper - line.amount, upper - remaining))::bigint ORDER BY number) AS amounts
+            FROM purse
+            WHERE wallet = line.wallet AND upper > line.upper - line.amount AND upper - remaining < line.upper
+        ) part
         ORDER BY job_id, line_id
     ), move AS (
         SELECT line.*, wallet.id AS wallet_id, holder.id AS holder_id, wallet.available - line.upper AS available_after,
@@ -352,7 +347,9 @@ BEGIN
             LEFT JOIN LATERAL (
                 SELECT * FROM lines WHERE job_id = q.job_id AND line_id = l.line_id OFFSET 0
             ) line ON true
-            LEFT JOIN price_at(l.sku, coalesce(r.priced_at, now())) p ON line.line_id IS NULL
+            LEFT JOIN price_at(l.sku, coalesce(r.priced_at, (  -- without a reservation: free of charge
+                SELECT created_at FROM quotes WHERE id = quote_ids[q.request] AND org_id = q.org_id
+            ), now())) p ON line.line_id IS NULL
             WHERE l.request = q.request AND q.outcome = 'held'
                 AND (line.line_id IS NOT NULL OR l.place <= coalesce(upto[q.request], l.place))
         ), added -> q.job_id, refusals[q.request], reached[q.request],

@@ -39,7 +39,7 @@ BEGIN
             moved := line.captured_amount;
             UPDATE lines SET returned_amount = moved, return_reason = why, returned_by = who, returned_at = moment
             WHERE job_id = given_job AND line_id = line.line_id;
-            PERFORM put_back(ARRAY[line], ARRAY[0::bigint], ARRAY[moved], who, moment);
+            PERFORM put_back(ARRAY[line], ARRAY[0::bigint], ARRAY[moved], 'charge-returned', who, moment);
             UPDATE accounts a SET available = a.available + moved, version = a.version + 1
             WHERE a.org_id = line.org_id AND a.unit = line.unit AND a.kind = 'wallet' RETURNING * INTO wallet;
             INSERT INTO entries (transfer_id, account_id, org_id, unit, kind, amount, available_after, version,

@@ -37,7 +37,7 @@ BEGIN
             AS due (job_id, line_id, org_id, amount, reason)
         ORDER BY job_id, line_id
     LOOP
-        UPDATE lines SET captured_amount = least(due.amount, amount), settled_at = now(),
+        UPDATE lines SET captured_amount = least(due.amount, amount), settled_at = coalesce(given_moment, now()),
             status = CASE WHEN due.amount > 0 THEN 'captured' ELSE 'refunded' END,
             reason = CASE WHEN due.amount < amount THEN due.reason END
         WHERE job_id = due.job_id AND line_id = due.line_id AND status = 'held'
@@ -66,7 +66,8 @@ BEGIN
     ) needed;
     PERFORM FROM accounts WHERE id = ANY (touched) ORDER BY id FOR NO KEY UPDATE;
     moment := coalesce(given_moment, clock_timestamp());
-    PERFORM put_back(array_agg(e), array_agg(e.captured_amount), array_agg(e.amount), 'generation', moment)
+    PERFORM put_back(array_agg(e), array_agg(e.captured_amount), array_agg(e.amount), 'returned', 'generation',
+        moment)
     FROM unnest(ended) e WHERE captured_amount < amount
     HAVING count(*) > 0;
 

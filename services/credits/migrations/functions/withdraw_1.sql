@@ -1,11 +1,14 @@
 -- Take an amount out of a wallet, once per adjustment id, from the grants in the order of spending. No row back: the id
--- is known, there is no such wallet, or it has less (`refused` tells the two apart from the first).
+-- is known, or there is no such wallet. `refused`: it has less. What has expired is not counted and not taken, swept or
+-- not, so that the outcome never depends on the sweep.
 CREATE FUNCTION withdraw(given_id text, given_org text, given_unit text, given_amount bigint, why text, who text)
 RETURNS TABLE (available bigint, version bigint, refused boolean)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
     wallet accounts;
+    moment timestamptz;
+    usable bigint;
     due bigint := given_amount;
     part bigint;
     purse record;
@@ -15,14 +18,18 @@ BEGIN
     IF NOT FOUND OR EXISTS (SELECT FROM adjustments WHERE id = given_id) THEN
         RETURN;
     END IF;
-    IF wallet.available < given_amount THEN
-        RETURN QUERY SELECT wallet.available, wallet.version, true;
+    moment := clock_timestamp();
+    SELECT coalesce(sum(remaining), 0) INTO usable FROM grants
+    WHERE org_id = given_org AND unit = given_unit AND remaining > 0 AND (expires_at IS NULL OR expires_at > moment);
+    IF usable < given_amount THEN
+        RETURN QUERY SELECT usable, wallet.version, true;
         RETURN;
     END IF;
     INSERT INTO adjustments (id, org_id, unit, amount, reason, actor)
     VALUES (given_id, given_org, given_unit, -given_amount, why, who);
     FOR purse IN
-        SELECT id, remaining FROM grants WHERE org_id = given_org AND unit = given_unit AND remaining > 0
+        SELECT id, remaining FROM grants
+        WHERE org_id = given_org AND unit = given_unit AND remaining > 0 AND (expires_at IS NULL OR expires_at > moment)
         ORDER BY expires_at NULLS LAST, priority, created_at, id
     LOOP
         part := least(due, purse.remaining);

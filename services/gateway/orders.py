@@ -1,0 +1,74 @@
+"""What every request for paid work has in common: its inputs checked, its uploads resolved, its terms handed on."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from services.gateway import workflows
+from shared.http import Answer, Request
+from shared.http_body import json_of
+from shared.problems import Problem
+
+_PLAN = ("fingerprint", "skus", "images", "estimated_seconds")
+_BALANCE = ("available", "held", "version")
+_TERMS = ("deadline_seconds", "quote_id", "on_insufficient", "dry_run")
+
+
+def resolved(service: Any, request: Request, *, workflow: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``{workflow, inputs, assets}`` as generation takes them; ``inputs`` have been checked.
+
+    Raises:
+        NotFound: an upload is not there.
+    """
+    line = workflows.contract(workflow)
+    asset_ids = workflows.asset_ids(line, inputs)
+    assets = service.catalog.resolve(org_id=request.org_id, asset_ids=asset_ids) if asset_ids else {}
+    return {"workflow": line.name, "inputs": dict(inputs), "assets": assets}
+
+
+def submit(service: Any, request: Request, *, workflow: str, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Hand the order over to generation, under the claim's id and on the terms in the body; return its answer."""
+    answer: Mapping[str, Any] = service.generation.submit(
+        **resolved(service, request, workflow=workflow, inputs=inputs),
+        **{name: request.body[name] for name in _TERMS},
+        job_id=request.claim.resource_id,
+        org_id=request.org_id,
+        user_id=request.asker.user_id,
+        livemode=request.asker.livemode,
+    )
+    return answer
+
+
+def estimated(service: Any, request: Request, *, workflow: str, inputs: Mapping[str, Any]) -> Answer:
+    """Return the 200 of a dry run: what the order would hold, or the refusal it would meet."""
+    return Answer(200, submit(service, request, workflow=workflow, inputs=inputs), {"Cache-Control": "no-store"})
+
+
+def quoted(service: Any, request: Request, *, workflow: str, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Have the order planned by generation and priced by credits; return the quote, under the claim's id."""
+    plan = service.generation.quote(
+        org_id=request.org_id, **resolved(service, request, workflow=workflow, inputs=inputs)
+    )
+    quote: Mapping[str, Any] = service.credits.quote(
+        org_id=request.org_id,
+        quote_id=request.claim.resource_id,
+        workflow=workflow,
+        **{name: plan[name] for name in _PLAN},
+    )
+    return quote
+
+
+def is_dry_run(request: Request) -> bool:
+    """Tell whether the body asks for a dry run; one that cannot be read asks for nothing.
+
+    It has to be known before the body is checked: a dry run makes nothing, so no key may remember it.
+    """
+    try:
+        body = json_of(request.raw, content_type=request.headers.get("Content-Type", ""))
+    except Problem:
+        return False
+    return isinstance(body, dict) and body.get("dry_run") is True
+
+
+def balance_of(wallet: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a wallet that goes with an answer."""
+    return {name: wallet[name] for name in _BALANCE}

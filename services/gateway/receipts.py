@@ -1,0 +1,37 @@
+"""The receipt of a job: credits keeps it; a job that is unknown there, for it cost nothing, has one of zeros."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from services.gateway.schemas.jobs import JOB_ENDS
+from shared.problems import NotFound
+
+
+def receipt(service: Any, *, org_id: str, job_id: str, limit: int, after: str | None) -> Mapping[str, Any]:
+    """Return a job's receipt with a page of its lines.
+
+    Raises:
+        NotFound: the organization has no such job.
+    """
+    try:
+        found: Mapping[str, Any] = service.credits.receipt(org_id=org_id, job_id=job_id, limit=limit, after=after)
+    except NotFound:
+        return _of_nothing(service.generation.job(org_id=org_id, job_id=job_id))
+    return found
+
+
+def _of_nothing(job: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "job_id": job["id"],
+        "reservation_id": None,
+        "workflow": job["workflow"],
+        "quote_id": None,
+        "priced_at": None,
+        "held_at": None,
+        "closed": job["status"] in JOB_ENDS,
+        "totals": {},
+        "discounts": [],
+        "refunds": [],
+        "returns": [],
+        "lines": {"data": [], "has_more": False, "next_cursor": None},
+    }

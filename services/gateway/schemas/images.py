@@ -1,0 +1,49 @@
+"""Images: the stored results."""
+
+from marshmallow import fields
+
+from services.gateway.schemas.pages import CURSOR, PageQuery, page_of
+from shared.http import Schema
+
+
+class ProvenanceSchema(Schema):
+    """Where an image comes from."""
+
+    provider = fields.String(allow_none=True)
+    model = fields.String(allow_none=True)
+    prompt_version = fields.String(allow_none=True)
+    digital_source_type = fields.String(allow_none=True)
+
+
+class ImageSchema(Schema):
+    """A stored result. The addresses are good for an hour; ask again for fresh ones."""
+
+    id = fields.String(required=True)
+    url = fields.String(required=True)
+    thumbnail_url = fields.String(required=True, allow_none=True)
+    width = fields.Integer(required=True)
+    height = fields.Integer(required=True)
+    bytes = fields.Integer(required=True)
+    sha256 = fields.String(required=True)
+    content_type = fields.String(required=True)
+    seed = fields.Integer(allow_none=True)
+    style = fields.String(allow_none=True)
+    room_type = fields.String(allow_none=True)
+    product_id = fields.String(allow_none=True)
+    settings = fields.Dict(allow_none=True)
+    pinned = fields.Boolean()
+    favorite = fields.Boolean()
+    parent_id = fields.String(allow_none=True)
+    job_id = fields.String(required=True)
+    generation_id = fields.String(required=True)
+    created_at = fields.DateTime(required=True)
+    provenance = fields.Nested(ProvenanceSchema, allow_none=True)
+
+
+class ImagesQuery(PageQuery):
+    """Which images."""
+
+    job_id = fields.String(load_default=None, validate=CURSOR)
+
+
+ImagesSchema = page_of(ImageSchema, "Images")

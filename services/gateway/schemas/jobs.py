@@ -1,0 +1,140 @@
+"""Jobs: asking for one, its state, its generations."""
+
+from marshmallow import fields, validate
+
+from services.gateway.schemas.credits import BalanceSchema
+from services.gateway.schemas.images import ImageSchema
+from services.gateway.schemas.pages import PageQuery, page_of
+from shared.http import Schema
+from shared.http_fields import Flag, id_of
+
+DEADLINE_SECONDS = (60, 86_400)
+JOB_ENDS = frozenset({"succeeded", "partially_succeeded", "failed", "cancelled", "expired", "rejected"})
+JOB_STATUSES = ("awaiting_credit", "queued", "running", "paused", "cancelling", *sorted(JOB_ENDS))
+GENERATION_STATUSES = ("queued", "running", "storing", "succeeded", "failed")
+ON_INSUFFICIENT = ("reject", "partial", "pause")
+
+
+class FailureSchema(Schema):
+    """Why a generation failed; its credits are back."""
+
+    reason = fields.String(required=True)
+    message = fields.String(required=True, allow_none=True)
+    retryable = fields.Boolean(required=True)
+
+
+class GenerationSchema(Schema):
+    """One billable result of a job."""
+
+    id = fields.String(required=True)
+    number = fields.Integer(required=True)
+    status = fields.String(required=True, validate=validate.OneOf(GENERATION_STATUSES))
+    failure = fields.Nested(FailureSchema, required=True, allow_none=True)
+    product_id = fields.String(allow_none=True)
+    style = fields.String(allow_none=True)
+    room_type = fields.String(allow_none=True)
+    view_type = fields.String(allow_none=True)
+    seed = fields.Integer(allow_none=True)
+    result = fields.Dict(allow_none=True)
+    images = fields.List(fields.Nested(ImageSchema), required=True)
+    charged = fields.Integer(required=True)
+    entries_url = fields.String()
+
+
+class CountsSchema(Schema):
+    """How many generations are where."""
+
+    total = fields.Integer(required=True)
+    queued = fields.Integer(required=True)
+    running = fields.Integer(required=True)
+    succeeded = fields.Integer(required=True)
+    failed = fields.Integer(required=True)
+
+
+class JobSchema(Schema):
+    """One paid request. ``generations`` are the first 50; a 202 also has the ``balance`` after the hold."""
+
+    id = fields.String(required=True)
+    workflow = fields.String(required=True)
+    status = fields.String(required=True, validate=validate.OneOf(JOB_STATUSES))
+    phase = fields.String(allow_none=True)
+    progress = fields.Integer(required=True)
+    counts = fields.Nested(CountsSchema, required=True)
+    charged = fields.Integer(required=True)
+    refunded = fields.Integer(required=True)
+    reserved = fields.Integer(required=True)
+    generations = fields.List(fields.Nested(GenerationSchema), required=True)
+    created_at = fields.DateTime(required=True)
+    finished_at = fields.DateTime(required=True, allow_none=True)
+    deadline_at = fields.DateTime(required=True)
+    session_id = fields.String(allow_none=True)
+    retry_of = fields.String(allow_none=True)
+    retry_count = fields.Integer()
+    queue_position = fields.Integer(allow_none=True)
+    eta_seconds = fields.Integer(allow_none=True)
+    waiting_reason = fields.String(allow_none=True)
+    stalled = fields.Boolean()
+    livemode = fields.Boolean(required=True)
+    warnings = fields.List(fields.Dict())
+    balance = fields.Nested(BalanceSchema, allow_none=True)
+
+
+class PaidRequest(Schema):
+    """What every request that can hold credits may say beside its inputs."""
+
+    quote_id = fields.String(
+        load_default=None,
+        validate=id_of("quo", "a quote"),
+        metadata={"description": "Charge at most what this quote says; it is good for one job with the same inputs."},
+    )
+    on_insufficient = fields.String(
+        load_default="reject",
+        validate=validate.OneOf(ON_INSUFFICIENT),
+        metadata={
+            "description": "What to do when balance or allowance are short: `reject` answers 402 and holds nothing; "
+            "`partial` does as many generations as can be paid; `pause` does those, and the rest once they can be."
+        },
+    )
+    dry_run = Flag(
+        load_default=False,
+        metadata={"description": "Answer 200 with what it would cost, or the refusal, and hold nothing."},
+    )
+    deadline_seconds = fields.Integer(
+        load_default=None,
+        strict=True,
+        validate=validate.Range(*DEADLINE_SECONDS),
+        metadata={"description": "Give up, and give the credits back, when it has not ended by then."},
+    )
+
+
+class JobRequest(PaidRequest):
+    """A job of any workflow; what ``inputs`` holds depends on it, see `GET /v1/workflows`."""
+
+    workflow = fields.String(required=True, validate=validate.Length(1, 100))
+    inputs = fields.Dict(keys=fields.String(), required=True)
+
+
+class StagingRequest(PaidRequest):
+    """The short form of a job of the workflow `staging`: a room on a photo, furnished."""
+
+    upload_id = fields.String(required=True)
+    style = fields.String(required=True, validate=validate.Length(1, 100))
+    room_type = fields.String(required=True, validate=validate.Length(1, 100))
+    variants = fields.Integer(load_default=2, strict=True, validate=validate.Range(1, 8))
+
+
+class JobsQuery(PageQuery):
+    """Which jobs."""
+
+    workflow = fields.String(load_default=None, validate=validate.Length(1, 100))
+    status = fields.String(load_default=None, validate=validate.OneOf(JOB_STATUSES))
+
+
+class GenerationsQuery(PageQuery):
+    """Which generations of a job."""
+
+    status = fields.String(load_default=None, validate=validate.OneOf(GENERATION_STATUSES))
+
+
+JobsSchema = page_of(JobSchema, "Jobs")
+GenerationsSchema = page_of(GenerationSchema, "Generations")

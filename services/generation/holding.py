@@ -1,0 +1,251 @@
+"""Holding credits for a job: what is asked, and what follows from the answer, from the event, and from a refusal.
+
+The same hold may be told twice, in any order, and late; each part of it takes effect once, under the job's lock.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+import sqlalchemy as sa
+import structlog
+from sqlalchemy.orm import Session
+
+from services.generation import endings, pauses
+from services.generation.jobs import GENERATION_ENDS, JOB_ENDS, next_question
+from services.generation.models import Generation, Job, Operation
+from shared.crash import crash_point
+from shared.database import Database
+from shared.events import Event
+from shared.problems import HoldRefused, JobClosed, NotFound, Problem, QuoteExpired, QuoteMismatch, QuoteUsed
+
+log = structlog.get_logger(__name__)
+
+OPERATIONS_CHANNEL = "operations"
+RESERVE_AGAIN = timedelta(seconds=10)
+GIVE_UP_RESERVING = timedelta(seconds=60)
+_ON_OUR_SIDE = 500
+_ASKED_WRONGLY = (NotFound, QuoteExpired, QuoteMismatch, QuoteUsed)
+
+# Jobs whose first hold is under way are marked too: their answer may be older than what has come since.
+_ASK_NOW = sa.text("""
+UPDATE jobs SET reserve_after = clock_timestamp() WHERE id IN (
+    SELECT id FROM jobs
+    WHERE org_id = ANY (:org_ids) AND on_insufficient = 'pause' AND reserve_after IS NOT NULL AND finished_at IS NULL
+    ORDER BY id FOR UPDATE
+)
+""")
+
+
+class Credits(Protocol):
+    """The one call the engine makes to another service."""
+
+    def reserve(self, **request: Any) -> dict[str, Any]:
+        """Hold the price of the request's ``lines``."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """One call of ``credits.reserve`` for a job; ``asked_at`` is the job's ``reserve_after`` as it was then."""
+
+    job_id: str
+    request: Mapping[str, Any]
+    asked_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shortfall:
+    """Why lines are missing in an answer: ``code`` is of the failure taxonomy."""
+
+    code: str
+    resets_at: datetime | None = None
+
+
+def question(session: Session, job: Job) -> Question | None:
+    """Return what to ask credits for: one line per generation that has a price and nothing held; None if none has."""
+    if job.status in JOB_ENDS or job.status == "cancelling":
+        return None
+    lines = [
+        {"line_id": item.id, "sku": item.sku, "cost_microusd": item.expected_cost_microusd}
+        for item in pauses.waiting_generations(session, job)
+    ]
+    if not lines:
+        return None
+    ends = job.deadline_at
+    if job.status != "awaiting_credit":
+        ends = pauses.deadline_now(job, now=endings.database_now(session))
+    request = {
+        "org_id": job.org_id,
+        "job_id": job.id,
+        "deadline_at": ends.isoformat(),
+        "lines": lines,
+        "partial": job.on_insufficient != "reject",
+        "workflow": job.workflow,
+        "session_id": job.session_id,
+        "actor": job.user_id,
+        "accepted_at": job.created_at.isoformat(),
+    }
+    if job.quote_id:
+        request |= {"quote_id": job.quote_id, "fingerprint": job.fingerprint}
+    return Question(job_id=job.id, request=request, asked_at=job.reserve_after)
+
+
+def hold(db: Database, credits_service: Credits, asked: Question) -> dict[str, Any] | None:
+    """Ask credits to hold a job's price, and act on the answer. No transaction is open during the call.
+
+    Returns:
+        the wallet ``{available, held, version}``, or None when nothing was held: the job waits, or has ended meanwhile.
+
+    Raises:
+        Problem: what credits refused, where the job was rejected for it.
+        Unavailable: credits did not answer; the job stays as it is.
+    """
+    try:
+        answer = credits_service.reserve(**asked.request)
+    except Problem as problem:
+        if problem.status >= _ON_OUR_SIDE or _record_refusal(db, asked, problem):
+            raise
+        return None
+    crash_point("submit.after_reserve")
+    with db.transaction() as session:
+        job = endings.lock_jobs(session, [asked.job_id])[asked.job_id]
+        amounts = {line["line_id"]: line["amount"] for line in answer["lines"]}
+        shortfall = _shortfall(answer["shortfall"]) if answer.get("shortfall") else None
+        db.publish(session, record_answer(session, job, asked, amounts=amounts, shortfall=shortfall))
+        db.notify(session, OPERATIONS_CHANNEL)
+    return {name: answer[name] for name in ("available", "held", "version")}
+
+
+def record_answer(
+    session: Session, job: Job, asked: Question, *, amounts: Mapping[str, int], shortfall: Shortfall | None
+) -> list[Event]:
+    """Begin what is held; what is not fails or waits, as the job was asked for.
+
+    Args:
+        session: of the system role; the job's row is locked.
+        job: the job, in whatever state it is by now.
+        asked: what this answers.
+        amounts: what is held, by line.
+        shortfall: why lines are missing; None where all are held, and those not named are free of charge.
+    """
+    if job.status in JOB_ENDS:
+        return []
+    now = endings.database_now(session)
+    if shortfall is None:
+        amounts = dict.fromkeys((line["line_id"] for line in asked.request["lines"]), 0) | dict(amounts)
+    events = _begin(session, job, amounts, now=now)
+    left = pauses.waiting_generations(session, job)
+    if not left:
+        job.reserve_after = job.waiting_reason = None
+    elif shortfall and job.on_insufficient == "pause":
+        job.waiting_reason = shortfall.code
+        _ask_later(job, asked, at=next_question(now, resets_at=shortfall.resets_at))
+        events += pauses.pause_if_nothing_runs(session, job, now=now)
+    elif shortfall:
+        job.reserve_after = None
+        events += endings.not_begun(session, job, left, code=shortfall.code, now=now)
+    return events
+
+
+def record_event(session: Session, job: Job, amounts: Mapping[str, int]) -> list[Event]:
+    """Begin what an event says is held; what failed meanwhile is told again, so that credits give it back.
+
+    An event does not say why other lines are missing: credits are asked for them at once.
+    """
+    told_again = endings.held_after_all(session, job, amounts)
+    if job.status in JOB_ENDS:
+        return [endings.finished(session, job, held=amounts)]
+    now = endings.database_now(session)
+    before = job.status
+    events = _begin(session, job, amounts, now=now)
+    if not pauses.waiting_generations(session, job):
+        job.reserve_after = job.waiting_reason = None
+    elif before == "awaiting_credit":
+        job.reserve_after = now
+    return [*told_again, *events]
+
+
+def still_held(session: Session, job: Job, line_ids: Collection[str]) -> list[Event]:
+    """Answer that lines are open longer than they may: say how they ended; nothing while a job runs or is paused."""
+    if job.status in JOB_ENDS:
+        return [endings.finished(session, job, held=line_ids)]
+    return endings.held_after_all(session, job, dict.fromkeys(line_ids, 0))
+
+
+def ask_now(session: Session, org_ids: Iterable[str]) -> None:
+    """Let credits be asked again at once for every job of these organizations that waits for them."""
+    session.execute(_ASK_NOW, {"org_ids": sorted(set(org_ids))})
+
+
+def _begin(session: Session, job: Job, amounts: Mapping[str, int], *, now: datetime) -> list[Event]:
+    """Note what is held for generations that waited, make their operations due, and let the job go on."""
+    paid = [item for item in pauses.waiting_generations(session, job) if item.id in amounts]
+    for generation in paid:
+        generation.amount = amounts[generation.id]
+    session.flush()
+    if not _make_due(session, job):
+        return []
+    if job.status == "awaiting_credit":
+        job.status = "queued"
+        return []
+    return pauses.go_on(job, now=now)
+
+
+def _make_due(session: Session, job: Job) -> int:
+    """Make the operations due of all that is paid for or free of charge; return how many there were."""
+    waits = sa.and_(Generation.sku.is_not(None), Generation.amount.is_(None))
+    ready = sa.select(Generation.id).where(
+        Generation.job_id == job.id, Generation.status.not_in(GENERATION_ENDS), sa.not_(waits)
+    )
+    changed = session.execute(
+        sa.update(Operation)
+        .where(
+            Operation.job_id == job.id,
+            Operation.status == "queued",
+            Operation.due_at.is_(None),
+            Operation.generation_id.in_(ready),
+        )
+        .values(due_at=sa.func.clock_timestamp())
+        .returning(Operation.id),
+        execution_options={"synchronize_session": False},
+    )
+    return len(changed.all())
+
+
+def _record_refusal(db: Database, asked: Question, problem: Problem) -> bool:
+    """Act on credits' refusal; return whether the job was rejected for it, which is for the caller to know."""
+    with db.transaction() as session:
+        job = endings.lock_jobs(session, [asked.job_id])[asked.job_id]
+        db.publish(session, _after_refusal(session, job, asked, problem))
+        return job.status == "rejected" and not isinstance(problem, JobClosed)
+
+
+def _after_refusal(session: Session, job: Job, asked: Question, problem: Problem) -> list[Event]:
+    now = endings.database_now(session)
+    awaiting = job.status == "awaiting_credit"
+    if isinstance(problem, HoldRefused):
+        if job.on_insufficient == "pause" or (job.on_insufficient == "partial" and not awaiting):
+            return record_answer(session, job, asked, amounts={}, shortfall=_shortfall(problem.as_dict()))
+        return endings.reject(session, job, now=now, code=problem.code)
+    log.warning("lines_refused", job_id=job.id, status=job.status, code=problem.code)
+    code = "invalid_input" if isinstance(problem, _ASKED_WRONGLY) else "internal_error"
+    if awaiting:
+        # Of a job that credits have closed nobody knows more than that: it is given up when it is a minute old.
+        return [] if isinstance(problem, JobClosed) else endings.reject(session, job, now=now, code=code)
+    if job.status in JOB_ENDS:
+        return []
+    # It was told once that it may wait, and will never hear anything else from now on.
+    return endings.fail(session, job, pauses.waiting_generations(session, job), code=code, now=now)
+
+
+def _ask_later(job: Job, asked: Question, *, at: datetime) -> None:
+    """Put the next question off, unless there has been cause for it since ``asked``: then it stays due."""
+    if job.reserve_after == asked.asked_at and job.status not in JOB_ENDS:
+        job.reserve_after = at
+
+
+def _shortfall(told: Mapping[str, Any]) -> Shortfall:
+    resets_at = told.get("resets_at")
+    return Shortfall(code=told["code"], resets_at=datetime.fromisoformat(resets_at) if resets_at else None)

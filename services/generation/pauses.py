@@ -1,0 +1,85 @@
+"""Jobs that stand still since nothing in them is paid for, and jobs that go on. The deadline stands with them.
+
+Whoever calls has locked the job's row.
+"""
+
+from datetime import datetime
+
+import sqlalchemy as sa
+import structlog
+from sqlalchemy.orm import Session
+
+from services.generation.jobs import GENERATION_ENDS, deadline_after_pause
+from services.generation.models import Generation, Job
+from shared.events import Event, JobPaused, JobResumed, correlated
+
+log = structlog.get_logger(__name__)
+
+_OPEN = Generation.status.not_in(GENERATION_ENDS)
+# A generation that has no price waits for nobody.
+_WAITS = sa.and_(Generation.sku.is_not(None), Generation.amount.is_(None))
+
+
+def waiting_generations(session: Session, job: Job) -> list[Generation]:
+    """Return the open generations of a job for which nothing is held yet, by number."""
+    statement = sa.select(Generation).where(Generation.job_id == job.id, _OPEN, _WAITS)
+    return list(session.scalars(statement.order_by(Generation.number)))
+
+
+def running_generations(session: Session, job: Job) -> list[Generation]:
+    """Return the open generations of a job that are paid for, or free of charge, by number."""
+    statement = sa.select(Generation).where(Generation.job_id == job.id, _OPEN, sa.not_(_WAITS))
+    return list(session.scalars(statement.order_by(Generation.number)))
+
+
+def pause_if_nothing_runs(session: Session, job: Job, *, now: datetime) -> list[Event]:
+    """Pause a job of whose open generations every one waits for credits, and stop its clock."""
+    if job.waiting_reason is None or job.status not in {"awaiting_credit", "queued", "running"}:
+        return []
+    statement = sa.select(
+        sa.func.count().filter(_WAITS).label("waiting"), sa.func.count().filter(sa.not_(_WAITS)).label("running")
+    ).where(Generation.job_id == job.id, _OPEN)
+    count = session.execute(statement).one()
+    if count.running or not count.waiting:
+        return []
+    job.status, job.paused_at = "paused", now
+    log.info("job_paused", job_id=job.id, org_id=job.org_id, reason=job.waiting_reason, waiting=count.waiting)
+    return [
+        JobPaused(
+            meta=correlated(job.correlation_id),
+            job_id=job.id,
+            org_id=job.org_id,
+            user_id=job.user_id,
+            workflow=job.workflow,
+            reason=job.waiting_reason,
+            waiting=count.waiting,
+            session_id=job.session_id,
+        )
+    ]
+
+
+def go_on(job: Job, *, now: datetime) -> list[Event]:
+    """Give a job of which more is paid for now the time for it; one that was paused is told to go on."""
+    job.deadline_at = deadline_now(job, now=now)
+    if job.status != "paused":
+        return []
+    job.status, job.paused_at = "queued", None
+    log.info("job_resumed", job_id=job.id, org_id=job.org_id)
+    return [
+        JobResumed(
+            meta=correlated(job.correlation_id),
+            job_id=job.id,
+            org_id=job.org_id,
+            user_id=job.user_id,
+            workflow=job.workflow,
+            deadline_at=job.deadline_at.isoformat(),
+            session_id=job.session_id,
+        )
+    ]
+
+
+def deadline_now(job: Job, *, now: datetime) -> datetime:
+    """Return the deadline a job would have if more of it began ``now``."""
+    return deadline_after_pause(
+        job.deadline_at, paused_at=job.paused_at or now, now=now, asked_seconds=job.deadline_seconds
+    )

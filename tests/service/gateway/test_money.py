@@ -1,0 +1,178 @@
+"""Every POST that moves credits: it wants an Idempotency-Key, and however often it comes, credits move once."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from services.gateway.service import Gateway
+from shared.http import routes_of
+
+POSTS = {route.url for _, route in routes_of(Gateway) if route.method == "POST"}
+MONEY = sorted(route.url for _, route in routes_of(Gateway) if route.money)
+# These take a key, and keep its promise, but move nothing twice without one: each makes something of its own.
+KEY_OPTIONAL = ["/v1/quotes", "/v1/admin/organizations"]
+AT_ONCE = 10
+
+
+@dataclass(kw_only=True)
+class Order:
+    """A request, another one at the same address, and the call that has the effect."""
+
+    path: str
+    headers: dict[str, str]
+    body: dict[str, Any]
+    other: dict[str, Any]
+    service: str
+    method: str
+
+
+@pytest.fixture
+def orders(client, services, studio, admin, a_staging):
+    """Give an order for every route that moves credits, by its address."""
+    org_id, headers = studio
+    staging = a_staging(org_id)
+    job = client.post("/v1/stagings", json=staging, headers={**headers, "Idempotency-Key": "of the fixture"}).json
+    services.generation.calls.clear()
+    submit = {"headers": headers, "service": "generation", "method": "submit"}
+    credits_of = f"/v1/admin/organizations/{org_id}"
+    grant = {"amount": 50, "kind": "purchased", "reason": "an order"}
+    adjustment = {"amount": -5, "reason": "a mistake"}
+    whole = {"workflow": "staging", "inputs": staging}
+    by_admin = {"headers": admin, "service": "credits"}
+    refund = {"reason": "blurred"}
+    found = {
+        "/v1/jobs": Order(path="/v1/jobs", body=whole, other={**whole, "deadline_seconds": 60}, **submit),
+        "/v1/stagings": Order(path="/v1/stagings", body=staging, other={**staging, "variants": 1}, **submit),
+        "/v1/quotes": Order(
+            path="/v1/quotes",
+            headers=headers,
+            body=whole,
+            other={**whole, "inputs": {**staging, "variants": 1}},
+            service="credits",
+            method="quote",
+        ),
+        "/v1/admin/organizations": Order(
+            path="/v1/admin/organizations",
+            body={"name": "New", "credits": 5},
+            other={"name": "Newer", "credits": 5},
+            method="open_account",
+            **by_admin,
+        ),
+        "/v1/admin/organizations/<org_id>/grants": Order(
+            path=f"{credits_of}/grants", body=grant, other={**grant, "amount": 51}, method="grant", **by_admin
+        ),
+        "/v1/admin/organizations/<org_id>/adjustments": Order(
+            path=f"{credits_of}/adjustments",
+            body=adjustment,
+            other={**adjustment, "amount": -6},
+            method="adjust",
+            **by_admin,
+        ),
+        "/v1/admin/jobs/<job_id>/refund": Order(
+            path=f"/v1/admin/jobs/{job['id']}/refund",
+            body=refund,
+            other={"reason": "dark"},
+            method="refund",
+            **by_admin,
+        ),
+    }
+    services.credits.calls.clear()
+    return found
+
+
+@pytest.fixture
+def send(client):
+    def post(order, *, key=None, body=None):
+        headers = {**order.headers, "Idempotency-Key": key} if key else order.headers
+        return client.post(order.path, json=body or order.body, headers=headers)
+
+    return post
+
+
+def _calls(services, order):
+    return getattr(services, order.service).asked(order.method)
+
+
+def test_every_post_is_known_to_move_credits_or_not_to():
+    assert {*MONEY, *KEY_OPTIONAL, "/v1/uploads"} == POSTS
+
+
+def test_every_route_that_moves_credits_is_tried_here(orders):
+    assert {*MONEY, *KEY_OPTIONAL} == set(orders)
+
+
+@pytest.mark.parametrize("url", MONEY)
+def test_without_a_key_nothing_moves(orders, send, services, url):
+    answer = send(orders[url])
+
+    assert (answer.status_code, answer.json["code"]) == (400, "idempotency_key_required")
+    assert _calls(services, orders[url]) == []
+
+
+@pytest.mark.parametrize("url", [*MONEY, *KEY_OPTIONAL])
+def test_ten_at_once_with_one_key_are_one(orders, send, services, monkeypatch, url):
+    order = orders[url]
+    methods = getattr(services, order.service).methods
+    method, rest_answered, answered = methods[order.method], threading.Event(), []
+
+    def once_the_rest_is_answered(**arguments):
+        assert rest_answered.wait(1.5)
+        return method(**arguments)
+
+    def post(_number):
+        answer = send(order, key="k")
+        answered.append(answer)
+        if len(answered) == AT_ONCE - 1:
+            rest_answered.set()
+        return answer
+
+    monkeypatch.setitem(methods, order.method, once_the_rest_is_answered)
+    with ThreadPoolExecutor(AT_ONCE) as clients:
+        answers = list(clients.map(post, range(AT_ONCE)))
+
+    [done] = [answer for answer in answers if answer.status_code < 300]
+    refused = [answer for answer in answers if answer is not done]
+    assert {(answer.status_code, answer.json["code"]) for answer in refused} == {(409, "request_in_progress")}
+    assert all(answer.headers["Retry-After"] for answer in refused)
+    assert len(_calls(services, order)) == 1
+
+
+@pytest.mark.parametrize("url", [*MONEY, *KEY_OPTIONAL])
+def test_a_request_that_is_sent_again_is_answered_again(orders, send, services, url):
+    first = send(orders[url], key="k")
+    moved, wallets, jobs = dict(services.moved), dict(services.wallets), set(services.jobs)
+
+    again = [send(orders[url], key="k") for _ in range(3)]
+
+    assert first.status_code < 300
+    assert {answer.status_code for answer in again} == {first.status_code}
+    assert [answer.json for answer in again] == [first.json] * 3
+    assert {answer.headers["Idempotency-Replayed"] for answer in again} == {"true"}
+    assert (services.moved, services.wallets, set(services.jobs)) == (moved, wallets, jobs)
+
+
+@pytest.mark.parametrize("url", [*MONEY, *KEY_OPTIONAL])
+def test_a_key_is_good_for_one_request_only(orders, send, services, url):
+    send(orders[url], key="k")
+
+    answer = send(orders[url], key="k", body=orders[url].other)
+
+    assert (answer.status_code, answer.json["code"]) == (422, "idempotency_key_reused")
+    assert len(_calls(services, orders[url])) == 1
+
+
+@pytest.mark.parametrize("url", [url for url in MONEY if url.startswith("/v1/admin")])
+def test_after_a_lost_answer_the_same_movement_is_asked_for(orders, send, services, url):
+    order = orders[url]
+    services.credits.down = True
+    lost = send(order, key="k")
+
+    services.credits.down = False
+    answer = send(order, key="k")
+
+    first, second = _calls(services, order)
+    assert (lost.status_code, answer.status_code < 300) == (503, True)
+    assert first == second
