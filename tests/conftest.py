@@ -1,4 +1,4 @@
-"""The embedded stack for tests: one PostgreSQL a session, a migrated clone per test, a broker where marked.
+"""The embedded stack for tests: one PostgreSQL a session, a database of its own for each test, a broker where marked.
 
 pytest runs eventlet-patched here (nameko's plugin does that first of all), as every process of the product does.
 """
@@ -13,9 +13,8 @@ import pytest
 import structlog
 
 from deploy.local.stack import Broker, Postgres, start_postgres, start_rabbitmq
-from shared.config import SERVICES
 from shared.database import Database
-from shared.migrations import upgrade
+from tests.databases import Databases
 
 MakeDatabase = Callable[[str], Database]
 PHOTOS = Path(__file__).resolve().parents[2] / "shared" / "photos"
@@ -50,35 +49,25 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
 
 
 @pytest.fixture(scope="session")
-def templates(postgres: Postgres) -> Callable[[str], str]:
-    """Migrate each service's template database once, when the first test asks for it."""
-    migrated: set[str] = set()
-
-    def template(service: str) -> str:
-        assert service in SERVICES
-        if service not in migrated:
-            upgrade(service, url=postgres.create_service_database(service))
-            migrated.add(service)
-        return service
-
-    return template
+def databases(postgres: Postgres) -> Databases:
+    return Databases(postgres)
 
 
 @pytest.fixture
-def make_database(postgres: Postgres, templates: Callable[[str], str]) -> Iterator[MakeDatabase]:
+def make_database(databases: Databases) -> Iterator[MakeDatabase]:
     """Return a function that gives a fresh, migrated database of a service."""
-    made: list[tuple[str, Database]] = []
+    made: list[tuple[str, str, Database]] = []
 
     def make(service: str) -> Database:
-        name = f"{service}_{secrets.token_hex(4)}"
-        url = postgres.clone_database(template=templates(service), name=name)
-        made.append((name, Database(url, application=name)))
-        return made[-1][1]
+        name, url = databases.lend(service)
+        database = Database(url, application=name)
+        made.append((service, name, database))
+        return database
 
     yield make
-    for name, database in made:
+    for service, name, database in made:
         database.engine.dispose()
-        postgres.drop_database(name)
+        databases.take_back(service, name)
 
 
 def database_of(service: str) -> Any:

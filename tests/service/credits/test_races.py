@@ -48,8 +48,7 @@ def test_of_a_hundred_parallel_holds_exactly_as_many_pass_as_there_are_credits(c
     answers = all_at_once(*[lambda: hold(credits_db, org, SMALL_EDIT)] * 100)
 
     assert sum(isinstance(answer, InsufficientCredits) for answer in answers) == 50
-    passed = [answer for answer in answers if isinstance(answer, dict)]
-    assert sorted(answer["available"] for answer in passed) == list(range(50))
+    assert sorted(event.available for event in told(credits_db, CreditReserved)) == list(range(50))
     assert balance(credits_db, org)[:2] == (0, 50)
     assert len(told(credits_db, CreditReserved)) == 50
     assert rows(credits_db, "SELECT count(*) FROM reservations")[0][0] == 50

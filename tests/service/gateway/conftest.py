@@ -1,18 +1,14 @@
 """The gateway over its real database, the services behind it played; each answer is checked against the document."""
 
 import re
-import secrets
 
 import jsonschema
 import pytest
-import sqlalchemy as sa
 from werkzeug.test import Client
 
 from services.gateway.authentication import KnownKeys
-from services.gateway.models import Model
 from services.gateway.service import Gateway
 from shared.config import Secret, Settings
-from shared.database import Database, delivery_metadata
 from shared.health import Health
 from shared.http import application_of
 from shared.ids import new_id
@@ -56,24 +52,6 @@ def check_answer(operation, answer):
     if answer.mimetype.endswith("json"):
         schema = {**content[answer.mimetype]["schema"], "components": DOCUMENT["components"]}
         jsonschema.validate(answer.json, schema, jsonschema.Draft202012Validator)
-
-
-@pytest.fixture(scope="session")
-def one_database(postgres, templates):
-    """Copy the migrated template once: the gateway's few tables are emptied faster than a database is copied."""
-    name = f"gateway_{secrets.token_hex(4)}"
-    database = Database(postgres.clone_database(template=templates("gateway"), name=name), application=name)
-    yield database
-    database.engine.dispose()
-    postgres.drop_database(name)
-
-
-@pytest.fixture
-def gateway_db(one_database):
-    tables = ", ".join([*Model.metadata.tables, *delivery_metadata.tables])
-    with one_database.engine.begin() as connection:
-        connection.execute(sa.text(f"TRUNCATE {tables}"))
-    return one_database
 
 
 @pytest.fixture
