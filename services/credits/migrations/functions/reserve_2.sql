@@ -135,17 +135,25 @@ BEGIN
 
     -- What each open request still needs, at the prices of the moment that counts for its job.
     -- Free lines leave no trace: those of a job that was held before are repeats, and what they cost us has been allowed.
-    SELECT array_agg(ROW (q.request, l.place, l.line_id, l.sku, p.product, p.id, p.unit, p.amount,
-            CASE WHEN p.amount > 0 OR q.job_id = ANY (created) THEN l.cost ELSE 0 END, array_position(
-            wallets, (SELECT id FROM accounts WHERE org_id = q.org_id AND unit = p.unit AND kind = 'wallet')
-        ))::asked_line ORDER BY q.request, l.place)
+    WITH price AS MATERIALIZED (
+        SELECT q.request, q.sku, p.id, p.product, p.unit, p.amount, array_position(wallets, (
+                SELECT id FROM accounts WHERE org_id = org_ids[q.request] AND unit = p.unit AND kind = 'wallet'
+            )) AS wallet
+        FROM (SELECT DISTINCT request, sku FROM unnest(requests, skus) AS l (request, sku)) q
+        LEFT JOIN LATERAL (
+            SELECT priced_at FROM reservations WHERE job_id = job_ids[q.request] OFFSET 0
+        ) r ON true
+        LEFT JOIN price_at(q.sku, r.priced_at) p ON true
+        WHERE outcomes[q.request] = 'held'
+    )
+    SELECT array_agg(ROW (p.request, l.place, l.line_id, p.sku, p.product, p.id, p.unit, p.amount,
+        CASE WHEN p.amount > 0 OR job_ids[l.request] = ANY (created) THEN l.cost ELSE 0 END,
+        p.wallet)::asked_line ORDER BY l.place)
     INTO fresh
-    FROM unnest(job_ids, org_ids, outcomes) WITH ORDINALITY AS q (job_id, org_id, outcome, request)
-    CROSS JOIN LATERAL (SELECT priced_at FROM reservations WHERE job_id = q.job_id OFFSET 0) r
-    JOIN unnest(requests, line_ids, skus, costs) WITH ORDINALITY AS l (request, line_id, sku, cost, place)
-        ON l.request = q.request
-    LEFT JOIN price_at(l.sku, r.priced_at) p ON true
-    WHERE q.outcome = 'held' AND (SELECT line_id FROM lines WHERE job_id = q.job_id AND line_id = l.line_id) IS NULL;
+    FROM unnest(requests, line_ids, skus, costs) WITH ORDINALITY AS l (request, line_id, sku, cost, place)
+    JOIN price p ON p.request = l.request AND p.sku = l.sku
+    WHERE job_ids[l.request] = ANY (created)
+        OR (SELECT line_id FROM lines WHERE job_id = job_ids[l.request] AND line_id = l.line_id) IS NULL;
 
     -- The means: this month's allowance, opened where it has not been; what the grants hold; what today may cost.
     FOR asked IN SELECT DISTINCT wallet FROM unnest(fresh) WHERE unit = 'plan_generations' AND wallet IS NOT NULL LOOP
@@ -341,17 +349,21 @@ BEGIN
 
     RETURN QUERY
     SELECT q.request::integer, q.outcome, r.id, (
-            SELECT jsonb_agg(jsonb_build_object('line_id', l.line_id, 'sku', coalesce(line.sku, l.sku),
-                'unit', coalesce(line.unit, p.unit), 'amount', coalesce(line.amount, p.amount)) ORDER BY l.place)
-            FROM unnest(requests, line_ids, skus) WITH ORDINALITY AS l (request, line_id, sku, place)
-            LEFT JOIN LATERAL (
-                SELECT * FROM lines WHERE job_id = q.job_id AND line_id = l.line_id OFFSET 0
-            ) line ON true
-            LEFT JOIN price_at(l.sku, coalesce(r.priced_at, (  -- without a reservation: free of charge
-                SELECT created_at FROM quotes WHERE id = quote_ids[q.request] AND org_id = q.org_id
-            ), now())) p ON line.line_id IS NULL
-            WHERE l.request = q.request AND q.outcome = 'held'
-                AND (line.line_id IS NOT NULL OR l.place <= coalesce(upto[q.request], l.place))
+            SELECT jsonb_agg(jsonb_build_object('line_id', line_id, 'sku', sku, 'unit', unit, 'amount', amount)
+                ORDER BY place)
+            FROM (
+                SELECT place, line_id, sku, unit, amount
+                FROM unnest(fresh) WHERE request = q.request AND place <= coalesce(upto[q.request], place)
+                UNION ALL
+                SELECT l.place, l.line_id, line.sku, line.unit, line.amount  -- held before
+                FROM unnest(requests, line_ids) WITH ORDINALITY AS l (request, line_id, place)
+                CROSS JOIN LATERAL (
+                    SELECT * FROM lines WHERE job_id = q.job_id AND line_id = l.line_id OFFSET 0
+                ) line
+                WHERE l.request = q.request AND q.job_id <> ALL (created)
+                    AND l.place <> ALL (ARRAY(SELECT place FROM unnest(fresh) WHERE request = q.request))
+            ) answered
+            WHERE q.outcome = 'held'
         ), added -> q.job_id, refusals[q.request], reached[q.request],
         wallet.available, wallet.held_total - holder.captured_total, wallet.version
     FROM unnest(job_ids, org_ids, outcomes) WITH ORDINALITY AS q (job_id, org_id, outcome, request)
