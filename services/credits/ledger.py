@@ -50,9 +50,9 @@ _SETTLE = sa.text(
     "SELECT * FROM settle(CAST(:job_ids AS text[]), CAST(:line_ids AS text[]), CAST(:org_ids AS text[]),"
     " CAST(:amounts AS bigint[]), CAST(:reasons AS text[]), CAST(:now AS timestamptz))"
 )
-_RETURN = sa.text("SELECT * FROM return_lines(:job_id, :line_id, :reason, :actor, coalesce(:now, clock_timestamp()))")
+_RETURN = sa.text("SELECT * FROM return_lines(:job_id, :line_id, :reason, :actor, CAST(:now AS timestamptz))")
 _EXPIRE = sa.text("SELECT * FROM expire_grants(:most, coalesce(:now, clock_timestamp()))")
-_CHANGE_PLAN = sa.text("SELECT * FROM change_plan(:org_id, :plan, :actor, coalesce(:now, clock_timestamp()))")
+_CHANGE_PLAN = sa.text("SELECT * FROM change_plan(:org_id, :plan, :actor, CAST(:now AS timestamptz))")
 _WITHDRAW = sa.text("SELECT * FROM withdraw(:id, :org_id, :unit, :amount, :reason, :actor)")
 # The row a reserve would insert or lock: whichever of the two comes first, the other one sees it.
 _CLOSE = sa.text(

@@ -1,6 +1,6 @@
 -- Give an organization another plan, and this month's allowance the size of it: what was used stays used. One row with
 -- the plan before; none, where the organization has no account.
-CREATE FUNCTION change_plan(given_org text, wanted text, who text, moment timestamptz)
+CREATE FUNCTION change_plan(given_org text, wanted text, who text, given_moment timestamptz)
 RETURNS TABLE (previous_plan text, monthly_generations integer)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
@@ -8,9 +8,11 @@ DECLARE
     wallet accounts;
     allowance grants;
     difference bigint;
+    moment timestamptz;
 BEGIN
     SELECT * INTO wallet FROM accounts
     WHERE org_id = given_org AND unit = 'plan_generations' AND kind = 'wallet' FOR NO KEY UPDATE;
+    moment := coalesce(given_moment, clock_timestamp());
     SELECT plan INTO previous_plan FROM organization_plans WHERE org_id = given_org FOR NO KEY UPDATE;
     IF NOT FOUND THEN
         RETURN;

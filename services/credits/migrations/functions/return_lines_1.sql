@@ -1,6 +1,6 @@
 -- Give back what was captured of a job's lines, or of one of them; one row per line: returned now, before, or held.
 -- Locks the lines by id, then the wallets by id.
-CREATE FUNCTION return_lines(given_job text, given_line text, why text, who text, moment timestamptz) RETURNS TABLE (
+CREATE FUNCTION return_lines(given_job text, given_line text, why text, who text, given_moment timestamptz) RETURNS TABLE (
     line_id text,
     org_id text,
     reservation_id text,
@@ -17,12 +17,14 @@ DECLARE
     line lines;
     wallet accounts;
     moved bigint;
+    moment timestamptz;
 BEGIN
     PERFORM FROM lines WHERE job_id = given_job AND line_id = coalesce(given_line, line_id)
     ORDER BY line_id FOR NO KEY UPDATE;
     PERFORM FROM accounts
     WHERE kind = 'wallet' AND org_id = (SELECT org_id FROM reservations WHERE job_id = given_job)
     ORDER BY id FOR NO KEY UPDATE;
+    moment := coalesce(given_moment, clock_timestamp());
     SELECT id, workflow INTO reservation_id, workflow FROM reservations WHERE job_id = given_job;
     FOR line IN
         SELECT * FROM lines WHERE job_id = given_job AND line_id = coalesce(given_line, line_id) ORDER BY line_id
