@@ -1,6 +1,7 @@
 """One connection of the HTTP server: eventlet's protocol, with limits on time and size, and our way to refuse."""
 
 import contextlib
+import email.errors
 import os
 import re
 import socket as sockets
@@ -236,9 +237,17 @@ def overloaded() -> bytes:
     return refusal_bytes(Unavailable("Too many connections are open; try again in a moment.", retry_after=1))
 
 
+# Other defects are of a body, which the parser has not been given: every form would seem to lack its parts.
+_BROKEN_HEADERS = (
+    email.errors.FirstHeaderLineIsContinuationDefect,
+    email.errors.MisplacedEnvelopeHeaderDefect,
+    email.errors.MissingHeaderBodySeparatorDefect,
+)
+
+
 def _ambiguity(headers: Any, lines: _HeaderLines) -> Problem | None:
     """Tell what keeps headers and the body's length from being certain (RFC 9112, 2.2, 5, 6.3): a smuggler's tools."""
-    if lines.ambiguous or headers.defects:
+    if lines.ambiguous or any(isinstance(defect, _BROKEN_HEADERS) for defect in headers.defects):
         return MalformedRequest("A header must be one line, its name followed by a colon without a space before it.")
     lengths = headers.get_all("Content-Length", [])
     codings = headers.get_all("Transfer-Encoding", [])

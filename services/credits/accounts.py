@@ -23,6 +23,9 @@ log = structlog.get_logger(__name__)
 # Among grants that expire at the same time, or never: what costs nothing is spent before what was paid for.
 PRIORITIES = {"monthly": 10, "promotional": 20, "compensation": 30, "purchased": 40}
 
+# Of expired grants in one transaction; at a month's begin there is one for every organization.
+AT_ONCE = 500
+
 
 @dataclass(frozen=True, kw_only=True)
 class NewGrant:
@@ -151,12 +154,15 @@ def expire_grants(db: Database, *, now: datetime | None = None) -> int:
     Holds never touch an expired grant; this only brings the balance up to that. A month's allowance ends without
     an event: the next one is there.
     """
-    with db.transaction() as session:
-        expired = ledger.expire_grants(session, now=now)
-        db.publish(session, [announcements.of_expiry(each) for each in expired if each.unit == CREDITS])
-    for each in expired:
-        log.info("grant_expired", org_id=each.org_id, grant_id=each.grant_id, amount=each.amount)
-    return len(expired)
+    count, more = 0, True
+    while more:
+        with db.transaction() as session:
+            expired = ledger.expire_grants(session, most=AT_ONCE, now=now)
+            db.publish(session, [announcements.of_expiry(each) for each in expired if each.unit == CREDITS])
+        for each in expired:
+            log.info("grant_expired", org_id=each.org_id, grant_id=each.grant_id, amount=each.amount)
+        count, more = count + len(expired), len(expired) == AT_ONCE
+    return count
 
 
 def _give(db: Database, session: Session, given: Grant) -> None:

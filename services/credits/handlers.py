@@ -50,7 +50,7 @@ _OVERDUE = sa.text(
 
 
 def reserve(db: Database, *, dry_run: bool = False, **asked: Any) -> dict[str, Any]:
-    """Hold the price of a job's lines, all or nothing; a repeat answers alike and holds nothing more.
+    """Hold the price of a job's lines, all or nothing unless ``partial``; a repeat answers alike and adds nothing.
 
     Args:
         db: the database of credits.

@@ -62,13 +62,15 @@ FACTS = {
     "grant_entries": """
         SELECT grant_id, sum(amount) FILTER (WHERE amount > 0 AND kind IN ('grant', 'allowance', 'adjustment')) AS paid,
             -sum(amount) FILTER (WHERE kind = 'expiry') AS expired,
-            -sum(amount) FILTER (WHERE amount < 0 AND kind IN ('allowance', 'adjustment')) AS withdrawn
+            -sum(amount) FILTER (WHERE amount < 0 AND kind = 'allowance') AS withdrawn,
+            -sum(amount) FILTER (WHERE amount < 0 AND kind = 'adjustment') AS taken_back
         FROM entries WHERE grant_id IS NOT NULL AND version IS NOT NULL GROUP BY grant_id
     """,
     # A grant beside what lines and entries say of it.
     "purse": """
         SELECT coalesce(g.id, e.grant_id) AS id, coalesce(g.amount, 0) AS amount, coalesce(g.remaining, 0) AS remaining,
             coalesce(g.expired, 0) AS expired, coalesce(g.withdrawn, 0) AS withdrawn,
+            coalesce(g.taken_back, 0) AS taken_back, coalesce(e.taken_back, 0) AS entries_taken_back,
             coalesce(took.amount, 0) AS taken, coalesce(left_for.amount, 0) AS moved_on,
             coalesce(e.paid, 0) + coalesce(came.amount, 0) AS paid, coalesce(e.expired, 0) AS entries_expired,
             coalesce(e.withdrawn, 0) AS entries_withdrawn
@@ -198,9 +200,12 @@ CHECKS = {
     "grant_was_withdrawn_by_its_entries": """
         SELECT id, entries_withdrawn, withdrawn FROM purse WHERE withdrawn <> entries_withdrawn
     """,
+    "grant_was_taken_back_by_its_entries": """
+        SELECT id, entries_taken_back, taken_back FROM purse WHERE taken_back <> entries_taken_back
+    """,
     "grant_has_what_nobody_took": """
-        SELECT id, amount - taken - moved_on - expired - withdrawn, remaining
-        FROM purse WHERE remaining <> amount - taken - moved_on - expired - withdrawn
+        SELECT id, amount - taken - moved_on - expired - withdrawn - taken_back, remaining
+        FROM purse WHERE remaining <> amount - taken - moved_on - expired - withdrawn - taken_back
     """,
     "grants_make_up_the_wallet": """
         SELECT coalesce(w.name, g.org_id || '/' || g.unit), coalesce(g.remaining, 0), coalesce(w.available, 0)

@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import Session
 
 from services.credits import metrics
-from services.credits.models import CREDITS, Adjustment, Grant
+from services.credits.models import CREDITS, Account, Adjustment, Grant
 from services.credits.movements import (
     Expired,
     Hold,
@@ -42,6 +42,7 @@ T = TypeVar("T")
 _RESERVE = sa.text(
     "SELECT * FROM reserve(CAST(:reservation_ids AS text[]), CAST(:job_ids AS text[]), CAST(:org_ids AS text[]),"
     " CAST(:deadlines AS timestamptz[]), CAST(:accepted AS timestamptz[]), CAST(:partials AS boolean[]),"
+    " CAST(:waits AS boolean[]),"
     " CAST(:quote_ids AS text[]), CAST(:fingerprints AS text[]), CAST(:workflows AS text[]),"
     " CAST(:session_ids AS text[]), CAST(:actors AS text[]), CAST(:requests AS integer[]), CAST(:line_ids AS text[]),"
     " CAST(:skus AS text[]), CAST(:costs AS bigint[]), CAST(:now AS timestamptz))"
@@ -53,7 +54,7 @@ _SETTLE = sa.text(
 _RETURN = sa.text("SELECT * FROM return_lines(:job_id, :line_id, :reason, :actor, CAST(:now AS timestamptz))")
 _EXPIRE = sa.text("SELECT * FROM expire_grants(:most, coalesce(:now, clock_timestamp()))")
 _CHANGE_PLAN = sa.text("SELECT * FROM change_plan(:org_id, :plan, :actor, CAST(:now AS timestamptz))")
-_WITHDRAW = sa.text("SELECT * FROM withdraw(:id, :org_id, :unit, :amount, :reason, :actor)")
+_WITHDRAW = sa.text("SELECT * FROM withdraw(:id, :org_id, :unit, :amount, :reason, :actor, CAST(:now AS timestamptz))")
 # The row a reserve would insert or lock: whichever of the two comes first, the other one sees it.
 _CLOSE = sa.text(
     "INSERT INTO reservations AS r (job_id, id, org_id, closed_at)"
@@ -169,6 +170,7 @@ def add(session: Session, asked: Adjustment) -> tuple[int, int] | None:
     """Add ``asked.amount`` to a wallet as a correction, once per id; returns and raises as `withdraw`."""
     names = ("id", "org_id", "unit", "amount", "reason", "actor")
     values = {name: getattr(asked, name) for name in names}
+    _lock_wallet(session, org_id=asked.org_id, unit=asked.unit)  # before the adjustment's row, as `withdraw` does
     added = session.execute(insert(Adjustment).values(values).on_conflict_do_nothing().returning(Adjustment.id))
     if added.one_or_none() is None:
         _check_known(session, asked)
@@ -179,7 +181,7 @@ def add(session: Session, asked: Adjustment) -> tuple[int, int] | None:
     return wallet
 
 
-def withdraw(session: Session, asked: Adjustment) -> tuple[int, int] | None:
+def withdraw(session: Session, asked: Adjustment, *, now: datetime | None = None) -> tuple[int, int] | None:
     """Take ``-asked.amount`` out of a wallet, from the grants in the order of spending, once per id.
 
     Returns:
@@ -191,7 +193,7 @@ def withdraw(session: Session, asked: Adjustment) -> tuple[int, int] | None:
     """
     names = ("id", "org_id", "unit", "reason", "actor")
     values = {name: getattr(asked, name) for name in names}
-    row = session.execute(_WITHDRAW, {**values, "amount": -asked.amount}).one_or_none()
+    row = session.execute(_WITHDRAW, {**values, "amount": -asked.amount, "now": now}).one_or_none()
     if row is None:
         _check_known(session, asked)
         return None
@@ -253,6 +255,7 @@ def _reserve_arguments(requests: Sequence[Request]) -> dict[str, Any]:
         "deadlines": [request.deadline_at for request in requests],
         "accepted": [request.accepted_at for request in requests],
         "partials": [request.partial for request in requests],
+        "waits": [request.waits for request in requests],
         "quote_ids": [request.quote_id for request in requests],
         "fingerprints": [request.fingerprint for request in requests],
         "workflows": [request.workflow for request in requests],
@@ -291,6 +294,11 @@ def _settle_arguments(outcomes: Collection[Outcome]) -> dict[str, Any]:
 def _of(kind: type[T], row: sa.Row[Any]) -> T:
     """Make a plain value of the columns of a row that are called as its fields."""
     return kind(**{item.name: getattr(row, item.name) for item in fields(kind)})  # type: ignore[arg-type]  # T is a dataclass
+
+
+def _lock_wallet(session: Session, *, org_id: str, unit: str) -> None:
+    wallet = sa.select(Account.id).where(Account.org_id == org_id, Account.unit == unit, Account.kind == "wallet")
+    session.execute(wallet.with_for_update(key_share=True))
 
 
 def _check_known(session: Session, asked: Adjustment) -> None:

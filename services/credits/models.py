@@ -256,11 +256,11 @@ class Line(Model):
 class Grant(Model):
     """Credits given to an organization, once per ``id``, with what is left of them in ``remaining``.
 
-    Of what was given (``amount``), lines take their part, and the rest is ``expired``, ``withdrawn`` by an
-    administrator or a smaller plan, or ``remaining``: those of one unit sum up to the wallet. The soonest-expiring is
-    spent first, then the one of lower ``priority``, then the older. A plan's monthly allowance is one too: it begins
-    at ``starts_at``, and ``notified_percent`` is the highest threshold that was told. ``origin_id`` is the expired
-    grant that an amount came from which was given back too late for it.
+    Of what was given (``amount``), lines take their part, and the rest is ``expired``, ``withdrawn`` by a smaller
+    plan, ``taken_back`` by an administrator (of an allowance that counts as used), or ``remaining``: those of one unit
+    sum up to the wallet. The soonest-expiring is spent first, then the one of lower ``priority``, then the older. A
+    plan's monthly allowance is one too: it begins at ``starts_at``, and ``notified_percent`` is the highest threshold
+    that was told. ``origin_id`` is the expired grant that an amount came from which was given back too late for it.
     """
 
     __tablename__ = "grants"
@@ -276,6 +276,7 @@ class Grant(Model):
     remaining: Mapped[int] = mapped_column(sa.BigInteger)
     expired: Mapped[int] = mapped_column(sa.BigInteger, server_default="0")
     withdrawn: Mapped[int] = mapped_column(sa.BigInteger, server_default="0")
+    taken_back: Mapped[int] = mapped_column(sa.BigInteger, server_default="0")
     priority: Mapped[int] = mapped_column(sa.SmallInteger, server_default="0")
     starts_at: Mapped[datetime | None] = mapped_column(_MOMENT)
     expires_at: Mapped[datetime | None] = mapped_column(_MOMENT)
@@ -286,7 +287,8 @@ class Grant(Model):
         sa.CheckConstraint(f"unit IN {UNITS}", name="grants_unit"),
         sa.CheckConstraint("amount > 0", name="grants_amount"),
         sa.CheckConstraint(
-            "remaining >= 0 AND expired >= 0 AND withdrawn >= 0 AND remaining + expired + withdrawn <= amount",
+            "least(remaining, expired, withdrawn, taken_back) >= 0"
+            " AND remaining + expired + withdrawn + taken_back <= amount",
             name="grants_remaining",
         ),
         sa.CheckConstraint("expires_at > coalesce(starts_at, '-infinity')", name="grants_interval"),

@@ -50,6 +50,7 @@ class Request:
         lines: in the order in which they are to be held where not all can be.
         costs: by line, what its generation is expected to cost us at a provider, in microusd.
         partial: whether some of the lines are better than none.
+        waits: whether the job keeps its quote also when nothing can be held yet.
         quote_id: the quote whose prices count.
         fingerprint: the hash of workflow and inputs, which has to be the quote's.
         accepted_at: when the job was accepted: the quote must have been good then.
@@ -64,6 +65,7 @@ class Request:
     lines: Mapping[str, str]
     costs: Mapping[str, int] = field(default_factory=dict)
     partial: bool = False
+    waits: bool = False
     quote_id: str | None = None
     fingerprint: str | None = None
     accepted_at: datetime | None = None
@@ -216,12 +218,13 @@ _REFUSALS_OF_QUOTES: Mapping[str, tuple[type[Problem], str]] = {
 
 
 def rounds(requests: Sequence[Request]) -> list[list[int]]:
-    """Spread the places of ``requests``, from 0, over as few rounds as leave each job once in a round."""
+    """Spread the places of ``requests``, from 0, over few rounds: each job and each quote is once in a round."""
     spread: list[list[int]] = []
-    seen: dict[str, int] = {}
+    following: dict[str, int] = {}
     for place, request in enumerate(requests):
-        number = seen.get(request.job_id, 0)
-        seen[request.job_id] = number + 1
+        names = [name for name in (request.job_id, request.quote_id) if name]
+        number = max(following.get(name, 0) for name in names)
+        following.update(dict.fromkeys(names, number + 1))
         if number == len(spread):
             spread.append([])
         spread[number].append(place)

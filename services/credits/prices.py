@@ -10,12 +10,14 @@ from sqlalchemy.orm import Session
 from services.credits.models import UNITS, Price
 from services.credits.moments import moment, rfc3339
 from shared.database import Database
-from shared.problems import BadRequest, NotFound
+from shared.problems import BadRequest, Conflict, NotFound
 
 log = structlog.get_logger(__name__)
 
 # A transaction that reads prices now must not find later that they were others at its time: the table refuses less.
 NOTICE = timedelta(seconds=15)
+
+LARGEST = 1_000_000
 
 
 def change(
@@ -29,12 +31,15 @@ def change(
         ``{sku, product, unit, amount, price_version, valid_from, valid_to}``.
 
     Raises:
-        BadRequest: the amount is negative, the unit unknown or missing, or the time too soon.
+        BadRequest: the amount is negative or huge, the unit unknown or missing, or the time too soon.
+        Conflict: another price of the SKU begins at the same time.
     """
     with db.transaction() as session:
         unit = unit or session.scalar(sa.select(Price.unit).where(Price.sku == sku).order_by(Price.id.desc()).limit(1))
-        if amount < 0 or unit not in UNITS:
-            raise BadRequest(f"A price is 0 or more in one of the units {', '.join(UNITS)}; a new SKU needs its unit.")
+        if not 0 <= amount <= LARGEST or unit not in UNITS:
+            raise BadRequest(
+                f"A price is 0 to {LARGEST} in one of the units {', '.join(UNITS)}; a new SKU needs its unit."
+            )
         price = Price(
             sku=sku,
             product=sku.partition(".")[0],
@@ -42,6 +47,8 @@ def change(
             amount=amount,
             valid_from=_later(session, valid_from),
         )
+        if session.scalar(sa.select(Price.id).where(Price.sku == sku, Price.valid_from == price.valid_from)):
+            raise Conflict(f"Another price of {sku} begins at {rfc3339(price.valid_from)}; take another time.")
         session.add(price)
         session.flush()
         log.info("price_changed", sku=sku, amount=amount, price_version=price.id, actor=actor)

@@ -153,11 +153,15 @@ def _price(row: sa.RowMapping) -> dict[str, Any]:
 
 def _period(since: str | None, until: str | None, *, today: date) -> tuple[date, date]:
     """Return the first and the last day; the last one may be the day before the first, for a period of no time."""
-    last = _day(until, just_before=True) if until else today
-    first = _day(since) if since else last - timedelta(days=USAGE_DAYS - 1)
-    if last < first - timedelta(days=1):
+    try:
+        last = _day(until, just_before=True) if until else today
+        first = _day(since) if since else last - timedelta(days=USAGE_DAYS - 1)
+        before_first = first - timedelta(days=1)
+    except OverflowError as error:
+        raise BadRequest("There are no days so early; ask for a later period.") from error
+    if last < before_first:
         raise BadRequest(f"The period ends on {last} before it begins on {first}; exchange since and until.")
-    if last >= first + timedelta(days=MOST_USAGE_DAYS):
+    if (last - first).days >= MOST_USAGE_DAYS:
         raise BadRequest(f"Usage is shown for at most {MOST_USAGE_DAYS} days; ask for a shorter period.")
     return first, last
 

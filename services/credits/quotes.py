@@ -61,7 +61,7 @@ def quote(
         }
         session.execute(insert(Quote).values(values).on_conflict_do_nothing())
         known = session.get(Quote, quote_id)
-        if known is None or known.fingerprint != fingerprint:
+        if known is None or (known.org_id, known.fingerprint) != (org_id, fingerprint):
             raise Conflict(f"The quote id {quote_id} was used before for something else.")
         return _shown(known)
 

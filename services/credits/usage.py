@@ -14,6 +14,7 @@ from services.credits.movements import Returned, Settled
 from shared.events import GenerationCompleted, GenerationFailed
 
 UNKNOWN = "unknown"
+NOT_BEGUN = frozenset({"insufficient_credits", "quota_exceeded", "daily_cap_reached"})
 
 # In one order everywhere, so that two batches never wait for each other.
 _ADD = sa.text(
@@ -53,8 +54,11 @@ def of_result(event: GenerationCompleted) -> Usage:
 
 
 def of_failure(event: GenerationFailed) -> Usage:
-    """Return one more failure, and what it cost us."""
-    return Usage(org_id=event.org_id, workflow=event.workflow, failed=1, cost_microusd=event.provider_cost_microusd)
+    """Return one more failure, and what it cost us; what was never begun for want of means is none."""
+    failed = 0 if event.reason in NOT_BEGUN else 1
+    return Usage(
+        org_id=event.org_id, workflow=event.workflow, failed=failed, cost_microusd=event.provider_cost_microusd
+    )
 
 
 def of_charge(line: Settled, *, workflow: str) -> Usage:

@@ -20,6 +20,14 @@ def test_a_photo_is_staged_twice_for_twenty_credits(new_client: NewClient) -> No
     assert settled(client)["available"] == 80
 
 
+def test_a_photo_can_be_sent_as_a_form(new_client: NewClient) -> None:
+    client = new_client(0)
+
+    upload_id = client.upload_as_form()
+
+    assert get(client, f"/v1/uploads/{upload_id}")["content_type"] == "image/jpeg"
+
+
 def test_of_a_hundred_requests_on_a_balance_for_fifty_exactly_fifty_are_accepted(new_client: NewClient) -> None:
     client = new_client(500)
     upload_id = client.upload()

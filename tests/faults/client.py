@@ -33,11 +33,12 @@ class Client:
 
     def upload(self) -> str:
         """Upload a small photo; return its id."""
-        picture = io.BytesIO()
-        Image.effect_mandelbrot((320, 240), (-2.0, -1.5, 1.0, 1.5), 60).convert("RGB").save(picture, "JPEG")
-        answer = self._send(
-            "POST", "/v1/uploads?purpose=room", data=picture.getvalue(), headers={"Content-Type": "image/jpeg"}
-        )
+        answer = self._send("POST", "/v1/uploads?purpose=room", data=picture(), headers={"Content-Type": "image/jpeg"})
+        return str(answer.json()["id"])
+
+    def upload_as_form(self) -> str:
+        """Upload a small photo as a browser's form does; return its id."""
+        answer = self._send("POST", "/v1/uploads?purpose=room", files={"file": ("room.jpg", picture(), "image/jpeg")})
         return str(answer.json()["id"])
 
     def stage_many(self, upload_id: str, *, count: int, variants: int = 1) -> threading.Thread:
@@ -101,6 +102,13 @@ class Client:
             with self._lock:
                 self.sent_again += 1
             time.sleep(0.3)
+
+
+def picture() -> bytes:
+    """Return a small photo."""
+    made = io.BytesIO()
+    Image.effect_mandelbrot((320, 240), (-2.0, -1.5, 1.0, 1.5), 60).convert("RGB").save(made, "JPEG")
+    return made.getvalue()
 
 
 def new_organization(gateway_url: str, admin_key: str, *, credits_granted: int, plan: str = "pro") -> Client:

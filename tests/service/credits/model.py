@@ -4,6 +4,7 @@ The reference of the state machine: it knows nothing of how the ledger does it. 
 name for each unit it holds the grant that unit came from.
 """
 
+from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -50,6 +51,7 @@ class Model:
     purses: dict[str, Purse] = field(default_factory=dict)
     lines: dict[Key, Taken] = field(default_factory=dict)
     closed: set[str] = field(default_factory=set)
+    taken_back: list[str] = field(default_factory=list)
 
     def reserve(
         self, job: str, asked: dict[str, tuple[str, int]], *, partial: bool
@@ -116,20 +118,24 @@ class Model:
             else:
                 self.purses[source].left += 1
 
-    def spend(self, unit: str, *, expired: bool = False) -> str:
+    def spend(self, unit: str) -> str:
         """Take one unit from the grant whose turn it is."""
         name, purse = min(
-            ((name, purse) for name, purse in self.purses.items() if self.has(purse, unit, expired=expired)),
+            ((name, purse) for name, purse in self.purses.items() if self.has(purse, unit)),
             key=lambda item: (item[1].expires_at, item[1].priority, item[1].given_at, item[0]),
         )
         purse.left -= 1
         return name
 
     def withdraw(self, unit: str, amount: int) -> bool:
-        if amount > self.available(unit):
+        """Take back what is there; of this month's allowance it counts as used, and a refusal leaves no trace."""
+        before = deepcopy(self.purses)
+        if unit == PLAN:
+            self.open_allowance()
+        if amount > self.spendable(unit):
+            self.purses = before
             return False
-        for _ in range(amount):
-            self.spend(unit, expired=True)
+        self.taken_back += [self.spend(unit) for _ in range(amount)]
         return True
 
     def expire(self) -> dict[str, int]:
@@ -162,7 +168,8 @@ class Model:
 
     @property
     def used(self) -> int:
-        return sum(taken.now.count(self.allowance_id) for taken in self.lines.values())
+        by_lines = sum(taken.now.count(self.allowance_id) for taken in self.lines.values())
+        return by_lines + self.taken_back.count(self.allowance_id)
 
     def available(self, unit: str) -> int:
         return sum(purse.left for purse in self.purses.values() if purse.unit == unit)
@@ -173,8 +180,8 @@ class Model:
     def held(self, unit: str) -> int:
         return sum(len(each.sources) for each in self.lines.values() if each.unit == unit and each.captured is None)
 
-    def has(self, purse: Purse, unit: str, *, expired: bool = False) -> bool:
-        return purse.unit == unit and purse.left > 0 and (expired or purse.expires_at > self.now)
+    def has(self, purse: Purse, unit: str) -> bool:
+        return purse.unit == unit and purse.left > 0 and purse.expires_at > self.now
 
     def of(self, job: str) -> dict[str, Taken]:
         return {line: taken for (each, line), taken in sorted(self.lines.items()) if each == job}

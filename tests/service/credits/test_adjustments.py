@@ -8,7 +8,7 @@ import pytest
 from services.credits import accounts
 from shared.database import Database
 from shared.events import CreditsAdjusted
-from shared.problems import BadRequest, Conflict, NotFound
+from shared.problems import BadRequest, Conflict, NotFound, QuotaExceeded
 from tests.builders import STUDIO_IMAGE, VARIANT, given_account, given_held_job, hold
 from tests.service.credits.ledger_steps import (
     all_at_once,
@@ -189,4 +189,17 @@ def test_plan_generations_can_be_added_and_taken_back_too(credits_db: Database) 
     assert refused.extra["max_affordable"] == 3
     held_at(credits_db, org, *[STUDIO_IMAGE] * 3, now=datetime.now(UTC) + timedelta(seconds=1))
     assert balance(credits_db, org)[:2] == (0, 0)
+    assert violations(credits_db) == []
+
+
+def test_what_was_taken_of_an_allowance_does_not_come_back_with_a_change_of_plan(credits_db: Database) -> None:
+    org = given_account(credits_db, balance=0, plan="free")
+    adjust(credits_db, org, -99, unit="plan_generations")
+
+    for plan in ("pro", "free"):
+        accounts.change_plan(credits_db, org_id=org, plan=plan, actor="usr_1")
+
+    (refused,) = ask(credits_db, request(org, STUDIO_IMAGE, STUDIO_IMAGE))
+    assert isinstance(refused, QuotaExceeded)
+    assert (refused.extra["used"], refused.extra["max_affordable"]) == (99, 1)
     assert violations(credits_db) == []

@@ -196,7 +196,7 @@ def test_at_midnight_utc_on_the_first_nothing_is_used(
 
     assert (lines(before), lines(after)) == (10, 100)
     assert (before.extra["used"], after.extra["used"]) == (90, 0)
-    assert before.extra["resets_at"] == f"{first_day}T00:00:00+00:00"
+    assert before.extra["resets_at"] == f"{first_day}T00:00:00Z"
     assert first_day in str(before)
     assert quota(credits_db, org, now=at(f"{last_day}T23:59:59.999")) == (100, 90)
     assert quota(credits_db, org, now=at(f"{first_day}T00:00:00")) == (100, 0)
@@ -519,6 +519,13 @@ def test_no_organization_opens_the_allowance_of_another(credits_db: Database, or
     stranger = given_account(credits_db, plan="free", balance=0)
 
     with pytest.raises(DBAPIError, match="allowance of another"), credits_db.transaction(org_id=stranger) as session:
+        session.execute(sa.text("SELECT issue_allowance(:org, 0, now())"), {"org": org})
+
+    assert left_in_grants(credits_db, org, unit="plan_generations") == {}
+
+
+def test_a_tenant_without_a_name_opens_no_allowance(credits_db: Database, org: str) -> None:
+    with pytest.raises(DBAPIError, match="allowance of another"), credits_db.transaction(org_id="") as session:
         session.execute(sa.text("SELECT issue_allowance(:org, 0, now())"), {"org": org})
 
     assert left_in_grants(credits_db, org, unit="plan_generations") == {}

@@ -83,9 +83,9 @@ def test_a_refusal_has_its_figures_and_leaves_no_trace(credits_db: Database, org
 @pytest.mark.parametrize(
     ("moment", "resets_at"),
     [
-        ("2031-03-30T23:59:59.999", "2031-03-31T00:00:00+00:00"),
-        ("2031-03-31T00:00:00", "2031-04-01T00:00:00+00:00"),
-        ("2031-12-31T12:00:00", "2032-01-01T00:00:00+00:00"),
+        ("2031-03-30T23:59:59.999", "2031-03-31T00:00:00Z"),
+        ("2031-03-31T00:00:00", "2031-04-01T00:00:00Z"),
+        ("2031-12-31T12:00:00", "2032-01-01T00:00:00Z"),
     ],
 )
 def test_the_day_ends_at_midnight_utc(credits_db: Database, org: str, moment: str, resets_at: str) -> None:

@@ -5,6 +5,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from services.credits import accounts
 from shared.database import Database
@@ -400,4 +402,34 @@ def test_holds_refunds_and_sweeps_at_once_lose_nothing(credits_db: Database) -> 
     ]
     assert unexpected == []
     assert [balance(credits_db, org_id)[1] for org_id in orgs] == [0, 0]
+    assert violations(credits_db) == []
+
+
+@given(
+    amounts=st.lists(st.integers(1, 25), min_size=1, max_size=12),
+    skus=st.lists(st.sampled_from([VARIANT, BASE_VIEWS, SMALL_EDIT]), min_size=1, max_size=12),
+)
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+def test_any_lines_take_from_any_grants_one_after_the_other(
+    credits_db: Database, amounts: list[int], skus: list[str]
+) -> None:
+    org = given_account(credits_db, balance=0)
+    for number, amount in enumerate(amounts):
+        give(credits_db, org, amount, f"{org}/{number:02}")
+    prices = {VARIANT: 10, BASE_VIEWS: 3, SMALL_EDIT: 1}
+
+    (outcome,) = ask(credits_db, request(org, *skus))
+
+    scale = [f"{org}/{number:02}" for number, amount in enumerate(amounts) for _ in range(amount)]
+    if sum(prices[sku] for sku in skus) > len(scale):
+        assert isinstance(outcome, InsufficientCredits)
+        return
+    found = rows(credits_db, "SELECT grant_ids, grant_amounts FROM lines WHERE org_id = :org ORDER BY line_id", org=org)
+    for sku, line in zip(skus, found, strict=True):
+        units, scale = scale[: prices[sku]], scale[prices[sku] :]
+        taken = dict(zip(line.grant_ids, line.grant_amounts, strict=True))
+        assert taken == {grant_id: units.count(grant_id) for grant_id in units}
+    assert left_in_grants(credits_db, org) == {
+        grant_id: scale.count(grant_id) for grant_id in (f"{org}/{number:02}" for number in range(len(amounts)))
+    }
     assert violations(credits_db) == []

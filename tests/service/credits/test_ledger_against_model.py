@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -173,7 +174,7 @@ class Ledger(RuleBasedStateMachine):
     @rule(unit=units, amount=st.integers(-8, 8).filter(bool), times=st.integers(1, 2), crash=crashes)
     def adjust(self, unit: str, amount: int, times: int, *, crash: bool) -> None:
         made = {"id": new_id("adj"), "org_id": self.org, "unit": unit, "amount": amount, "reason": "r", "actor": "a"}
-        move = ledger.add if amount > 0 else ledger.withdraw
+        move = ledger.add if amount > 0 else partial(ledger.withdraw, now=self.model.now)
         if amount > 0:
             self.model.purses[made["id"]] = Purse(unit, amount, self.model.now)
         elif not self.model.withdraw(unit, -amount):

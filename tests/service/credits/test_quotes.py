@@ -7,12 +7,21 @@ from typing import Any
 import pytest
 
 from services.credits import quotes
-from services.credits.movements import UnknownSku
+from services.credits.movements import Reserved, UnknownSku
 from shared.database import Database
 from shared.ids import new_id
 from shared.problems import Conflict, InsufficientCredits, NotFound, QuoteExpired, QuoteMismatch, QuoteUsed
 from tests.builders import ANALYSIS, BASE_VIEWS, STUDIO_IMAGE, VARIANT, given_account, given_held_job, hold
-from tests.service.credits.ledger_steps import all_at_once, balance, change, give, rows, violations
+from tests.service.credits.ledger_steps import (
+    all_at_once,
+    ask,
+    balance,
+    change,
+    give,
+    request,
+    rows,
+    violations,
+)
 
 LINES = ["gen_0", "gen_1"]
 
@@ -295,6 +304,34 @@ def test_a_refused_hold_does_not_use_the_quote_up(credits_db: Database) -> None:
 
     assert (between, taken_by(credits_db, quoted)) == (None, "job_2")
     assert violations(credits_db) == []
+
+
+def test_a_job_that_waits_keeps_its_quote_though_nothing_could_be_held(credits_db: Database) -> None:
+    org = given_account(credits_db, balance=5)
+    quoted = quote(credits_db, org)
+
+    with pytest.raises(InsufficientCredits):
+        take(credits_db, org, quoted, VARIANT, VARIANT, job_id="job_1", partial=True, waits=True)
+
+    assert taken_by(credits_db, quoted) == "job_1"
+    with pytest.raises(QuoteUsed):
+        take(credits_db, org, quoted, VARIANT, VARIANT, job_id="job_2")
+    give(credits_db, org, 100, "grt_later")
+    assert take(credits_db, org, quoted, VARIANT, VARIANT, job_id="job_1", partial=True, waits=True)["held"] == 20
+
+
+def test_of_requests_made_together_one_that_is_refused_leaves_the_quote_to_the_others(credits_db: Database) -> None:
+    org = given_account(credits_db, balance=10)
+    quoted = quote(credits_db, org)
+    named = {"quote_id": quoted["id"], "fingerprint": "sha_1"}
+
+    refused, held = ask(
+        credits_db, request(org, VARIANT, VARIANT, **named), request(org, VARIANT, VARIANT, partial=True, **named)
+    )
+
+    assert isinstance(refused, InsufficientCredits)
+    assert isinstance(held, Reserved)
+    assert len(held.lines) == 1
 
 
 def test_a_hold_in_part_takes_the_quote_and_the_rest_has_its_price(

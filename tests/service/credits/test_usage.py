@@ -190,3 +190,12 @@ def test_the_usage_of_another_organization_is_not_counted(credits_db: Database) 
     assert usage(credits_db, mine)["data"] == []
     assert counters(credits_db, mine)["generations"] == 0
     assert counters(credits_db, other)["generations"] == 2
+
+
+@pytest.mark.parametrize("reason", ["insufficient_credits", "quota_exceeded", "daily_cap_reached"])
+def test_what_was_never_begun_for_want_of_means_is_no_failure(credits_db: Database, reason: str) -> None:
+    job = given_held_job(credits_db, given_account(credits_db))
+
+    deliver(credits_db, generation_failed(job, reason=reason), generation_failed(job, reason="provider_error"))
+
+    assert [row.failed for row in rows(credits_db, "SELECT failed FROM daily_usage")] == [1]

@@ -200,6 +200,13 @@ def test_a_request_whose_length_is_open_to_debate_is_refused(server, headers):
     assert received.count(b"HTTP/1.1") == 1
 
 
+@pytest.mark.parametrize("content_type", ["multipart/form-data; boundary=x", "multipart/form-data", "message/rfc822"])
+def test_a_type_whose_parts_come_with_the_body_is_no_broken_header(server, content_type):
+    status, answer, _ = server.request("POST", "/echo", body=b'{"text": "a"}', headers={"Content-Type": content_type})
+
+    assert (status, json.loads(answer)["code"]) == (415, "unsupported_media_type")
+
+
 def test_what_is_no_request_is_answered_with_a_problem(server):
     garbage = answer_in(server.say("<script>alert(1)</script> x y z"))
     long_address = answer_in(server.say("GET /" + "a" * 9000 + " HTTP/1.1", "Host: a"))

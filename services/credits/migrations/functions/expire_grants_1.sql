@@ -26,7 +26,7 @@ BEGIN
         INSERT INTO entries (transfer_id, account_id, org_id, unit, kind, amount, available_after, version, grant_id,
             reason, actor, created_at)
         SELECT due.id || '/expiry/' || wallet.version, leg.account_id, leg.org_id, wallet.unit, 'expiry', leg.amount,
-            leg.available_after, leg.version, due.id, 'expired', 'plan', moment
+            leg.available_after, leg.version, due.id, 'expired', 'credits', moment
         FROM accounts expiry, LATERAL (VALUES
             (wallet.id, wallet.org_id, -amount, wallet.available, wallet.version),
             (expiry.id, NULL, amount, NULL, NULL)

@@ -8,14 +8,17 @@ LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
     wallet accounts;
+    moment timestamptz;
 BEGIN
     SELECT * INTO wallet FROM accounts
     WHERE org_id = given_org AND unit = given_unit AND kind = 'wallet' FOR NO KEY UPDATE;
     IF NOT FOUND THEN
         RETURN;
     END IF;
-    INSERT INTO grants (id, org_id, unit, amount, remaining, kind, priority, expires_at, reason, actor)
-    VALUES (given_id, given_org, given_unit, given_amount, given_amount, given_kind, given_priority, expiry, why, who)
+    moment := clock_timestamp();
+    INSERT INTO grants (id, org_id, unit, amount, remaining, kind, priority, expires_at, reason, actor, created_at)
+    VALUES (given_id, given_org, given_unit, given_amount, given_amount, given_kind, given_priority, expiry, why, who,
+        moment)
     ON CONFLICT (id) DO NOTHING;
     IF NOT FOUND THEN
         RETURN;
@@ -23,9 +26,9 @@ BEGIN
     UPDATE accounts SET available = available + given_amount, version = version + 1
     WHERE id = wallet.id RETURNING * INTO wallet;
     INSERT INTO entries (transfer_id, account_id, org_id, unit, kind, amount, available_after, version, grant_id,
-        reason, actor)
+        reason, actor, created_at)
     SELECT given_id || '/' || entry_kind, leg.account_id, leg.org_id, given_unit, entry_kind, leg.amount,
-        leg.available_after, leg.version, given_id, why, who
+        leg.available_after, leg.version, given_id, why, who, moment
     FROM accounts issuance, LATERAL (VALUES
         (issuance.id, NULL, -given_amount, NULL, NULL),
         (wallet.id, wallet.org_id, given_amount, wallet.available, wallet.version)

@@ -1,7 +1,7 @@
 -- Open the allowance of plan generations an organization has in the month of `moment`, or, where its plan has no limit,
 -- issue what a hold lacks. Where more came back than the plan has, since a larger plan had taken it, the excess goes.
--- Decides by the plan alone how much: whoever may hold may call it, for himself or as the system. The wallet is locked
--- by the caller.
+-- Of a limited plan it decides alone how much: whoever may hold may call it, for himself or as the system. The wallet is
+-- locked by the caller.
 CREATE FUNCTION issue_allowance(given_org text, lacking bigint, moment timestamptz) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
@@ -12,7 +12,8 @@ DECLARE
     issued bigint;
     wallet accounts;
 BEGIN
-    IF current_setting('darkroom.org_id', true) NOT IN ('', given_org) THEN
+    IF current_setting('role') = 'darkroom_tenant'
+        AND current_setting('darkroom.org_id', true) IS DISTINCT FROM given_org THEN
         RAISE EXCEPTION 'no organization opens the allowance of another';
     END IF;
     SELECT monthly_generations INTO monthly

@@ -1,14 +1,9 @@
 -- Hold credits for the lines of many jobs, one row back each, in the order given. Each request is held entirely or not
--- at all; a partial one as far as the means go, line by line in its order, but not without a single line.
+-- at all; a partial one as far as the means go, line by line in its order, but a new job not without a single line.
 -- Locks, always in this order: the jobs' reservations by job id, quotes by id, the wallets by id, then only rows that
 -- change under a wallet's lock alone, or that it inserts itself.
 -- Every table is read by key, in subqueries that cannot become joins: a plan made while the tables were small, or for
 -- organizations with few lines, must not fit a large one badly.
-CREATE TYPE asked_line AS (
-    request integer, place integer, line_id text, sku text, product text, price_version integer, unit text,
-    amount bigint, cost bigint, wallet integer
-);
-
 CREATE FUNCTION reserve(
     reservation_ids text[],       -- one element per request: the id to give a new reservation,
     job_ids text[],               -- the job (each at most once in a call),
@@ -16,6 +11,7 @@ CREATE FUNCTION reserve(
     deadlines timestamptz[],      -- when it will have ended,
     accepted timestamptz[],       -- when it was accepted: a quote must have been good then,
     partials boolean[],           -- whether some of the lines are better than none,
+    waits boolean[],              -- whether it keeps its quote also when nothing can be held yet,
     quote_ids text[],             -- the quote it names, or null,
     fingerprints text[],          -- the hash of workflow and inputs, as the quote's,
     workflows text[],             -- and for the history: the product line,
@@ -224,10 +220,10 @@ BEGIN
                 WHEN missing.by_means THEN jsonb_build_object(
                     'code', 'quota_exceeded', 'unit', missing.unit, 'limit', coalesce(caps[missing.wallet], 0),
                     'used', coalesce(used[missing.wallet], 0), 'requested', missing.required,
-                    'max_affordable', missing.number - 1, 'resets_at', next_month)
+                    'max_affordable', missing.number - 1, 'resets_at', rfc3339(next_month))
                 ELSE jsonb_build_object(
                     'code', 'daily_cap_reached', 'max_affordable', missing.number - 1,
-                    'resets_at', date_trunc('day', moment, 'UTC') + interval '1 day') END;
+                    'resets_at', rfc3339(date_trunc('day', moment, 'UTC') + interval '1 day')) END;
             refusals[asked.request] := refused;
             IF NOT partials[asked.request] OR missing.number = 1 AND job_ids[asked.request] = ANY (created) THEN
                 outcomes[asked.request] := refused ->> 'code';
@@ -249,7 +245,8 @@ BEGIN
             CONTINUE WHEN units[need.wallet] = 'credits';
             used[need.wallet] := used[need.wallet] + need.amount;
             SELECT jsonb_agg(jsonb_build_object('percent', percent, 'used', used[need.wallet], 'limit',
-                    caps[need.wallet], 'period_start', month, 'resets_at', next_month) ORDER BY percent) AS told,
+                    caps[need.wallet], 'period_start', rfc3339(month), 'resets_at',
+                    rfc3339(next_month)) ORDER BY percent) AS told,
                 max(percent) AS highest
             INTO missing
             FROM (VALUES (80), (100)) AS threshold (percent)
@@ -267,39 +264,21 @@ BEGIN
         END IF;
     END LOOP;
 
-    WITH purse AS (
-        SELECT w.wallet, g.id, g.remaining, sum(g.remaining) OVER in_order AS upper, row_number() OVER in_order AS number
-        FROM generate_subscripts(wallets, 1) AS w (wallet)
-        CROSS JOIN LATERAL (
-            SELECT * FROM grants
-            WHERE org_id = owners[w.wallet] AND unit = units[w.wallet] AND remaining > 0
-                AND (expires_at IS NULL OR expires_at > moment) AND (starts_at IS NULL OR starts_at <= moment) OFFSET 0
-        ) g
-        WHERE changes[w.wallet] > 0
-        WINDOW in_order AS (
-            PARTITION BY w.wallet ORDER BY g.expires_at NULLS LAST, g.priority, g.created_at, g.id
-        )
-    ), spent AS (
-        UPDATE grants g SET remaining = purse.upper - least(taken[purse.wallet], purse.upper)
-        FROM purse WHERE g.id = purse.id AND purse.upper - purse.remaining < taken[purse.wallet]
-    ), line AS (
+    WITH line AS (
         SELECT f.*, job_ids[f.request] AS job_id, org_ids[f.request] AS org_id,
-            coalesce(actors[f.request], 'generation') AS actor,
-            sum(f.amount) OVER in_order AS upper, row_number() OVER in_order AS number
+            coalesce(actors[f.request], 'generation') AS actor, part.upper, part.number, part.grant_ids,
+            part.grant_amounts
         FROM unnest(fresh) f
-        WHERE outcomes[f.request] = 'held' AND f.amount > 0 AND f.place <= coalesce(upto[f.request], f.place)
-        WINDOW in_order AS (PARTITION BY f.wallet ORDER BY f.place)
+        JOIN spend_grants(ARRAY(
+            SELECT f::asked_line FROM unnest(fresh) f
+            WHERE outcomes[request] = 'held' AND amount > 0 AND place <= coalesce(upto[request], place)
+        ), owners, units, taken, moment) part ON part.place = f.place
     ), written_lines AS (
         INSERT INTO lines (job_id, line_id, org_id, sku, product, price_version, unit, amount, cost_microusd, grant_ids,
             grant_amounts, created_at)
-        SELECT job_id, line_id, org_id, sku, product, price_version, unit, amount, cost, part.ids, part.amounts, moment
+        SELECT job_id, line_id, org_id, sku, product, price_version, unit, amount, cost, grant_ids, grant_amounts,
+            moment
         FROM line
-        CROSS JOIN LATERAL (
-            SELECT array_agg(id ORDER BY number) AS ids, array_agg((least(line.upper, upper)
-                - greatest(line.upper - line.amount, upper - remaining))::bigint ORDER BY number) AS amounts
-            FROM purse
-            WHERE wallet = line.wallet AND upper > line.upper - line.amount AND upper - remaining < line.upper
-        ) part
         ORDER BY job_id, line_id
     ), move AS (
         SELECT line.*, wallet.id AS wallet_id, holder.id AS holder_id, wallet.available - line.upper AS available_after,
@@ -343,8 +322,14 @@ BEGIN
     DELETE FROM reservations r  -- refused, or free of charge: no trace
     WHERE job_id = ANY (created) AND (SELECT count(*) FROM lines WHERE job_id = r.job_id) = 0;
     IF cardinality(quoted) > 0 THEN
-        UPDATE quotes SET job_id = r.job_id FROM reservations r
-        WHERE r.job_id = ANY (created) AND r.quote_id = quotes.id AND quotes.id = ANY (quoted);
+        UPDATE quotes q SET job_id = asked.job_id
+        FROM unnest(quote_ids, job_ids, waits) WITH ORDINALITY AS asked (quote_id, job_id, waits, request)
+        WHERE q.id = asked.quote_id AND q.id = ANY (quoted) AND (
+            (SELECT quote_id FROM reservations WHERE job_id = asked.job_id) = q.id
+            OR asked.waits AND outcomes[asked.request] IN (
+                'insufficient_credits', 'quota_exceeded', 'daily_cap_reached'
+            )
+        );
     END IF;
 
     RETURN QUERY

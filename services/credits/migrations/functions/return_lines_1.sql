@@ -11,12 +11,10 @@ CREATE FUNCTION return_lines(given_job text, given_line text, why text, who text
     available bigint,             -- of the wallet after it
     version bigint
 )
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
-    line lines;
-    wallet accounts;
-    moved bigint;
+    given lines[];
     moment timestamptz;
 BEGIN
     PERFORM FROM lines WHERE job_id = given_job AND line_id = coalesce(given_line, line_id)
@@ -25,41 +23,55 @@ BEGIN
     WHERE kind = 'wallet' AND org_id = (SELECT org_id FROM reservations WHERE job_id = given_job)
     ORDER BY id FOR NO KEY UPDATE;
     moment := coalesce(given_moment, clock_timestamp());
-    SELECT id, workflow INTO reservation_id, workflow FROM reservations WHERE job_id = given_job;
-    FOR line IN
-        SELECT * FROM lines WHERE job_id = given_job AND line_id = coalesce(given_line, line_id) ORDER BY line_id
-    LOOP
-        line_id := line.line_id;
-        org_id := line.org_id;
-        unit := line.unit;
-        amount := line.returned_amount;
-        available := NULL;
-        version := NULL;
-        state := CASE WHEN line.status = 'held' THEN 'held' WHEN line.captured_amount = 0 THEN 'nothing_captured'
-            WHEN line.returned_amount > 0 THEN 'returned_before' ELSE 'returned' END;
-        IF state = 'returned' THEN
-            moved := line.captured_amount;
-            UPDATE lines SET returned_amount = moved, return_reason = why, returned_by = who, returned_at = moment
-            WHERE job_id = given_job AND line_id = line.line_id;
-            PERFORM put_back(ARRAY[line], ARRAY[0::bigint], ARRAY[moved], 'charge-returned', who, moment);
-            UPDATE accounts a SET available = a.available + moved, version = a.version + 1
-            WHERE a.org_id = line.org_id AND a.unit = line.unit AND a.kind = 'wallet' RETURNING * INTO wallet;
-            INSERT INTO entries (transfer_id, account_id, org_id, unit, kind, amount, available_after, version,
-                job_id, line_id, sku, product, reason, actor, created_at)
-            SELECT given_job || '/' || line.line_id || '/return', leg.account_id, leg.org_id, line.unit, 'return',
-                leg.amount, leg.available_after, leg.version, given_job, line.line_id, line.sku, line.product, why,
-                who, moment
-            FROM accounts revenue, LATERAL (VALUES
-                (revenue.id, NULL, -moved, NULL, NULL),
-                (wallet.id, wallet.org_id, moved, wallet.available, wallet.version)
-            ) AS leg (account_id, org_id, amount, available_after, version)
-            WHERE revenue.org_id IS NULL AND revenue.unit = line.unit AND revenue.kind = 'revenue'
-            ORDER BY leg.amount;
-            amount := moved;
-            available := wallet.available;
-            version := wallet.version;
-        END IF;
-        RETURN NEXT;
-    END LOOP;
+    SELECT array_agg(l ORDER BY line_id) INTO given FROM lines l
+    WHERE job_id = given_job AND line_id = coalesce(given_line, line_id) AND captured_amount > 0 AND returned_amount = 0;
+    UPDATE lines SET returned_amount = captured_amount, return_reason = why, returned_by = who, returned_at = moment
+    WHERE job_id = given_job AND line_id = ANY (ARRAY(SELECT line_id FROM unnest(given)));
+    PERFORM put_back(given, array_agg(0::bigint), array_agg(captured_amount), 'charge-returned', who, moment)
+    FROM unnest(given) HAVING count(*) > 0;
+
+    RETURN QUERY
+    WITH move AS (
+        SELECT line.*, wallet.id AS wallet_id, revenue.id AS revenue_id,
+            (wallet.available + sum(captured_amount) OVER in_order)::bigint AS available_after,
+            wallet.version + row_number() OVER in_order AS wallet_version
+        FROM unnest(given) AS line
+        CROSS JOIN LATERAL (
+            SELECT * FROM accounts WHERE org_id = line.org_id AND unit = line.unit AND kind = 'wallet' OFFSET 0
+        ) wallet
+        CROSS JOIN LATERAL (
+            SELECT id FROM accounts WHERE org_id IS NULL AND unit = line.unit AND kind = 'revenue' OFFSET 0
+        ) revenue
+        WINDOW in_order AS (PARTITION BY wallet.id ORDER BY line_id)
+    ), written AS (
+        INSERT INTO entries (transfer_id, account_id, org_id, unit, kind, amount, available_after, version,
+            job_id, line_id, sku, product, reason, actor, created_at)
+        SELECT job_id || '/' || line_id || '/return', leg.account_id, leg.org_id, unit, 'return', leg.amount,
+            leg.available_after, leg.version, job_id, line_id, sku, product, why, who, moment
+        FROM move, LATERAL (VALUES
+            (revenue_id, NULL, -captured_amount, NULL, NULL),
+            (wallet_id, move.org_id, captured_amount, available_after, wallet_version)
+        ) AS leg (account_id, org_id, amount, available_after, version)
+        ORDER BY line_id, leg.amount
+    ), credited AS (
+        UPDATE accounts a SET available = a.available + total.amount, version = a.version + total.changes
+        FROM (
+            SELECT wallet_id, sum(captured_amount) AS amount, count(*) AS changes FROM move GROUP BY wallet_id
+        ) total
+        WHERE a.id = total.wallet_id
+    )
+    SELECT move.line_id, move.org_id, r.id, r.workflow, 'returned', move.unit, captured_amount, available_after,
+        wallet_version
+    FROM move CROSS JOIN LATERAL (SELECT id, workflow FROM reservations WHERE job_id = given_job OFFSET 0) r
+    ORDER BY move.line_id;
+
+    RETURN QUERY
+    SELECT l.line_id, l.org_id, r.id, r.workflow, CASE WHEN l.status = 'held' THEN 'held'
+            WHEN l.captured_amount = 0 THEN 'nothing_captured' ELSE 'returned_before' END,
+        l.unit, l.returned_amount, NULL::bigint, NULL::bigint
+    FROM lines l CROSS JOIN LATERAL (SELECT id, workflow FROM reservations WHERE job_id = given_job OFFSET 0) r
+    WHERE l.job_id = given_job AND l.line_id = coalesce(given_line, l.line_id)
+        AND l.line_id <> ALL (ARRAY(SELECT line_id FROM unnest(given)))
+    ORDER BY l.line_id;
 END
 $$;

@@ -36,6 +36,8 @@ def upgrade() -> None:
         "grant_parts_1",
         "put_back_1",
         "issue_allowance_1",
+        "asked_line_1",
+        "spend_grants_1",
         "reserve_2",
         "settle_2",
         "return_lines_1",
@@ -74,26 +76,31 @@ def _extend_accounts_and_reservations() -> None:
 
 
 def _extend_grants() -> None:
+    op.execute(f"GRANT UPDATE ON grants TO {SYSTEM_ROLE}")
     op.add_column("grants", sa.Column("remaining", sa.BigInteger, server_default="0", nullable=False))
     op.alter_column("grants", "remaining", server_default=None)
-    for name in ("expired", "withdrawn"):
+    for name in ("expired", "withdrawn", "taken_back"):
         op.add_column("grants", sa.Column(name, sa.BigInteger, server_default="0", nullable=False))
     for name in ("priority", "notified_percent"):
         op.add_column("grants", sa.Column(name, sa.SmallInteger, server_default="0", nullable=False))
     op.add_column("grants", sa.Column("starts_at", _MOMENT))
     op.add_column("grants", sa.Column("expires_at", _MOMENT))
     op.add_column("grants", sa.Column("origin_id", sa.Text))
+    _for_all(
+        "UPDATE grants SET priority ="
+        " CASE kind WHEN 'monthly' THEN 10 WHEN 'promotional' THEN 20 WHEN 'compensation' THEN 30 ELSE 40 END"
+    )
     op.create_check_constraint(
         "grants_remaining",
         "grants",
-        "remaining >= 0 AND expired >= 0 AND withdrawn >= 0 AND remaining + expired + withdrawn <= amount",
+        "least(remaining, expired, withdrawn, taken_back) >= 0"
+        " AND remaining + expired + withdrawn + taken_back <= amount",
     )
     op.create_check_constraint("grants_interval", "grants", "expires_at > coalesce(starts_at, '-infinity')")
     left = sa.text("remaining > 0")
     op.create_index("grants_open", "grants", ["org_id", "unit"], postgresql_where=left)
-    op.create_index("grants_expiring", "grants", ["expires_at"], postgresql_where=left)
     op.execute(f"GRANT UPDATE (remaining, notified_percent) ON grants TO {TENANT_ROLE}")
-    op.execute(f"GRANT UPDATE ON grants TO {SYSTEM_ROLE}")
+    op.create_index("grants_expiring", "grants", ["expires_at"], postgresql_where=left)
 
 
 def _extend_lines() -> None:
@@ -239,6 +246,8 @@ def _let_tenants_open_their_allowance() -> None:
     op.execute(f"GRANT CREATE ON SCHEMA public TO {SYSTEM_ROLE}")
     op.execute(f"ALTER FUNCTION issue_allowance OWNER TO {SYSTEM_ROLE}")
     op.execute(f"REVOKE CREATE ON SCHEMA public FROM {SYSTEM_ROLE}")
+    op.execute("REVOKE EXECUTE ON FUNCTION issue_allowance FROM PUBLIC")
+    op.execute(f"GRANT EXECUTE ON FUNCTION issue_allowance TO {TENANT_ROLE}")
 
 
 def _for_all(statement: str) -> None:
