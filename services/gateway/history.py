@@ -30,8 +30,8 @@ COLUMNS = (
     "actor",
     "cause",
 )
-# What a spreadsheet takes for the beginning of a formula (OWASP, CSV Injection).
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# What a spreadsheet takes for the beginning of a formula (OWASP, CSV Injection); the last four are full-width = + - @.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def chosen(service: Any, query: Mapping[str, Any], *, org_id: str) -> dict[str, Any]:

@@ -39,7 +39,9 @@ def accept(service: Any, request: Request, links: Links, *, workflow: str, input
     if answer["job"]["status"] == "rejected":
         # An earlier try's job, given up in this very moment: kept as the answer it would be replayed for 7 days.
         raise Unavailable("The credits were not held in time, and nothing was charged: try again.", retry_after=1)
-    return _accepted(links, answer["job"], answer["balance"])
+    # Where nothing had to be held, or could be, nobody has looked at the wallet yet.
+    wallet = answer["balance"] or service.credits.balance(org_id=request.org_id)
+    return _accepted(links, answer["job"], wallet)
 
 
 def shown(links: Links, job: Mapping[str, Any]) -> Answer:
@@ -79,10 +81,8 @@ def wait_seconds(prefer: str | None) -> int:
     return min(int(found[1]), LONGEST_WAIT_SECONDS) if found else 0
 
 
-def _accepted(links: Links, job: Mapping[str, Any], wallet: Mapping[str, Any] | None) -> Answer:
-    body = links.job(job)
-    if wallet:
-        body["balance"] = orders.balance_of(wallet)
+def _accepted(links: Links, job: Mapping[str, Any], wallet: Mapping[str, Any]) -> Answer:
+    body = {**links.job(job), "balance": orders.balance_of(wallet)}
     return Answer(202, body, {"Location": f"/v1/jobs/{job['id']}", "Retry-After": str(POLL_SECONDS)})
 
 

@@ -15,11 +15,13 @@ from services.generation import metrics, pauses
 from services.generation.failures import reason
 from services.generation.jobs import GENERATION_ENDS, JOB_ENDS, roll_up
 from services.generation.models import Generation, Image, Job, Operation
+from services.generation.rows import amounts_by_id, one_of
+from services.generation.telling import TOLD, Told, about, failed, line_of
+from services.generation.turns import in_turns
 from shared.database import once_committed
 from shared.events import (
     Event,
     GenerationCompleted,
-    GenerationFailed,
     JobFinished,
     MadeImage,
     SettledLine,
@@ -27,6 +29,8 @@ from shared.events import (
 )
 
 log = structlog.get_logger(__name__)
+
+_OPEN = Generation.status.not_in(GENERATION_ENDS)
 
 
 def lock_jobs(session: Session, job_ids: Iterable[str]) -> dict[str, Job]:
@@ -55,7 +59,7 @@ def complete(
     images = list(session.scalars(sa.select(Image).where(Image.generation_id == generation.id).order_by(Image.id)))
     last = operations[-1]
     event = GenerationCompleted(
-        **_about(job, generation),
+        **about(job, generation),
         meta=correlated(job.correlation_id),
         amount=generation.charged,
         images=[
@@ -73,10 +77,11 @@ def complete(
 def fail(
     session: Session,
     job: Job,
-    generations: Collection[Generation],
+    generation_ids: Collection[str],
     *,
     code: str,
     now: datetime,
+    message: str | None = None,
     job_ends_as: str | None = None,
 ) -> list[Event]:
     """End open generations badly, cancel what is left of their operations, and end the job with the last of them.
@@ -84,29 +89,35 @@ def fail(
     Args:
         session: of the system role; the job's row is locked.
         job: what the generations belong to.
-        generations: open ones of the job.
+        generation_ids: open ones of the job; what has ended stays as it ended.
         code: why, of the failure taxonomy.
         now: the database's time.
+        message: what the user is told, where more is known than the taxonomy says.
         job_ends_as: the job's final state where it does not follow from how its generations ended.
     """
     row = reason(code)
-    for generation in generations:
-        generation.status, generation.finished_at = "failed", now
-        generation.failure_reason, generation.failure_message = row.code, row.message
-    ids = [generation.id for generation in generations]
+    ended = _update_returning_told(
+        session,
+        sa.update(Generation)
+        .where(Generation.job_id == job.id, one_of(Generation.id, generation_ids), _OPEN)
+        .values(status="failed", finished_at=now, failure_reason=row.code, failure_message=message or row.message),
+    )
+    ids = [generation.id for generation in ended]
     _cancel_operations(session, ids, now=now)
     costs = _costs(session, ids)
-    told: list[Event] = [_failed(job, generation, cost=costs.get(generation.id, 0)) for generation in generations]
-    return told + _close(session, job, len(generations), now=now, ends_as=job_ends_as)
+    told: list[Event] = [failed(job, item, cost=costs.get(item.id, 0)) for item in in_turns(ended)]
+    return told + _close(session, job, len(ended), now=now, ends_as=job_ends_as)
 
 
-def not_begun(
-    session: Session, job: Job, generations: Collection[Generation], *, code: str, now: datetime
-) -> list[Event]:
+def not_begun(session: Session, job: Job, generation_ids: Collection[str], *, code: str, now: datetime) -> list[Event]:
     """Fail open generations for which credits said that they hold nothing: there is no line to give back."""
-    for generation in generations:
-        generation.amount = 0
-    return fail(session, job, generations, code=code, now=now)
+    session.execute(
+        sa.update(Generation)
+        .where(Generation.job_id == job.id, one_of(Generation.id, generation_ids), _OPEN)
+        .values(amount=0),
+        execution_options={"synchronize_session": False},
+    )
+    return fail(session, job, generation_ids, code=code, now=now)
 
 
 def held_after_all(session: Session, job: Job, amounts: Mapping[str, int]) -> list[Event]:
@@ -120,30 +131,33 @@ def held_after_all(session: Session, job: Job, amounts: Mapping[str, int]) -> li
     Returns:
         One `GenerationFailed` for each such line, with the line's id, by which it is given back.
     """
-    statement = sa.select(Generation).where(
-        Generation.job_id == job.id,
-        Generation.id.in_(list(amounts)),
-        Generation.status == "failed",
-        sa.func.coalesce(Generation.amount, 0) == 0,
+    held = amounts_by_id(amounts)
+    late = _update_returning_told(
+        session,
+        sa.update(Generation)
+        .where(
+            Generation.job_id == job.id,
+            Generation.id == held.c.id,
+            Generation.status == "failed",
+            sa.func.coalesce(Generation.amount, 0) == 0,
+        )
+        .values(amount=held.c.amount),
     )
-    late = list(session.scalars(statement.order_by(Generation.number)))
-    for generation in late:
-        generation.amount = amounts[generation.id]
-    return [_failed(job, generation, line_id=generation.id) for generation in late]
+    return [failed(job, item, line_id=item.id) for item in in_turns(late)]
 
 
 def end_job(session: Session, job: Job, *, code: str, now: datetime) -> list[Event]:
     """Fail whatever is still open in a job; return nothing if it has ended already."""
     if job.status in JOB_ENDS:
         return []
-    return fail(session, job, open_generations(session, job), code=code, now=now)
+    return fail(session, job, _open_ids(session, job), code=code, now=now)
 
 
 def reject(session: Session, job: Job, *, now: datetime, code: str = "insufficient_credits") -> list[Event]:
     """End a job whose credits were never held, as far as is known; return nothing if it is past that."""
     if job.status != "awaiting_credit":
         return []
-    return fail(session, job, open_generations(session, job), code=code, now=now, job_ends_as="rejected")
+    return fail(session, job, _open_ids(session, job), code=code, now=now, job_ends_as="rejected")
 
 
 def finished(session: Session, job: Job, *, held: Collection[str] = ()) -> JobFinished:
@@ -151,9 +165,9 @@ def finished(session: Session, job: Job, *, held: Collection[str] = ()) -> JobFi
 
     ``held`` are lines that credits know of; those of generations that were never begun are listed only then.
     """
-    generations = list(
-        session.scalars(sa.select(Generation).where(Generation.job_id == job.id).order_by(Generation.number))
-    )
+    columns = (Generation.id, Generation.status, Generation.sku, Generation.amount, Generation.charged)
+    statement = sa.select(*columns, Generation.failure_reason).where(Generation.job_id == job.id)
+    generations = session.execute(statement.order_by(Generation.number)).all()
     succeeded = sum(item.status == "succeeded" for item in generations)
     return JobFinished(
         meta=correlated(job.correlation_id),
@@ -171,7 +185,7 @@ def finished(session: Session, job: Job, *, held: Collection[str] = ()) -> JobFi
                 amount=(item.charged if item.status == "succeeded" else item.amount) or 0,
                 reason=item.failure_reason,
             )
-            for item in generations
+            for item in in_turns(generations)
             if line_of(item) or item.id in held
         ],
         session_id=job.session_id,
@@ -179,19 +193,16 @@ def finished(session: Session, job: Job, *, held: Collection[str] = ()) -> JobFi
     )
 
 
-def line_of(generation: Generation) -> str | None:
-    """Return the id of a generation's reservation line; a free one has none."""
-    return generation.id if generation.sku and generation.amount != 0 else None
+def _open_ids(session: Session, job: Job) -> list[str]:
+    return list(session.scalars(sa.select(Generation.id).where(Generation.job_id == job.id, _OPEN)))
 
 
-def open_generations(session: Session, job: Job) -> list[Generation]:
-    """Return the generations of a job that have not ended, by number."""
-    statement = (
-        sa.select(Generation)
-        .where(Generation.job_id == job.id, Generation.status.not_in(GENERATION_ENDS))
-        .order_by(Generation.number)
+def _update_returning_told(session: Session, change: sa.Update) -> list[Told]:
+    """Change generations, however many, with one statement; return of each what an event tells of it, by number."""
+    changed: sa.Result[*tuple[Any, ...]] = session.execute(
+        change.returning(*TOLD), execution_options={"synchronize_session": False}
     )
-    return list(session.scalars(statement))
+    return sorted(changed, key=lambda item: item.number)
 
 
 def _close(session: Session, job: Job, count: int, *, now: datetime, ends_as: str | None = None) -> list[Event]:
@@ -219,7 +230,7 @@ def _cancel_operations(session: Session, generation_ids: Sequence[str], *, now: 
     session.execute(
         sa.update(Operation)
         .where(
-            Operation.generation_id.in_(generation_ids),
+            one_of(Operation.generation_id, generation_ids),
             Operation.status.in_(("queued", "running", "storing", "unknown")),
         )
         .values(status="cancelled", completed_at=now)
@@ -230,44 +241,15 @@ def _costs(session: Session, generation_ids: Sequence[str]) -> dict[str, int]:
     """Return what providers charged us for generations, in microusd."""
     statement = (
         sa.select(Operation.generation_id, sa.func.sum(Operation.cost_microusd))
-        .where(Operation.generation_id.in_(generation_ids), Operation.cost_microusd.is_not(None))
+        .where(one_of(Operation.generation_id, generation_ids), Operation.cost_microusd.is_not(None))
         .group_by(Operation.generation_id)
     )
     return {generation_id: int(cost or 0) for generation_id, cost in session.execute(statement)}
 
 
-def _failed(job: Job, generation: Generation, *, line_id: str | None = None, cost: int = 0) -> GenerationFailed:
-    row = reason(generation.failure_reason or "internal_error")
-    about = _about(job, generation)
-    return GenerationFailed(
-        **{**about, "line_id": line_id or about["line_id"]},
-        meta=correlated(job.correlation_id),
-        reason=row.code,
-        message=row.message,
-        retryable=row.retryable,
-        provider_cost_microusd=cost,
-    )
-
-
 def _operations_of(session: Session, generation: Generation) -> list[Operation]:
     statement = sa.select(Operation).where(Operation.generation_id == generation.id).order_by(Operation.position)
     return list(session.scalars(statement))
-
-
-def _about(job: Job, generation: Generation) -> dict[str, Any]:
-    return {
-        "job_id": job.id,
-        "generation_id": generation.id,
-        "line_id": line_of(generation),
-        "org_id": job.org_id,
-        "user_id": job.user_id,
-        "workflow": job.workflow,
-        "session_id": job.session_id,
-        "product_id": generation.product_id,
-        "revision_id": generation.revision_id,
-        "style": generation.style,
-        "room_type": generation.room_type,
-    }
 
 
 def _milliseconds(start: datetime, end: datetime) -> int:

@@ -32,6 +32,8 @@ from shared.problems import NotFound
 
 log = structlog.get_logger(__name__)
 
+_SHORT_OF = {"credits": "insufficient_credits", "plan_generations": "quota_exceeded"}
+
 
 def submit(db: Database, credits_service: Credits, engine: Engine, asked: Submission) -> dict[str, Any]:
     """Take a job in, hold its credits, and queue it. Idempotent by ``job_id``. A dry run does nothing of it.
@@ -89,11 +91,21 @@ def answer_overdue(session: Session, events: Sequence[ReservationOverdue]) -> li
 def ask_for_waiting_jobs(
     session: Session, events: Sequence[PlanChanged | CreditsGranted | CreditsAdjusted | RefundIssued]
 ) -> list[Event]:
-    """Let credits be asked again for the jobs that wait for them, where an organization may have more now."""
-    org_ids = {event.org_id for event in events if not (isinstance(event, CreditsAdjusted) and event.amount <= 0)}
-    if org_ids:
-        holding.ask_now(session, org_ids)
+    """Let credits be asked again for the jobs that wait for what an organization may have more of now.
+
+    Nothing that happens here moves the day's limit: those that wait for it ask when it is time to.
+    """
+    causes = {(event.org_id, code) for event in events if (code := _may_wait_no_longer(event))}
+    if causes:
+        holding.ask_now(session, causes)
     return []
+
+
+def _may_wait_no_longer(event: PlanChanged | CreditsGranted | CreditsAdjusted | RefundIssued) -> str | None:
+    """Return why jobs waited that may be paid for now, or None where there is not more of anything."""
+    if isinstance(event, PlanChanged):
+        return "quota_exceeded"
+    return _SHORT_OF.get(event.unit) if event.amount > 0 else None
 
 
 def _unknown_job(event: CreditReserved | ReservationOverdue, line_ids: Sequence[str]) -> JobFinished:

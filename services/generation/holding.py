@@ -3,7 +3,7 @@
 The same hold may be told twice, in any order, and late; each part of it takes effect once, under the job's lock.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from services.generation import endings, pauses
 from services.generation.jobs import GENERATION_ENDS, JOB_ENDS, next_question
 from services.generation.models import Generation, Job, Operation
+from services.generation.turns import in_turns
 from shared.crash import crash_point
 from shared.database import Database
 from shared.events import Event
@@ -27,12 +28,18 @@ RESERVE_AGAIN = timedelta(seconds=10)
 GIVE_UP_RESERVING = timedelta(seconds=60)
 _ON_OUR_SIDE = 500
 _ASKED_WRONGLY = (NotFound, QuoteExpired, QuoteMismatch, QuoteUsed)
+_QUOTE_IS_GONE = "The quote was used for another job while this one waited."
+# Of a large job that waits, so many lines are asked for at a time: it may be asked for often, and mostly in vain.
+_LINES_OF_A_STEP = 200
 
 # Jobs whose first hold is under way are marked too: their answer may be older than what has come since.
 _ASK_NOW = sa.text("""
 UPDATE jobs SET reserve_after = clock_timestamp() WHERE id IN (
     SELECT id FROM jobs
     WHERE org_id = ANY (:org_ids) AND on_insufficient = 'pause' AND reserve_after IS NOT NULL AND finished_at IS NULL
+      AND (waiting_reason IS NULL OR (org_id, waiting_reason) IN (
+          SELECT * FROM unnest(CAST(:org_ids AS text[]), CAST(:reasons AS text[]))
+      ))
     ORDER BY id FOR UPDATE
 )
 """)
@@ -64,15 +71,17 @@ class Shortfall:
 
 
 def question(session: Session, job: Job) -> Question | None:
-    """Return what to ask credits for: one line per generation that has a price and nothing held; None if none has."""
-    if job.status in JOB_ENDS or job.status == "cancelling":
+    """Return what to ask credits for: one line per generation that has a price and nothing held; None if none has.
+
+    A job that credits were short for asks for its first 200 only; while these are held it is due again at once.
+    """
+    most = None if job.waiting_reason is None else _LINES_OF_A_STEP
+    ended = job.status in JOB_ENDS or job.status == "cancelling"
+    waiting = [] if ended else pauses.waiting_lines(session, job, most=most)
+    if not waiting:
+        job.reserve_after = job.waiting_reason = None
         return None
-    lines = [
-        {"line_id": item.id, "sku": item.sku, "cost_microusd": item.expected_cost_microusd}
-        for item in pauses.waiting_generations(session, job)
-    ]
-    if not lines:
-        return None
+    lines = [{"line_id": line_id, "sku": sku, "cost_microusd": cost} for line_id, sku, cost in in_turns(waiting)]
     ends = job.deadline_at
     if job.status != "awaiting_credit":
         ends = pauses.deadline_now(job, now=endings.database_now(session))
@@ -89,6 +98,7 @@ def question(session: Session, job: Job) -> Question | None:
     }
     if job.quote_id:
         request |= {"quote_id": job.quote_id, "fingerprint": job.fingerprint}
+        request["waits"] = job.on_insufficient == "pause"  # such a job keeps its quote until it can be paid for
     return Question(job_id=job.id, request=request, asked_at=job.reserve_after)
 
 
@@ -136,16 +146,17 @@ def record_answer(
     if shortfall is None:
         amounts = dict.fromkeys((line["line_id"] for line in asked.request["lines"]), 0) | dict(amounts)
     events = _begin(session, job, amounts, now=now)
-    left = pauses.waiting_generations(session, job)
-    if not left:
+    if not pauses.anything_waits(session, job):
         job.reserve_after = job.waiting_reason = None
-    elif shortfall and job.on_insufficient == "pause":
+    elif shortfall is None:
+        job.reserve_after = now
+    elif job.on_insufficient == "pause":
         job.waiting_reason = shortfall.code
         _ask_later(job, asked, at=next_question(now, resets_at=shortfall.resets_at))
         events += pauses.pause_if_nothing_runs(session, job, now=now)
-    elif shortfall:
+    else:
         job.reserve_after = None
-        events += endings.not_begun(session, job, left, code=shortfall.code, now=now)
+        events += endings.not_begun(session, job, pauses.waiting_ids(session, job), code=shortfall.code, now=now)
     return events
 
 
@@ -160,7 +171,7 @@ def record_event(session: Session, job: Job, amounts: Mapping[str, int]) -> list
     now = endings.database_now(session)
     before = job.status
     events = _begin(session, job, amounts, now=now)
-    if not pauses.waiting_generations(session, job):
+    if not pauses.anything_waits(session, job):
         job.reserve_after = job.waiting_reason = None
     elif before == "awaiting_credit":
         job.reserve_after = now
@@ -174,17 +185,20 @@ def still_held(session: Session, job: Job, line_ids: Collection[str]) -> list[Ev
     return endings.held_after_all(session, job, dict.fromkeys(line_ids, 0))
 
 
-def ask_now(session: Session, org_ids: Iterable[str]) -> None:
-    """Let credits be asked again at once for every job of these organizations that waits for them."""
-    session.execute(_ASK_NOW, {"org_ids": sorted(set(org_ids))})
+def ask_now(session: Session, causes: Collection[tuple[str, str]]) -> None:
+    """Let credits be asked again at once for the jobs that wait for what there may be more of now.
+
+    Args:
+        session: of the system role.
+        causes: pairs of an organization's id and the reason that its jobs may wait for no longer.
+    """
+    org_ids, reasons = zip(*sorted(causes), strict=True)
+    session.execute(_ASK_NOW, {"org_ids": list(org_ids), "reasons": list(reasons)})
 
 
 def _begin(session: Session, job: Job, amounts: Mapping[str, int], *, now: datetime) -> list[Event]:
     """Note what is held for generations that waited, make their operations due, and let the job go on."""
-    paid = [item for item in pauses.waiting_generations(session, job) if item.id in amounts]
-    for generation in paid:
-        generation.amount = amounts[generation.id]
-    session.flush()
+    pauses.note_held(session, job, amounts)
     if not _make_due(session, job):
         return []
     if job.status == "awaiting_credit":
@@ -199,7 +213,7 @@ def _make_due(session: Session, job: Job) -> int:
     ready = sa.select(Generation.id).where(
         Generation.job_id == job.id, Generation.status.not_in(GENERATION_ENDS), sa.not_(waits)
     )
-    changed = session.execute(
+    changed: Any = session.execute(
         sa.update(Operation)
         .where(
             Operation.job_id == job.id,
@@ -207,11 +221,10 @@ def _make_due(session: Session, job: Job) -> int:
             Operation.due_at.is_(None),
             Operation.generation_id.in_(ready),
         )
-        .values(due_at=sa.func.clock_timestamp())
-        .returning(Operation.id),
+        .values(due_at=sa.func.clock_timestamp()),
         execution_options={"synchronize_session": False},
     )
-    return len(changed.all())
+    return int(changed.rowcount)
 
 
 def _record_refusal(db: Database, asked: Question, problem: Problem) -> bool:
@@ -237,7 +250,9 @@ def _after_refusal(session: Session, job: Job, asked: Question, problem: Problem
     if job.status in JOB_ENDS:
         return []
     # It was told once that it may wait, and will never hear anything else from now on.
-    return endings.fail(session, job, pauses.waiting_generations(session, job), code=code, now=now)
+    job.reserve_after = job.waiting_reason = None
+    message = _QUOTE_IS_GONE if isinstance(problem, QuoteUsed) else None
+    return endings.fail(session, job, pauses.waiting_ids(session, job), code=code, now=now, message=message)
 
 
 def _ask_later(job: Job, asked: Question, *, at: datetime) -> None:

@@ -3,6 +3,7 @@
 Whoever calls has locked the job's row.
 """
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -11,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from services.generation.jobs import GENERATION_ENDS, deadline_after_pause
 from services.generation.models import Generation, Job
+from services.generation.rows import amounts_by_id
 from shared.events import Event, JobPaused, JobResumed, correlated
 
 log = structlog.get_logger(__name__)
@@ -20,16 +22,38 @@ _OPEN = Generation.status.not_in(GENERATION_ENDS)
 _WAITS = sa.and_(Generation.sku.is_not(None), Generation.amount.is_(None))
 
 
-def waiting_generations(session: Session, job: Job) -> list[Generation]:
-    """Return the open generations of a job for which nothing is held yet, by number."""
-    statement = sa.select(Generation).where(Generation.job_id == job.id, _OPEN, _WAITS)
-    return list(session.scalars(statement.order_by(Generation.number)))
+def waiting_lines(session: Session, job: Job, *, most: int | None = None) -> Sequence[sa.Row[str, str | None, int]]:
+    """Return ``(id, sku, expected_cost_microusd)`` of a job's open generations for which nothing is held, by number."""
+    columns = (Generation.id, Generation.sku, Generation.expected_cost_microusd)
+    statement = sa.select(*columns).where(Generation.job_id == job.id, _OPEN, _WAITS)
+    return session.execute(statement.order_by(Generation.number).limit(most)).all()
 
 
-def running_generations(session: Session, job: Job) -> list[Generation]:
-    """Return the open generations of a job that are paid for, or free of charge, by number."""
-    statement = sa.select(Generation).where(Generation.job_id == job.id, _OPEN, sa.not_(_WAITS))
-    return list(session.scalars(statement.order_by(Generation.number)))
+def waiting_ids(session: Session, job: Job) -> list[str]:
+    """Return the ids of a job's open generations for which nothing is held yet."""
+    return list(session.scalars(sa.select(Generation.id).where(Generation.job_id == job.id, _OPEN, _WAITS)))
+
+
+def running_ids(session: Session, job: Job) -> list[str]:
+    """Return the ids of a job's open generations that are paid for, or free of charge."""
+    return list(session.scalars(sa.select(Generation.id).where(Generation.job_id == job.id, _OPEN, sa.not_(_WAITS))))
+
+
+def anything_waits(session: Session, job: Job) -> bool:
+    """Tell whether the job has an open generation for which nothing is held yet."""
+    waiting = sa.exists().where(Generation.job_id == job.id, _OPEN, _WAITS)
+    return bool(session.execute(sa.select(waiting)).scalar_one())
+
+
+def note_held(session: Session, job: Job, amounts: Mapping[str, int]) -> None:
+    """Note what is held, by generation, for those of a job that waited for it."""
+    held = amounts_by_id(amounts)
+    session.execute(
+        sa.update(Generation)
+        .where(Generation.job_id == job.id, Generation.id == held.c.id, _OPEN, _WAITS)
+        .values(amount=held.c.amount),
+        execution_options={"synchronize_session": False},
+    )
 
 
 def pause_if_nothing_runs(session: Session, job: Job, *, now: datetime) -> list[Event]:

@@ -15,6 +15,7 @@ from services.generation.engine import Engine
 from services.generation.jobs import GENERATION_ENDS
 from services.generation.models import Generation, Image, Job, Operation
 from services.generation.operations import Answered, GiveUp, Repeat
+from services.generation.rows import insert_rows
 from services.generation.submissions import operation_row
 from services.generation.workflows import DoneOperation, workflow
 from shared.database import once_committed
@@ -113,7 +114,7 @@ def failure(session: Session, claimed: Claimed, *, decision: GiveUp) -> list[Eve
     generation = session.get_one(Generation, claimed.generation_id)
     if generation.status in GENERATION_ENDS:
         return []
-    return endings.fail(session, job, [generation], code=decision.code, now=now)
+    return endings.fail(session, job, [generation.id], code=decision.code, now=now)
 
 
 def _locked(session: Session, claimed: Claimed) -> tuple[Job, Operation | None]:
@@ -140,7 +141,7 @@ def _go_on(session: Session, engine: Engine, job: Job, generation: Generation, *
         )
         for number, item in enumerate(planned)
     ]
-    session.execute(sa.insert(Operation), rows)
+    insert_rows(session, Operation, rows)
     return []
 
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -15,6 +14,8 @@ from services.generation.holding import RESERVE_AGAIN
 from services.generation.jobs import deadline
 from services.generation.models import Generation, Job, Operation
 from services.generation.planning import Plan, expected_cost_microusd, provider_of
+from services.generation.rows import insert_rows
+from services.generation.turns import in_turns
 from services.generation.workflows import PlannedGeneration, PlannedOperation
 from shared import logs
 from shared.events import Event, JobAccepted
@@ -134,15 +135,15 @@ def _write_generations(
     due_at: datetime | None,
 ) -> None:
     generations, operations = [], []
-    for number, item in enumerate(planned, start=1):
+    for number, item in enumerate(in_turns(planned), start=1):
         generation = _generation_row(engine, item, number=number, job=job)
         generations.append(generation)
         operations += [
             operation_row(engine, one, position=position, job=job, generation_id=generation["id"], due_at=due_at)
             for position, one in enumerate(item.operations)
         ]
-    session.execute(sa.insert(Generation), generations)
-    session.execute(sa.insert(Operation), operations)
+    insert_rows(session, Generation, generations)
+    insert_rows(session, Operation, operations)
 
 
 def _generation_row(engine: Engine, item: PlannedGeneration, *, number: int, job: Mapping[str, Any]) -> dict[str, Any]:

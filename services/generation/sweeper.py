@@ -155,7 +155,7 @@ def _end_if_overdue(session: Session, job: Job, *, now: datetime) -> list[Event]
         return []
     if job.waiting_reason is None:
         return endings.end_job(session, job, code="deadline_exceeded", now=now)
-    return endings.fail(session, job, pauses.running_generations(session, job), code="deadline_exceeded", now=now)
+    return endings.fail(session, job, pauses.running_ids(session, job), code="deadline_exceeded", now=now)
 
 
 def _end_if_long_paused(session: Session, job: Job, *, now: datetime) -> list[Event]:

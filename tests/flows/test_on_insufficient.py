@@ -202,6 +202,25 @@ def test_a_quoted_job_costs_what_the_quote_says_and_a_quote_is_good_for_one(make
     assert (world.wallet()["available"], world.violations()) == (70, [])
 
 
+def test_a_paused_job_keeps_its_quote_until_it_can_be_paid_for(make_world: Any) -> None:
+    world = make_world(balance=0, plan="pro")
+    asked = world.a_submission(variants=2, on_insufficient="pause")
+    plan = world.remote_generation.quote(
+        org_id=world.org_id, **{name: asked[name] for name in ("workflow", "inputs", "assets")}
+    )
+    world.credits.quote(org_id=world.org_id, quote_id="quo_1", **plan)
+    world.remote_generation.submit(**asked, quote_id="quo_1")
+
+    with pytest.raises(QuoteUsed):
+        world.remote_generation.submit(**{**asked, "job_id": "job_2", "quote_id": "quo_1"})
+    world.credits.grant(
+        grant_id="grt_1", org_id=world.org_id, amount=20, kind="purchased", reason="invoice 7", actor="ada"
+    )
+    world.rest()
+
+    assert (job(world, asked)["status"], job(world, asked)["charged"]) == ("succeeded", 20)
+
+
 def test_a_dry_run_leaves_no_trace_anywhere(make_world: Any) -> None:
     world: World = make_world(balance=15)
     before = world.credits.entries(org_id=world.org_id)["data"]

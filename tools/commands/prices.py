@@ -26,8 +26,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def show(_arguments: argparse.Namespace) -> int:
-    """Print the price book."""
-    for price in call("pricing")["data"]:
+    """Print the price book: what is in force, then what is announced."""
+    pricing = call("pricing")
+    for price in (*pricing["data"], *pricing["upcoming"]):
         print(_line(price))
     return 0
 

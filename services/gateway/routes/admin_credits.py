@@ -76,7 +76,9 @@ class AdminCreditRoutes(Wiring):
         answers={200: RefundSchema},
         problems=_MONEY_PROBLEMS,
         summary="Give back what a job, or one generation of it, was charged",
-        description="At most what was charged, and that once: asking again answers with what was given back.",
+        description="At most what was charged, and that once: asking again answers with what was given back. "
+        "The reason is shown to the organization, in its history and in RefundIssued. "
+        "Lines that are still held are not touched: they settle when the job ends; ask again then.",
         tags=_TAGS,
     )
     def refund_job(self, request: Request, job_id: str) -> Answer:

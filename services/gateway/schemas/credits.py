@@ -14,6 +14,7 @@ REASON_MAX = 500
 UNITS = ("credits", "plan_generations")
 GRANT_KINDS = ("purchased", "promotional", "compensation", "monthly")
 PLANS = ("free", "pro", "team")
+_DEFAULT_PRIORITY = "the default of its kind (monthly 10, promotional 20, compensation 30, purchased 40)"
 
 
 class BalanceSchema(Schema):
@@ -140,7 +141,13 @@ class GrantRequest(Schema):
     kind = fields.String(required=True, validate=validate.OneOf(GRANT_KINDS))
     reason = _reason()
     expires_at = Moment(load_default=None, allow_none=True, validate=_ahead)
-    priority = fields.Integer(load_default=None, allow_none=True, strict=True, validate=validate.Range(0, PRIORITY_MAX))
+    priority = fields.Integer(
+        load_default=None,
+        allow_none=True,
+        strict=True,
+        validate=validate.Range(0, PRIORITY_MAX),
+        metadata={"description": f"null: {_DEFAULT_PRIORITY}"},
+    )
 
 
 class GrantSchema(Schema):
@@ -152,7 +159,9 @@ class GrantSchema(Schema):
     kind = fields.String(required=True)
     reason = fields.String(required=True)
     expires_at = fields.DateTime(required=True, allow_none=True)
-    priority = fields.Integer(required=True, allow_none=True)
+    priority = fields.Integer(
+        required=True, allow_none=True, metadata={"description": f"As it was asked for; null: {_DEFAULT_PRIORITY}"}
+    )
     balance = fields.Nested(BalanceSchema, required=True)
 
 

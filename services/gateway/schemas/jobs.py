@@ -13,6 +13,7 @@ JOB_ENDS = frozenset({"succeeded", "partially_succeeded", "failed", "cancelled",
 JOB_STATUSES = ("awaiting_credit", "queued", "running", "paused", "cancelling", *sorted(JOB_ENDS))
 GENERATION_STATUSES = ("queued", "running", "storing", "succeeded", "failed")
 ON_INSUFFICIENT = ("reject", "partial", "pause")
+_CHARGED = "What was charged when it ended. What support gives back later is not taken off: the receipt tells that."
 
 
 class FailureSchema(Schema):
@@ -37,7 +38,7 @@ class GenerationSchema(Schema):
     seed = fields.Integer(allow_none=True)
     result = fields.Dict(allow_none=True)
     images = fields.List(fields.Nested(ImageSchema), required=True)
-    charged = fields.Integer(required=True)
+    charged = fields.Integer(required=True, metadata={"description": _CHARGED})
     entries_url = fields.String()
 
 
@@ -60,7 +61,7 @@ class JobSchema(Schema):
     phase = fields.String(allow_none=True)
     progress = fields.Integer(required=True)
     counts = fields.Nested(CountsSchema, required=True)
-    charged = fields.Integer(required=True)
+    charged = fields.Integer(required=True, metadata={"description": _CHARGED})
     refunded = fields.Integer(required=True)
     reserved = fields.Integer(required=True)
     generations = fields.List(fields.Nested(GenerationSchema), required=True)

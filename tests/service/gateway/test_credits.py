@@ -204,7 +204,11 @@ def test_the_file_is_made_page_by_page_while_it_is_sent(client, headers, service
 
 
 @pytest.mark.parametrize(
-    "text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", '=HYPERLINK("http://a","b")', "-", "==", "=\n"]
+    "text",
+    [
+        *["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", '=HYPERLINK("http://a","b")', "-", "==", "=\n"],
+        *["\uff1d1", "\uff0b1", "\uff0d1", "\uff20SUM(A1)"],
+    ],
 )
 def test_no_cell_is_a_formula(client, headers, given_entries, text):
     given_entries([an_entry(reason=text, actor=text, session_id=text)])

@@ -39,6 +39,16 @@ def test_an_accepted_staging_says_where_to_look_and_what_it_holds(client, servic
     assert asked["assets"][body["upload_id"]]["key"].startswith(f"assets/{org_id}/")
 
 
+def test_a_202_has_the_balance_also_where_nothing_is_held_for_the_job(client, services, org_id, headers, a_staging):
+    submit = services.generation.methods["submit"]
+    services.generation.methods["submit"] = lambda **asked: {**submit(**asked), "balance": None}
+
+    answer = client.post("/v1/stagings", json=a_staging(org_id), headers=headers)
+
+    assert answer.status_code == 202
+    assert answer.json["balance"] == {"available": 100, "held": 0, "version": 1}
+
+
 def test_the_same_job_can_be_asked_for_by_its_workflow(client, services, org_id, headers, a_staging):
     inputs = a_staging(org_id, variants=1)
 

@@ -13,6 +13,7 @@ from shared.events import (
     CreditsAdjusted,
     CreditsGranted,
     Event,
+    GenerationFailed,
     JobFinished,
     JobPaused,
     JobResumed,
@@ -22,7 +23,7 @@ from shared.events import (
     correlated,
 )
 from shared.ids import new_id
-from shared.problems import InsufficientCredits, JobClosed, Problem, QuoteUsed, Unavailable
+from shared.problems import InsufficientCredits, JobClosed, Problem, QuoteMismatch, QuoteUsed, Unavailable
 from tests.fakes import HoldingCredits
 from tests.service.generation.conftest import a_submission
 from tests.service.generation.steps import (
@@ -302,27 +303,63 @@ def test_the_answer_to_a_job_that_was_cancelled_during_the_call_begins_nothing(
     assert claim(generation_db) == []
 
 
-def causes(org_id: str) -> list[Event]:
-    wallet: dict[str, Any] = {"org_id": org_id, "unit": "credits", "available": 1, "version": 2}
+def causes(org_id: str) -> dict[str, Event]:
+    wallet: dict[str, Any] = {"org_id": org_id, "available": 1, "version": 2}
     line = {"reservation_id": "rsv", "job_id": "job", "line_id": "gen", "reason": "provider_error"}
-    return [
-        PlanChanged(org_id=org_id, plan="pro", previous_plan="free", monthly_generations=None, changed_by="usr"),
-        CreditsGranted(grant_id="grt", amount=5, kind="purchased", **wallet),
-        CreditsAdjusted(adjustment_id="adj", amount=5, reason="r", **wallet),
-        RefundIssued(amount=5, **line, **wallet),
-    ]
+    made: dict[str, Event] = {
+        "plan": PlanChanged(org_id=org_id, plan="pro", previous_plan="free", monthly_generations=None, changed_by="usr")
+    }
+    for unit in ("credits", "plan_generations"):
+        made |= {
+            f"grant of {unit}": CreditsGranted(grant_id="grt", amount=5, unit=unit, kind="purchased", **wallet),
+            f"{unit} added": CreditsAdjusted(adjustment_id="adj", amount=5, unit=unit, reason="r", **wallet),
+            f"{unit} taken": CreditsAdjusted(adjustment_id="adj", amount=-5, unit=unit, reason="r", **wallet),
+            f"refund of {unit}": RefundIssued(amount=5, unit=unit, **line, **wallet),
+        }
+    return made
 
 
-@pytest.mark.parametrize("number", range(4), ids=["PlanChanged", "CreditsGranted", "CreditsAdjusted", "RefundIssued"])
-def test_what_may_pay_for_more_lets_the_jobs_of_its_organization_ask_at_once(
-    generation_db: Database, engine: Engine, credits_service: HoldingCredits, number: int
+def happens(db: Database, *events: Event) -> None:
+    with db.transaction() as session:
+        handlers.ask_for_waiting_jobs(session, events)  # type: ignore[arg-type]
+
+
+WAKES = {
+    "insufficient_credits": {"grant of credits", "credits added", "refund of credits"},
+    "quota_exceeded": {
+        "plan",
+        "grant of plan_generations",
+        "plan_generations added",
+        "refund of plan_generations",
+    },
+    "daily_cap_reached": set(),
+}
+
+
+@pytest.mark.parametrize("cause", causes("org"))
+@pytest.mark.parametrize("reason", WAKES)
+def test_what_may_pay_for_more_lets_the_jobs_that_wait_for_it_ask_at_once(
+    generation_db: Database, engine: Engine, credits_service: HoldingCredits, reason: str, cause: str
+) -> None:
+    mine = new_id("org")
+    credits_service.shortfall |= {"code": reason}
+    job_id = waiting(generation_db, engine, credits_service, org_id=mine)
+    another = waiting(generation_db, engine, HoldingCreditsOfNothing(), org_id=new_id("org"))
+
+    happens(generation_db, causes(mine)[cause])
+
+    assert (seconds_until_asked(generation_db, job_id) <= 0) == (cause in WAKES[reason])
+    assert seconds_until_asked(generation_db, another) > 300
+
+
+def test_what_happens_to_one_organization_does_not_wake_another_that_waits_for_something_else(
+    generation_db: Database, engine: Engine, credits_service: HoldingCredits
 ) -> None:
     mine, other = new_id("org"), new_id("org")
     job_id = waiting(generation_db, engine, credits_service, org_id=mine)
     another = waiting(generation_db, engine, HoldingCreditsOfNothing(), org_id=other)
 
-    with generation_db.transaction() as session:
-        handlers.ask_for_waiting_jobs(session, [causes(mine)[number]])  # type: ignore[list-item]
+    happens(generation_db, causes(mine)["plan"], causes(other)["grant of credits"])
 
     assert seconds_until_asked(generation_db, job_id) <= 0
     assert seconds_until_asked(generation_db, another) > 300
@@ -336,21 +373,6 @@ class HoldingCreditsOfNothing(HoldingCredits):
         self.means = 0
 
 
-def test_credits_taken_away_let_nobody_ask(
-    generation_db: Database, engine: Engine, credits_service: HoldingCredits
-) -> None:
-    org_id = new_id("org")
-    job_id = waiting(generation_db, engine, credits_service, org_id=org_id)
-    taken = CreditsAdjusted(
-        adjustment_id="adj", org_id=org_id, amount=-5, unit="credits", reason="r", available=1, version=2
-    )
-
-    with generation_db.transaction() as session:
-        handlers.ask_for_waiting_jobs(session, [taken])
-
-    assert seconds_until_asked(generation_db, job_id) > 300
-
-
 def test_a_change_of_plan_told_twice_has_one_effect(
     generation_db: Database, engine: Engine, credits_service: HoldingCredits
 ) -> None:
@@ -360,8 +382,7 @@ def test_a_change_of_plan_told_twice_has_one_effect(
     credits_service.means = None
 
     for _ in range(2):
-        with generation_db.transaction() as session:
-            handlers.ask_for_waiting_jobs(session, [causes(org_id)[0]] * 2)  # type: ignore[list-item]
+        happens(generation_db, *[causes(org_id)["plan"]] * 2)
         sweeper.reserve_again(generation_db, credits_service)
 
     assert len(credits_service.calls) == 2
@@ -377,8 +398,7 @@ def test_a_change_of_plan_during_the_call_is_not_forgotten(generation_db: Databa
             try:
                 return super().reserve(**request)
             finally:
-                with generation_db.transaction() as session:
-                    handlers.ask_for_waiting_jobs(session, [causes(org_id)[0]])  # type: ignore[list-item]
+                happens(generation_db, causes(org_id)["plan"])
 
     credits_service = ChangedMeanwhile()
     credits_service.means = 1
@@ -496,10 +516,21 @@ def test_a_question_without_answer_is_asked_again_soon(
 
 
 @pytest.mark.parametrize(
-    ("refusal", "reason"), [(QuoteUsed(), "invalid_input"), (JobClosed(), "internal_error")], ids=["quote", "closed"]
+    ("refusal", "reason", "message"),
+    [
+        (QuoteUsed(), "invalid_input", "The quote was used for another job while this one waited."),
+        (QuoteMismatch(), "invalid_input", "The request did not fit what this product needs."),
+        (JobClosed(), "internal_error", "Something went wrong on our side. Please retry."),
+    ],
+    ids=["quote used", "quote of another", "closed"],
 )
 def test_a_job_that_credits_will_never_pay_for_waits_no_longer(
-    generation_db: Database, engine: Engine, credits_service: HoldingCredits, refusal: Problem, reason: str
+    generation_db: Database,
+    engine: Engine,
+    credits_service: HoldingCredits,
+    refusal: Problem,
+    reason: str,
+    message: str,
 ) -> None:
     job_id = paused(generation_db, engine, credits_service)
     credits_service.refusal = refusal
@@ -508,7 +539,37 @@ def test_a_job_that_credits_will_never_pay_for_waits_no_longer(
 
     job = job_of(generation_db, job_id)
     assert (job["status"], job["charged"]) == ("partially_succeeded", 10)
-    assert [item["failure"]["reason"] for item in job["generations"][1:]] == [reason, reason]
+    failures = [(item["failure"]["reason"], item["failure"]["message"]) for item in job["generations"][1:]]
+    assert failures == [(reason, message)] * 2
+    assert [(event.reason, event.message) for event in of_kind(generation_db, GenerationFailed)] == failures
+
+
+def test_a_job_that_still_runs_and_will_never_be_paid_for_further_is_not_asked_about_again(
+    generation_db: Database, engine: Engine, credits_service: HoldingCredits
+) -> None:
+    job_id = waiting(generation_db, engine, credits_service)
+    begun(generation_db, claim(generation_db))
+    credits_service.refusal = JobClosed()
+
+    ask_again(generation_db, credits_service)
+
+    job = row(generation_db, job_id)
+    assert (job.status, job.open_generations, job.waiting_reason, job.reserve_after) == ("running", 1, None, None)
+
+
+def test_a_job_in_which_nothing_waits_any_longer_is_not_asked_about_again(
+    generation_db: Database, engine: Engine, credits_service: HoldingCredits
+) -> None:
+    credits_service.means = None
+    job_id = waiting(generation_db, engine, credits_service)
+    with generation_db.transaction() as session:
+        left_over = {"reserve_after": sa.func.clock_timestamp(), "waiting_reason": "quota_exceeded"}
+        session.execute(sa.update(Job).where(Job.id == job_id).values(left_over))
+
+    assert sweeper.reserve_again(generation_db, credits_service) == 1
+
+    assert len(credits_service.calls) == 1
+    assert (row(generation_db, job_id).waiting_reason, row(generation_db, job_id).reserve_after) == (None, None)
 
 
 def test_an_overdue_line_of_a_paused_job_is_not_answered(

@@ -1,0 +1,59 @@
+"""What events tell of a generation that has ended, from its row or from the columns that are needed for it."""
+
+from typing import Any, TypeAlias
+
+import sqlalchemy as sa
+
+from services.generation.failures import reason
+from services.generation.models import Generation, Job
+from shared.events import GenerationFailed, correlated
+
+Told: TypeAlias = sa.Row[*tuple[Any, ...]]
+# What an event tells of a generation.
+TOLD = (
+    Generation.id,
+    Generation.number,
+    Generation.sku,
+    Generation.amount,
+    Generation.product_id,
+    Generation.revision_id,
+    Generation.style,
+    Generation.room_type,
+    Generation.failure_reason,
+    Generation.failure_message,
+)
+
+
+def failed(job: Job, generation: Told, *, line_id: str | None = None, cost: int = 0) -> GenerationFailed:
+    """Return the event that tells of a failed generation; ``line_id`` where it is known to be held after all."""
+    row = reason(generation.failure_reason or "internal_error")
+    return GenerationFailed(
+        **{**about(job, generation), "line_id": line_id or line_of(generation)},
+        meta=correlated(job.correlation_id),
+        reason=row.code,
+        message=generation.failure_message or row.message,
+        retryable=row.retryable,
+        provider_cost_microusd=cost,
+    )
+
+
+def line_of(generation: Generation | Told) -> str | None:
+    """Return the id of a generation's reservation line; a free one has none."""
+    return generation.id if generation.sku and generation.amount != 0 else None
+
+
+def about(job: Job, generation: Generation | Told) -> dict[str, Any]:
+    """Return what the events of a generation's end have in common."""
+    return {
+        "job_id": job.id,
+        "generation_id": generation.id,
+        "line_id": line_of(generation),
+        "org_id": job.org_id,
+        "user_id": job.user_id,
+        "workflow": job.workflow,
+        "session_id": job.session_id,
+        "product_id": generation.product_id,
+        "revision_id": generation.revision_id,
+        "style": generation.style,
+        "room_type": generation.room_type,
+    }
