@@ -5,6 +5,7 @@ Whoever calls has locked the job's row.
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 import structlog
@@ -68,18 +69,7 @@ def pause_if_nothing_runs(session: Session, job: Job, *, now: datetime) -> list[
         return []
     job.status, job.paused_at = "paused", now
     log.info("job_paused", job_id=job.id, org_id=job.org_id, reason=job.waiting_reason, waiting=count.waiting)
-    return [
-        JobPaused(
-            meta=correlated(job.correlation_id),
-            job_id=job.id,
-            org_id=job.org_id,
-            user_id=job.user_id,
-            workflow=job.workflow,
-            reason=job.waiting_reason,
-            waiting=count.waiting,
-            session_id=job.session_id,
-        )
-    ]
+    return [JobPaused(**_about(job), reason=job.waiting_reason, waiting=count.waiting)]
 
 
 def go_on(job: Job, *, now: datetime) -> list[Event]:
@@ -89,17 +79,7 @@ def go_on(job: Job, *, now: datetime) -> list[Event]:
         return []
     job.status, job.paused_at = "queued", None
     log.info("job_resumed", job_id=job.id, org_id=job.org_id)
-    return [
-        JobResumed(
-            meta=correlated(job.correlation_id),
-            job_id=job.id,
-            org_id=job.org_id,
-            user_id=job.user_id,
-            workflow=job.workflow,
-            deadline_at=job.deadline_at.isoformat(),
-            session_id=job.session_id,
-        )
-    ]
+    return [JobResumed(**_about(job), deadline_at=job.deadline_at.isoformat())]
 
 
 def deadline_now(job: Job, *, now: datetime) -> datetime:
@@ -107,3 +87,14 @@ def deadline_now(job: Job, *, now: datetime) -> datetime:
     return deadline_after_pause(
         job.deadline_at, paused_at=job.paused_at or now, now=now, asked_seconds=job.deadline_seconds
     )
+
+
+def _about(job: Job) -> dict[str, Any]:
+    return {
+        "meta": correlated(job.correlation_id),
+        "job_id": job.id,
+        "org_id": job.org_id,
+        "user_id": job.user_id,
+        "workflow": job.workflow,
+        "session_id": job.session_id,
+    }

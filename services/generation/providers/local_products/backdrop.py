@@ -160,7 +160,7 @@ def _seam(position: Plane, pixel: Plane) -> Plane:
 def _with_plant(picture: Image.Image, order: Order) -> Image.Image:
     """Return the picture, two times in five with a plant in the corner away from the light, out of focus."""
     dice = order.dice
-    wanted, share = dice.random() < 0.4, dice.uniform(0.42, 0.55)  # noqa: PLR2004
+    wanted, share = dice.random() < 0.4, dice.uniform(0.42, 0.55)  # noqa: PLR2004  two scenes in five
     size = int(min(picture.size) * share * order.room.plant_size)
     if not wanted or size < 24:  # noqa: PLR2004  pixels: smaller cannot be made out
         return picture
