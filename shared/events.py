@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, TypeVar, get_args, get_type_hints
 import msgspec
 
 from shared.ids import new_id
+from shared.times import rfc3339
 
 INTERNAL = "internal"
 Internal = msgspec.Meta(extra={INTERNAL: True})
@@ -184,7 +185,7 @@ def schema_of(cls: type[Event]) -> Mapping[str, Any]:
 
 
 def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return rfc3339(datetime.now(UTC), precision="microseconds")
 
 
 # --- values inside events ---------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from typing import Any
 
 from marshmallow import ValidationError, fields
 
+from shared import times
 from shared.ids import is_id
 
 # RFC 3339, section 5.6, with a date alone as well; Python's own reading of ISO 8601 takes far more than that.
@@ -55,7 +56,7 @@ class Moment(fields.Field[datetime]):
 
 def rfc3339(moment: datetime) -> str:
     """Return ``moment`` as it goes into JSON: in UTC, to the microsecond, so that texts sort as times do."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return times.rfc3339(moment, precision="microseconds")
 
 
 def id_of(prefix: str, what: str) -> Callable[[str], None]:

@@ -1,7 +1,6 @@
 """Reads of the catalog, from a session to plain values; each names the organization whose rows it may show."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,6 +9,7 @@ from sqlalchemy.orm import Session
 from services.catalog import assets
 from services.catalog.models import Asset
 from shared.problems import NotFound
+from shared.times import rfc3339
 
 _PRESENT = sa.and_(
     Asset.deletion_reason.is_(None),
@@ -49,7 +49,7 @@ def as_dict(row: Asset) -> dict[str, Any]:
     """Return an asset as the other services see it; times are RFC 3339, sizes bytes and pixels."""
     return {
         **_snapshot(row),
-        "created_at": _rfc3339(row.created_at),
+        "created_at": rfc3339(row.created_at),
         "warnings": assets.warnings(width=row.width, height=row.height),
     }
 
@@ -64,9 +64,5 @@ def _snapshot(row: Asset) -> dict[str, Any]:
         "width": row.width,
         "height": row.height,
         "purpose": row.purpose,
-        "delete_after": _rfc3339(row.delete_after) if row.delete_after else None,
+        "delete_after": rfc3339(row.delete_after) if row.delete_after else None,
     }
-
-
-def _rfc3339(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

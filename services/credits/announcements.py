@@ -3,7 +3,6 @@
 from dataclasses import asdict
 
 from services.credits.models import Adjustment, Grant
-from services.credits.moments import rfc3339
 from services.credits.movements import Expired, PlanChange, Request, Reserved, Returned, Settled
 from shared.events import (
     CreditCaptured,
@@ -15,6 +14,7 @@ from shared.events import (
     QuotaThresholdReached,
     RefundIssued,
 )
+from shared.times import rfc3339
 
 
 def of_hold(request: Request, reserved: Reserved) -> list[CreditReserved | QuotaThresholdReached]:

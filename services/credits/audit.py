@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from services.credits.invariants import CHECKS, FACTS
+from shared.times import rfc3339
 
 SHOWN = 1000
 
@@ -44,7 +45,7 @@ def run(session: Session, *, grace: timedelta) -> dict[str, Any]:
     """
     rows = session.execute(_AUDIT, {"grace": grace, "shown": SHOWN}).all()
     return {
-        "checked_at": rows[0].checked_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "checked_at": rfc3339(rows[0].checked_at),
         "accounts": rows[0].accounts,
         "entries": rows[0].entries,
         "violations": [

@@ -7,9 +7,10 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from services.credits.models import UNITS, Entry, Grant, Line, Reservation
-from services.credits.moments import moment, rfc3339
+from services.credits.moments import moment
 from services.credits.pages import PAGE, check_limit, no_such_cursor, page
 from shared.problems import BadRequest
+from shared.times import rfc3339
 
 KINDS = ("hold", "capture", "refund", "return", "grant", "expiry", "adjustment", "allowance")
 

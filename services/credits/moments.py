@@ -1,6 +1,6 @@
-"""Times as they come in and go out over RPC."""
+"""Times as they come in over RPC."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 
 from shared.problems import BadRequest
 
@@ -18,8 +18,3 @@ def moment(text: str) -> datetime:
     if found.tzinfo is None:
         raise BadRequest(f"{text!r} does not say its time zone; end it with Z for UTC.")
     return found
-
-
-def rfc3339(time: datetime) -> str:
-    """Write a time, in UTC and to the millisecond."""
-    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -8,9 +8,10 @@ import structlog
 from sqlalchemy.orm import Session
 
 from services.credits.models import UNITS, Price
-from services.credits.moments import moment, rfc3339
+from services.credits.moments import moment
 from shared.database import Database
 from shared.problems import BadRequest, Conflict, NotFound
+from shared.times import rfc3339
 
 log = structlog.get_logger(__name__)
 

@@ -10,8 +10,9 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session, aliased
 
 from services.credits.models import CREDITS, Account, DailyUsage, Line, Plan
-from services.credits.moments import moment, rfc3339
+from services.credits.moments import moment
 from shared.problems import BadRequest, NotFound
+from shared.times import rfc3339
 
 USAGE_DAYS = 30
 MOST_USAGE_DAYS = 366
@@ -22,7 +23,7 @@ _PLAN = sa.text("""
     SELECT o.plan, p.monthly_generations AS "limit",
         coalesce((
             SELECT amount - withdrawn - expired - remaining FROM grants
-            WHERE id = o.org_id || '/allowance/' || to_char(t.moment AT TIME ZONE 'UTC', 'YYYY-MM')
+            WHERE id = allowance_id(o.org_id, t.moment)
         ), 0) AS used,
         date_trunc('month', date_trunc('month', t.moment, 'UTC') + interval '32 days', 'UTC') AS resets_at,
         (SELECT coalesce(sum(generations), 0)::bigint FROM daily_usage WHERE org_id = o.org_id) AS generations,

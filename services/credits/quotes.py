@@ -9,10 +9,10 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from services.credits.models import Quote
-from services.credits.moments import rfc3339
 from services.credits.movements import UnknownSku
 from shared.database import Database
 from shared.problems import Conflict
+from shared.times import rfc3339
 
 GOOD_FOR = timedelta(minutes=15)
 KEPT = timedelta(days=30)

@@ -7,10 +7,10 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from services.credits.models import Line, Reservation
-from services.credits.moments import rfc3339
 from services.credits.movements import CACHE_HIT
 from services.credits.pages import PAGE, check_limit, no_such_cursor, page
 from shared.problems import NotFound
+from shared.times import rfc3339
 
 _MONEY = ("held", "charged", "refunded", "returned", "open")
 # held = charged + refunded + returned + open, of every line, and so of every sum.

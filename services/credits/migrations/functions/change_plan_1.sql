@@ -25,7 +25,7 @@ BEGIN
     UPDATE organization_plans SET plan = wanted, since = moment WHERE org_id = given_org;
 
     SELECT * INTO allowance FROM grants
-    WHERE id = given_org || '/allowance/' || to_char(moment AT TIME ZONE 'UTC', 'YYYY-MM') AND expires_at > moment;
+    WHERE id = allowance_id(given_org, moment) AND expires_at > moment;
     IF FOUND AND monthly_generations IS NOT NULL THEN
         difference := greatest(0, monthly_generations - (allowance.amount - allowance.withdrawn - allowance.remaining))
             - allowance.remaining;

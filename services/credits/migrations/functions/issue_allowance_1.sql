@@ -6,7 +6,7 @@ CREATE FUNCTION issue_allowance(given_org text, lacking bigint, moment timestamp
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
     month timestamptz := date_trunc('month', moment, 'UTC');
-    name text := given_org || '/allowance/' || to_char(moment AT TIME ZONE 'UTC', 'YYYY-MM');
+    name text := allowance_id(given_org, moment);
     monthly bigint;
     excess bigint;
     issued bigint;

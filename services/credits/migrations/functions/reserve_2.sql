@@ -167,7 +167,7 @@ BEGIN
         FROM unnest(owners, units) WITH ORDINALITY AS w (owner, unit, place)
         LEFT JOIN LATERAL (
             SELECT amount - withdrawn - expired - remaining AS spent, notified_percent AS told FROM grants
-            WHERE id = w.owner || '/allowance/' || to_char(moment AT TIME ZONE 'UTC', 'YYYY-MM') OFFSET 0
+            WHERE id = allowance_id(w.owner, moment) OFFSET 0
         ) allowance ON w.unit = 'plan_generations'
         ORDER BY w.place
     ) means;
@@ -255,7 +255,7 @@ BEGIN
             reached[asked.request] := missing.told;
             notified[need.wallet] := missing.highest;
             UPDATE grants SET notified_percent = missing.highest
-            WHERE id = owners[need.wallet] || '/allowance/' || to_char(moment AT TIME ZONE 'UTC', 'YYYY-MM');
+            WHERE id = allowance_id(owners[need.wallet], moment);
         END LOOP;
     END LOOP;
     FOR i IN 1 .. coalesce(cardinality(wallets), 0) LOOP

@@ -35,6 +35,7 @@ def upgrade() -> None:
     for function in (
         "grant_parts_1",
         "put_back_1",
+        "allowance_id_1",
         "issue_allowance_1",
         "asked_line_1",
         "spend_grants_1",
