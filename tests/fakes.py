@@ -4,9 +4,11 @@ import base64
 import hashlib
 import io
 import json
+import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -153,6 +155,74 @@ class _S3Handler(BaseHTTPRequestHandler):
             self.wfile.write(body[:cut])
         if cut is not None:
             self.close_connection = True
+
+
+class FakeSite:
+    """Somebody else's web server, down to the bytes: answers each connection by the path its request asks for.
+
+    ``answers`` maps a path to what is sent: bytes, or pieces of them that may take their time (an iterator made by a
+    function). ``asked`` has the head of every request, as it came.
+    """
+
+    def __init__(self, *, address: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> None:
+        self.answers: dict[str, bytes | Callable[[], Iterator[bytes]]] = {}
+        self.asked: list[str] = []
+        self.hung_up = threading.Event()
+        self._tls = tls
+        self._listener = socket.create_server((address, 0))
+        self.port = self._listener.getsockname()[1]
+        self.place = f"{address}:{self.port}"
+
+    @contextmanager
+    def running(self) -> Iterator["FakeSite"]:
+        """Serve until the block ends."""
+        threading.Thread(target=self._serve, daemon=True).start()
+        try:
+            yield self
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Take no further connection."""
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
+
+    def _answer(self, plain: socket.socket) -> None:
+        with suppress(OSError), plain, self._secured(plain) as opened:
+            if isinstance(opened, ssl.SSLSocket):
+                opened.do_handshake()
+            head = b""
+            while b"\r\n\r\n" not in head and (piece := opened.recv(65536)):
+                head += piece
+            asked = head.decode("latin-1")
+            if "\r\n\r\n" not in asked:
+                return
+            self.asked.append(asked)
+            answer = self.answers[asked.split(" ")[1]]
+            try:
+                for piece in [answer] if isinstance(answer, bytes) else answer():
+                    opened.sendall(piece)
+            except OSError:
+                self.hung_up.set()
+
+    def _secured(self, plain: socket.socket) -> socket.socket:
+        if self._tls is None:
+            return plain
+        return self._tls.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
+
+
+def an_answer(body: bytes = b"", *, status: str = "200 OK", **headers: str) -> bytes:
+    """Return an HTTP answer as its bytes; underscores in the names of headers stand for dashes."""
+    described = {"Content_Length": str(len(body)), **headers}
+    lines = [f"{name.replace('_', '-')}: {value}\r\n" for name, value in described.items()]
+    return f"HTTP/1.1 {status}\r\n{''.join(lines)}\r\n".encode() + body
 
 
 class HoldingCredits:
