@@ -2,19 +2,24 @@
 
 import base64
 import hashlib
+import hmac
 import io
 import json
+import os
 import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import PIL.Image
+from werkzeug.formparser import FormDataParser
+from werkzeug.http import parse_options_header
 
 from services.generation.operations import Answered, MadeImage, Outcome
 from services.generation.providers import Request
@@ -78,6 +83,24 @@ class _S3Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         self._send(200, b"")
+
+    def do_POST(self) -> None:
+        """Take a form with a signed policy, as S3 does: every field covered, the key exact, the size in its range."""
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self._begin() is None:
+            return
+        kind, options = parse_options_header(self.headers["Content-Type"])
+        _, form, files = FormDataParser(stream_factory=lambda *_, **__: io.BytesIO()).parse(
+            io.BytesIO(body), kind, len(body), options
+        )
+        fields = {name.lower(): value for name, value in form.items()}
+        data = files["file"].read()
+        problem = _policy_problem(fields, size=len(data), bucket=urlsplit(self.path).path.strip("/"))
+        if problem:
+            self._error(403 if problem != "EntityTooLarge" else 400, problem)
+            return
+        self.s3.objects[fields["key"]] = data
+        self._send(204, b"")
 
     def do_GET(self) -> None:
         key = self._begin()
@@ -155,6 +178,30 @@ class _S3Handler(BaseHTTPRequestHandler):
             self.wfile.write(body[:cut])
         if cut is not None:
             self.close_connection = True
+
+
+def _policy_problem(fields: dict[str, str], *, size: int, bucket: str) -> str | None:
+    """Return why S3 would refuse the form, or None."""
+    policy = json.loads(base64.b64decode(fields["policy"]))
+    signing_key = f"AWS4{os.environ['AWS_SECRET_ACCESS_KEY']}".encode()
+    for part in fields["x-amz-credential"].split("/")[1:]:
+        signing_key = hmac.digest(signing_key, part.encode(), hashlib.sha256)
+    signature = hmac.digest(signing_key, fields["policy"].encode(), hashlib.sha256).hex()
+    if not hmac.compare_digest(signature, fields["x-amz-signature"]):
+        return "SignatureDoesNotMatch"
+    if datetime.fromisoformat(policy["expiration"]) <= datetime.now(UTC):
+        return "AccessDenied"
+    exact: dict[str, str] = {}
+    least, most = 0, 5 << 30
+    for condition in policy["conditions"]:
+        if isinstance(condition, dict):
+            exact |= {name.lower(): value for name, value in condition.items()}
+        elif condition[0] == "content-length-range":
+            least, most = condition[1:]
+    sent = {name: value for name, value in fields.items() if name not in {"policy", "x-amz-signature"}}
+    if {**sent, "bucket": bucket} != exact:
+        return "AccessDenied"
+    return None if least <= size <= most else "EntityTooLarge"
 
 
 class FakeSite:
