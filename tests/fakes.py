@@ -482,6 +482,7 @@ class FakeServices:
         self.quotes: dict[str, dict[str, Any]] = {}
         self.moved: dict[str, int] = {}
         self.assets: dict[str, dict[str, Any]] = {}
+        self.expected: dict[str, dict[str, Any]] = {}
         self.jobs: dict[str, dict[str, Any]] = {}
         self.images: dict[str, dict[str, Any]] = {}
         self.refusal: Exception | None = None
@@ -508,7 +509,12 @@ class FakeServices:
             },
         )
         self.catalog = FakeRpc(
-            register_asset=self._register, asset=self._asset, delete_asset=self._delete, resolve=self._resolve
+            register_asset=self._register,
+            asset=self._asset,
+            delete_asset=self._delete,
+            resolve=self._resolve,
+            expect_upload=self._expect,
+            expected_upload=lambda org_id, upload_id: _of(self.expected, org_id, upload_id),
         )
         self.generation = FakeRpc(
             submit=self._submit,
@@ -586,7 +592,13 @@ class FakeServices:
         assert limit
         return _a_receipt(job, after)
 
+    def _expect(self, *, upload_id: str, **coming: Any) -> dict[str, Any]:
+        fresh = {"sha256": None, **coming, "id": upload_id, "asset_id": None, "expires_at": "2099-01-01T00:00:00.000Z"}
+        return self.expected.setdefault(upload_id, fresh)
+
     def _register(self, *, asset_id: str, **asset: Any) -> dict[str, Any]:
+        if asset_id in self.expected:
+            self.expected[asset_id]["asset_id"] = asset_id
         self.assets[asset_id] = {**asset, "id": asset_id, "created_at": _TIME, "delete_after": None, "warnings": []}
         return self.assets[asset_id]
 
