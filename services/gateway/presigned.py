@@ -8,7 +8,6 @@ import structlog
 from services.gateway import uploads
 from services.gateway.links import Links
 from services.gateway.uploads import Received
-from shared.crash import crash_point
 from shared.images import CorruptImage, ImageTooLarge, UnsupportedImage
 from shared.problems import Conflict, Problem
 from shared.storage import ObjectMissing, ObjectStore
@@ -64,15 +63,9 @@ def completed(store: ObjectStore, upload: Mapping[str, Any], *, org_id: str) -> 
         sent = _sent(store, upload)
         return uploads.store_image(store, sent, org_id=org_id, asset_id=upload["id"])
     except REFUSALS as refusal:
-        store.delete(upload["key"])
+        uploads.discard(store, upload["key"])
         log.info("sent_upload_refused", upload_id=upload["id"], code=refusal.code)
         raise
-
-
-def clear(store: ObjectStore, upload: Mapping[str, Any]) -> None:
-    """Delete the bytes as they were sent: the picture made of them is stored and known."""
-    crash_point("gateway.upload_completed")
-    store.delete(upload["key"])
 
 
 def _sent(store: ObjectStore, upload: Mapping[str, Any]) -> Received:

@@ -20,7 +20,7 @@ from shared.http_schemas import error_at, pointer, refusal
 from shared.off_hub import off_hub
 from shared.outside import Outside, UrlUnreachable
 from shared.problems import Conflict, LimitExceeded, Problem
-from shared.storage import ObjectExists, ObjectStore, pieces
+from shared.storage import ObjectExists, ObjectStore, StorageUnavailable, pieces
 
 log = structlog.get_logger(__name__)
 
@@ -98,8 +98,16 @@ def digest(data: bytes) -> str:
 def kept(store: ObjectStore, stored: Mapping[str, Any], asset: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return ``asset``; where the same picture was known before, what was stored just now goes again."""
     if asset["id"] != stored["asset_id"]:
-        store.delete(stored["key"])
+        discard(store, stored["key"])
     return asset
+
+
+def discard(store: ObjectStore, key: str) -> None:
+    """Delete bytes that nobody needs; where that fails they are collected later, and the request goes on."""
+    try:
+        store.delete(key)
+    except StorageUnavailable as error:
+        log.warning("removal_left_to_the_collector", key=key, error=str(error))
 
 
 def store_image(store: ObjectStore, file: Received, *, org_id: str, asset_id: str) -> dict[str, Any]:

@@ -124,7 +124,7 @@ class UploadRoutes(Wiring):
         with self.turns.of(request.org_id):
             stored = presigned.completed(self.store, expected, org_id=request.org_id)
         answer = self._registered(stored, terms=expected, user_id=expected["user_id"])
-        presigned.clear(self.store, expected)
+        uploads.discard(self.store, expected["key"])
         return answer
 
     def _registered(self, stored: Mapping[str, Any], *, terms: Mapping[str, Any], user_id: str | None) -> Answer:

@@ -271,6 +271,22 @@ def test_a_catalog_that_does_not_answer_costs_nothing_but_another_try(presign, s
     assert (failed.status_code, complete(link).status_code) == (503, 201)
 
 
+def test_a_store_that_cannot_delete_now_costs_the_client_nothing(presign, sender, complete, gateway, monkeypatch):
+    def refuse(_key):
+        raise StorageUnavailable("not now")
+
+    picture = a_picture()
+    link = presign(picture)
+    sender.send(link, picture)
+    monkeypatch.setattr(gateway.store, "delete", refuse)
+
+    answer = complete(link)
+
+    assert answer.status_code == 201
+    assert len(stored(gateway)) == 2  # what was sent is left to the catalog's collector
+    assert complete(link).json == answer.json
+
+
 def test_the_same_announcement_again_is_the_same_upload_with_the_same_link(presign, sender, services):
     first, again = (presign(b"x" * 10, key="k1") for _ in range(2))
 
