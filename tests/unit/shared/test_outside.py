@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from shared.outside import Outside, UrlRefused, UrlUnreachable
 from shared.outside_addresses import NameUnknown, SystemResolver, is_public
+from shared.outside_urls import target_of
 from shared.problems import LimitExceeded
 from tests.certificates import a_server_certificate
 from tests.fakes import FakeSite, an_answer
@@ -155,6 +156,22 @@ def test_what_is_no_plain_web_address_is_refused(url):
         strict().check(url)
 
     assert (refusal.value.status, refusal.value.code) == (400, "url_refused")
+
+
+@given(st.text(st.sampled_from("htps:/?#@[]%\\.0123456789abcdefx-_ \t\r\n\0\u3002\uff11\u00fc&=;,!$'"), max_size=40))
+def test_whatever_text_comes_is_read_as_one_plain_address_or_refused(text):
+    for url in (text, f"http://{text}", f"https://{text}/"):
+        try:
+            target = target_of(url)
+        except UrlRefused:
+            continue
+        assert target.scheme in {"http", "https"}
+        assert target.host
+        assert not set(target.host) & set("@/\\?#[]% ")
+        assert 0 <= target.port <= 65535
+        assert target.path.startswith("/")
+        assert target.path.isascii()
+        assert target.path.isprintable()
 
 
 @pytest.mark.parametrize("port", [0, 21, 22, 25, 81, 5432, 5672, 6379, 8080, 9200, 65535])
