@@ -134,7 +134,7 @@ class Outside:
             UrlUnreachable: no answer, or none in time.
         """
         with Deadline(budget.remaining_seconds(seconds)) as deadline:
-            for hop in range(redirects + 1):
+            for _ in range(redirects + 1):
                 target = self._target(url)
                 addresses = self._addresses(target, seconds=deadline.left())
                 with ExitStack() as undo:
@@ -147,8 +147,7 @@ class Outside:
                     if answer.status not in _REDIRECTS or not location or not redirects:
                         yield Reply(answer, url=target.url, deadline=deadline, max_bytes=max_bytes)
                         return
-                    if hop < redirects:
-                        url = urljoin(target.url, location)
+                    url = _redirected(target, location)
             raise UrlUnreachable(f"The address redirects more than {redirects} times.")
 
     def _target(self, url: str) -> Target:
@@ -176,6 +175,13 @@ class Outside:
         if target.scheme == "https":
             return PinnedTls(target, addresses, deadline, ssl_context=self._tls)
         return Pinned(target, addresses, deadline)
+
+
+def _redirected(target: Target, location: str) -> str:
+    try:
+        return urljoin(target.url, location)
+    except ValueError as error:
+        raise UrlRefused("The address redirects to what is no address.") from error
 
 
 def _asked(

@@ -365,6 +365,8 @@ def test_a_site_that_is_down_is_said_to_be_out_of_reach(site):
         "http://metadata.test/",
         "http://127.0.0.1:1/",
         "http://0x7f.1/",
+        "http://[",
+        "http://\xe9.test/",
         "file:///etc/passwd",
         "gopher://127.0.0.1:6379/_x",
         "http://user:password@public.test/",
