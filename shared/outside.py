@@ -16,9 +16,10 @@ import structlog
 from urllib3.response import BaseHTTPResponse
 
 from shared import budget
-from shared.outside_addresses import Address, NameUnknown, Resolve, SystemResolver, parsed
+from shared.outside_addresses import Address, parsed
 from shared.outside_allowed import PUBLIC_PORTS, Allowed
 from shared.outside_connections import CONNECT_SECONDS, Deadline, Pinned, PinnedTls, Tls, UrlUnreachable, told
+from shared.outside_names import NameUnknown, Resolve, SystemResolver
 from shared.outside_urls import Target, UrlRefused, target_of
 from shared.problems import LimitExceeded
 

@@ -7,7 +7,7 @@ import pytest
 from services.gateway.turns import Turns
 from shared.ids import is_id
 from shared.outside import Outside
-from shared.outside_addresses import NameUnknown
+from shared.outside_names import NameUnknown
 from shared.problems import Unavailable
 from tests.fakes import FakeSite, an_answer
 from tests.pictures import a_picture

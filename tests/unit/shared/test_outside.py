@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.outside import Outside, UrlRefused, UrlUnreachable
-from shared.outside_addresses import NameUnknown, SystemResolver, is_public
+from shared.outside_addresses import is_public
+from shared.outside_names import NameUnknown, SystemResolver
 from shared.outside_urls import target_of
 from shared.problems import LimitExceeded
 from tests.certificates import a_server_certificate
@@ -647,8 +648,8 @@ import eventlet
 eventlet.monkey_patch()
 import time
 from shared.outside import Outside, UrlUnreachable
-from shared.outside_addresses import NameUnknown, SystemResolver
-import shared.outside_addresses
+from shared.outside_names import NameUnknown, SystemResolver
+import shared.outside_names
 
 plain, secure, certificate = sys.argv[1:]
 names = lambda host, seconds: ["127.0.0.1"]
@@ -667,12 +668,12 @@ except UrlUnreachable as error:
 def asleep(*asked):
     __import__("eventlet").patcher.original("time").sleep(0.6)
     return []
-shared.outside_addresses._getaddrinfo = asleep
+shared.outside_names._getaddrinfo = asleep
 try:
     SystemResolver()("slow.test", 0.3)
 except NameUnknown as error:
     print(error)
-shared.outside_addresses._getaddrinfo = eventlet.patcher.original("socket").getaddrinfo
+shared.outside_names._getaddrinfo = eventlet.patcher.original("socket").getaddrinfo
 print("127.0.0.1" in SystemResolver()("localhost", 5))
 print(max(later - earlier for earlier, later in zip(ticks, ticks[1:])) < 0.25)
 """
