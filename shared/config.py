@@ -8,6 +8,8 @@ from typing import Any
 from environs import Env, EnvError, validate
 from marshmallow import ValidationError
 
+from shared.outside_allowed import Allowed
+
 SERVICES = ("gateway", "credits", "generation", "catalog", "downloads", "notifications")
 
 
@@ -54,6 +56,8 @@ class Settings:
     drain_seconds: float = 8.0
     retry_delays_seconds: tuple[int, ...] = (1, 5, 30, 120, 600)
     provider_routes: Mapping[str, list[str]] = field(default_factory=dict)
+    # What requests to addresses from outside may reach though it is not public: networks, each with a port or without.
+    outside_allowed: tuple[str, ...] = ()
 
 
 def load(process: str) -> Settings:
@@ -88,6 +92,7 @@ def load(process: str) -> Settings:
             # A worker lets its provider calls end, which may take as long as the slowest provider is allowed to.
             drain_seconds=env.float("DRAIN_SECONDS", 120.0 if process.endswith("-worker") else 8.0),
             retry_delays_seconds=retry_delays(),
+            outside_allowed=tuple(env.list("OUTSIDE_ALLOWED", [], validate=_places)),
             provider_routes=json.loads(env.str("PROVIDER_ROUTES", "{}", validate=_routes)),
         )
     except EnvError as error:
@@ -119,6 +124,13 @@ def _an_address(text: str) -> None:
             parse_address(text)
         except ConfigurationError as error:
             raise ValidationError(str(error)) from error
+
+
+def _places(entries: list[str]) -> None:
+    try:
+        Allowed(entries)
+    except ValueError as error:
+        raise ValidationError("must be networks such as 10.1.0.0/16 or 127.0.0.1:8080, with commas") from error
 
 
 def _routes(text: str) -> None:

@@ -3,6 +3,7 @@
 All but ``low_resolution_warning`` is CPU work on bytes from outside: call it through ``off_hub``.
 """
 
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -191,6 +192,8 @@ def _opened(data: bytes, *, max_pixels: int) -> Iterator[Image.Image]:
     try:
         if _is_webp(data):
             _require_fewer_pixels(*_webp_canvas(data), max_pixels=max_pixels)
+        elif data[12:16] == b"IHDR":  # so that the refusal can name the size: opening it would only say "too many"
+            _require_fewer_pixels(*struct.unpack(">II", data[16:24]), max_pixels=max_pixels)
         with Image.open(BytesIO(data), formats=list(_CONTENT_TYPES)) as image:
             _require_fewer_pixels(*image.size, max_pixels=max_pixels)
             _require_still(image)

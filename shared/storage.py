@@ -7,7 +7,7 @@ import hashlib
 import re
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import PurePosixPath
@@ -70,6 +70,14 @@ class StoredObject:
     content_type: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class UploadForm:
+    """How a client sends one object to the store itself: POST ``fields`` to ``url`` as a form, ``file`` last."""
+
+    url: str
+    fields: Mapping[str, str]
+
+
 class ObjectStore(Protocol):
     """Where assets, images and exports lie. All methods raise StorageUnavailable, and ValueError for a bad key."""
 
@@ -106,6 +114,13 @@ class ObjectStore(Protocol):
 
     def delete(self, key: str) -> None:
         """Remove the object; one that is not there is fine."""
+        ...
+
+    def upload_form(self, *, key: str, content_type: str, size: int, seconds: int) -> UploadForm | None:
+        """Return what lets a client store exactly ``size`` bytes under ``key`` within ``seconds``, and nothing else.
+
+        None where clients cannot reach the store; then they PUT to a signed link.
+        """
         ...
 
     def keys(self, prefix: str = "") -> Iterator[str]:

@@ -103,6 +103,10 @@ class FolderStore:
                 return
             _sync_folder(path.parent)
 
+    def upload_form(self, *, key: str, content_type: str, size: int, seconds: int) -> None:  # noqa: ARG002  no use here
+        """Return None: a folder has no address of its own."""
+        checked_key(key)
+
     def keys(self, prefix: str = "") -> Iterator[str]:
         """Walk the folders; objects that come or go meanwhile may or may not be seen."""
         first_folder = self._root / checked_prefix(prefix).rpartition("/")[0]

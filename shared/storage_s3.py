@@ -19,6 +19,7 @@ from shared.storage import (
     ObjectStat,
     StorageUnavailable,
     StoredObject,
+    UploadForm,
     checked_content_type,
     checked_key,
     checked_prefix,
@@ -116,6 +117,19 @@ class S3Store:
         """Delete the object; the S3 protocol answers alike where there is none."""
         with _service(f"delete {checked_key(key)}"):
             self._s3.delete_object(Bucket=self._bucket, Key=key)
+
+    def upload_form(self, *, key: str, content_type: str, size: int, seconds: int) -> UploadForm:
+        """Sign a POST policy; nothing is asked of the service. Unlike a presigned PUT it can bind the size."""
+        checked_content_type(key=checked_key(key), content_type=content_type)
+        with _service("sign a form"):
+            signed = self._s3.generate_presigned_post(
+                Bucket=self._bucket,
+                Key=key,
+                Fields={"Content-Type": content_type},
+                Conditions=[{"Content-Type": content_type}, ["content-length-range", size, size]],
+                ExpiresIn=seconds,
+            )
+        return UploadForm(url=signed["url"], fields=signed["fields"])
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         """List the bucket, a thousand keys a request."""

@@ -2,17 +2,24 @@
 
 import base64
 import hashlib
+import hmac
 import io
 import json
+import os
+import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import PIL.Image
+from werkzeug.formparser import FormDataParser
+from werkzeug.http import parse_options_header
 
 from services.generation.operations import Answered, MadeImage, Outcome
 from services.generation.providers import Request
@@ -76,6 +83,24 @@ class _S3Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         self._send(200, b"")
+
+    def do_POST(self) -> None:
+        """Take a form with a signed policy, as S3 does: every field covered, the key exact, the size in its range."""
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self._begin() is None:
+            return
+        kind, options = parse_options_header(self.headers["Content-Type"])
+        _, form, files = FormDataParser(stream_factory=lambda *_, **__: io.BytesIO()).parse(
+            io.BytesIO(body), kind, len(body), options
+        )
+        fields = {name.lower(): value for name, value in form.items()}
+        data = files["file"].read()
+        problem = _policy_problem(fields, size=len(data), bucket=urlsplit(self.path).path.strip("/"))
+        if problem:
+            self._error(403 if problem != "EntityTooLarge" else 400, problem)
+            return
+        self.s3.objects[fields["key"]] = data
+        self._send(204, b"")
 
     def do_GET(self) -> None:
         key = self._begin()
@@ -153,6 +178,98 @@ class _S3Handler(BaseHTTPRequestHandler):
             self.wfile.write(body[:cut])
         if cut is not None:
             self.close_connection = True
+
+
+def _policy_problem(fields: dict[str, str], *, size: int, bucket: str) -> str | None:
+    """Return why S3 would refuse the form, or None."""
+    policy = json.loads(base64.b64decode(fields["policy"]))
+    signing_key = f"AWS4{os.environ['AWS_SECRET_ACCESS_KEY']}".encode()
+    for part in fields["x-amz-credential"].split("/")[1:]:
+        signing_key = hmac.digest(signing_key, part.encode(), hashlib.sha256)
+    signature = hmac.digest(signing_key, fields["policy"].encode(), hashlib.sha256).hex()
+    if not hmac.compare_digest(signature, fields["x-amz-signature"]):
+        return "SignatureDoesNotMatch"
+    if datetime.fromisoformat(policy["expiration"]) <= datetime.now(UTC):
+        return "AccessDenied"
+    exact: dict[str, str] = {}
+    least, most = 0, 5 << 30
+    for condition in policy["conditions"]:
+        if isinstance(condition, dict):
+            exact |= {name.lower(): value for name, value in condition.items()}
+        elif condition[0] == "content-length-range":
+            least, most = condition[1:]
+    sent = {name: value for name, value in fields.items() if name not in {"policy", "x-amz-signature"}}
+    if {**sent, "bucket": bucket} != exact:
+        return "AccessDenied"
+    return None if least <= size <= most else "EntityTooLarge"
+
+
+class FakeSite:
+    """Somebody else's web server, down to the bytes: answers each connection by the path its request asks for.
+
+    ``answers`` maps a path to what is sent: bytes, or pieces of them that may take their time (an iterator made by a
+    function). ``asked`` has the head of every request, as it came.
+    """
+
+    def __init__(self, *, address: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> None:
+        self.answers: dict[str, bytes | Callable[[], Iterator[bytes]]] = {}
+        self.asked: list[str] = []
+        self.hung_up = threading.Event()
+        self._tls = tls
+        self._listener = socket.create_server((address, 0))
+        self.port = self._listener.getsockname()[1]
+        self.place = f"{address}:{self.port}"
+
+    @contextmanager
+    def running(self) -> Iterator["FakeSite"]:
+        """Serve until the block ends."""
+        threading.Thread(target=self._serve, daemon=True).start()
+        try:
+            yield self
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Take no further connection."""
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
+
+    def _answer(self, plain: socket.socket) -> None:
+        with suppress(OSError), plain, self._secured(plain) as opened:
+            if isinstance(opened, ssl.SSLSocket):
+                opened.do_handshake()
+            head = b""
+            while b"\r\n\r\n" not in head and (piece := opened.recv(65536)):
+                head += piece
+            asked = head.decode("latin-1")
+            if "\r\n\r\n" not in asked:
+                return
+            self.asked.append(asked)
+            answer = self.answers[asked.split(" ")[1]]
+            try:
+                for piece in [answer] if isinstance(answer, bytes) else answer():
+                    opened.sendall(piece)
+            except OSError:
+                self.hung_up.set()
+
+    def _secured(self, plain: socket.socket) -> socket.socket:
+        if self._tls is None:
+            return plain
+        return self._tls.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
+
+
+def an_answer(body: bytes = b"", *, status: str = "200 OK", **headers: str) -> bytes:
+    """Return an HTTP answer as its bytes; underscores in the names of headers stand for dashes."""
+    described = {"Content_Length": str(len(body)), **headers}
+    lines = [f"{name.replace('_', '-')}: {value}\r\n" for name, value in described.items()]
+    return f"HTTP/1.1 {status}\r\n{''.join(lines)}\r\n".encode() + body
 
 
 class HoldingCredits:
@@ -365,6 +482,7 @@ class FakeServices:
         self.quotes: dict[str, dict[str, Any]] = {}
         self.moved: dict[str, int] = {}
         self.assets: dict[str, dict[str, Any]] = {}
+        self.expected: dict[str, dict[str, Any]] = {}
         self.jobs: dict[str, dict[str, Any]] = {}
         self.images: dict[str, dict[str, Any]] = {}
         self.refusal: Exception | None = None
@@ -391,7 +509,12 @@ class FakeServices:
             },
         )
         self.catalog = FakeRpc(
-            register_asset=self._register, asset=self._asset, delete_asset=self._delete, resolve=self._resolve
+            register_asset=self._register,
+            asset=self._asset,
+            delete_asset=self._delete,
+            resolve=self._resolve,
+            expect_upload=self._expect,
+            expected_upload=lambda org_id, upload_id: _of(self.expected, org_id, upload_id),
         )
         self.generation = FakeRpc(
             submit=self._submit,
@@ -469,7 +592,13 @@ class FakeServices:
         assert limit
         return _a_receipt(job, after)
 
+    def _expect(self, *, upload_id: str, **coming: Any) -> dict[str, Any]:
+        fresh = {"sha256": None, **coming, "id": upload_id, "asset_id": None, "expires_at": "2099-01-01T00:00:00.000Z"}
+        return self.expected.setdefault(upload_id, fresh)
+
     def _register(self, *, asset_id: str, **asset: Any) -> dict[str, Any]:
+        if asset_id in self.expected:
+            self.expected[asset_id]["asset_id"] = asset_id
         self.assets[asset_id] = {**asset, "id": asset_id, "created_at": _TIME, "delete_after": None, "warnings": []}
         return self.assets[asset_id]
 

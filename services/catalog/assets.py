@@ -6,6 +6,9 @@ from datetime import timedelta
 PURPOSES = ("room", "product", "inspiration", "face", "profile")
 FACE_KEPT_FOR = timedelta(minutes=30)
 SHARP_SIDE_PIXELS = 512
+# How long a client may send bytes to the store itself, and how long they may wait there to become an asset.
+SENT_WITHIN = timedelta(hours=1)
+COLLECTED_AFTER = timedelta(hours=24)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,12 +30,36 @@ class Upload:
     keep_original: bool = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class Expected:
+    """What a client has said it will send; ``bytes`` is exact, ``sha256`` (hex) only where it was told."""
+
+    upload_id: str
+    org_id: str
+    user_id: str | None
+    purpose: str
+    key: str
+    content_type: str
+    bytes: int
+    sha256: str | None = None
+    keep_original: bool = False
+
+
 def kept_for(purpose: str, *, keep_original: bool) -> timedelta | None:
     """Return how long an asset is kept after its upload; None is until its owner deletes it.
 
     A face is personal data: without its owner's explicit wish it goes as soon as a retry is no longer likely.
     """
     return FACE_KEPT_FOR if purpose == "face" and not keep_original else None
+
+
+def awaited_for(purpose: str, *, keep_original: bool) -> tuple[timedelta, timedelta]:
+    """Return how long bytes may be sent, and when at the latest they are deleted if no asset was made of them.
+
+    A face that waits is as personal as one that has arrived: its times are those of its retention.
+    """
+    kept = kept_for(purpose, keep_original=keep_original)
+    return (kept, 2 * kept) if kept else (SENT_WITHIN, COLLECTED_AFTER)
 
 
 def warnings(*, width: int, height: int) -> list[dict[str, str]]:

@@ -13,8 +13,8 @@ import structlog
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from services.catalog import assets, queries
-from services.catalog.assets import Upload
+from services.catalog import assets, duplicates, expected, queries
+from services.catalog.assets import Expected, Upload
 from services.catalog.models import Asset
 from shared.crash import crash_point
 from shared.database import Database
@@ -35,17 +35,24 @@ _OWED = sa.or_(
 def register_asset(db: Database, upload: Upload) -> dict[str, Any]:
     """Record an upload whose bytes are stored, and tell of it; a repeat changes nothing.
 
+    Where the organization has the same picture already, for the same purpose and with the same retention, that asset
+    is the answer: its ``id`` is another then, and the bytes under ``upload.key`` are the caller's to delete.
+
     Raises:
         BadRequest: the purpose is unknown.
         Conflict: the id or the key belongs to another upload.
     """
-    if upload.purpose not in assets.PURPOSES:
-        purposes = ", ".join(assets.PURPOSES)
-        raise BadRequest(f"The purpose of an upload is one of {purposes}, not {upload.purpose!r}.")
+    _require_known(upload.purpose)
     with db.transaction(org_id=upload.org_id) as session:
+        same = duplicates.claimed(session, upload)
+        if same is not None:
+            expected.fulfil(session, upload, asset_id=same.id)
+            log.info("duplicate_upload", asset_id=same.id, upload_id=upload.asset_id, org_id=upload.org_id)
+            return duplicates.as_dict(same)
         added = session.scalar(insert(Asset).values(_row(upload)).on_conflict_do_nothing().returning(Asset))
         if added is None:
             return _registered_before(session, upload)
+        expected.fulfil(session, upload, asset_id=added.id)
         db.publish(session, [_uploaded(added)])
         log.info("asset_registered", asset_id=added.id, org_id=added.org_id, purpose=added.purpose)
         return queries.as_dict(added)
@@ -93,6 +100,46 @@ def remove_due(db: Database, store: ObjectStore, *, limit: int = 50) -> int:
         with db.transaction() as session:
             _record(db, session, asset_ids=removed)
     return len(removed)
+
+
+def expect_upload(db: Database, coming: Expected) -> dict[str, Any]:
+    """Record what a client is going to send to the store; a repeat answers what was recorded first.
+
+    Raises:
+        BadRequest: the purpose is unknown.
+        Conflict: the id belongs to another upload.
+    """
+    _require_known(coming.purpose)
+    with db.transaction(org_id=coming.org_id) as session:
+        expected.record(session, coming)
+        return queries.expected_upload(session, org_id=coming.org_id, upload_id=coming.upload_id)
+
+
+def collect_expected(db: Database, store: ObjectStore, *, limit: int = 50) -> int:
+    """Delete what was sent and never became an asset, and what was sent once more after it had; return how many.
+
+    Every replica may run this at once: what it does, it can do twice.
+    """
+    with db.transaction() as session:
+        due = expected.due(session, limit=limit)
+    collected = []
+    for upload_id, key in due:
+        try:
+            store.delete(key)
+        except StorageUnavailable as error:
+            log.warning("expected_upload_removal_postponed", upload_id=upload_id, error=str(error))
+            break  # the others would fare no better
+        collected.append(upload_id)
+    if collected:
+        with db.transaction() as session:
+            expected.forget(session, upload_ids=collected)
+    return len(collected)
+
+
+def _require_known(purpose: str) -> None:
+    if purpose not in assets.PURPOSES:
+        purposes = ", ".join(assets.PURPOSES)
+        raise BadRequest(f"The purpose of an upload is one of {purposes}, not {purpose!r}.")
 
 
 def _row(upload: Upload) -> dict[str, Any]:

@@ -59,4 +59,34 @@ class Asset(Model):
             "claimed_until",
             postgresql_where=sa.text("deletion_reason IS NOT NULL AND deleted_at IS NULL"),
         ),
+        sa.Index("assets_sha256", "org_id", "sha256", postgresql_where=sa.text("deletion_reason IS NULL")),
+    )
+
+
+class ExpectedUpload(Model):
+    """A picture whose bytes its owner sends to the store without us in between; ``key`` is where they arrive.
+
+    ``asset_id`` is what became of it. From ``collect_after`` on, whatever lies under the key is nobody's.
+    """
+
+    __tablename__ = "expected_uploads"
+
+    id: Mapped[str] = mapped_column(sa.Text, primary_key=True)
+    org_id: Mapped[str] = mapped_column(sa.Text)
+    user_id: Mapped[str | None] = mapped_column(sa.Text)
+    purpose: Mapped[str] = mapped_column(sa.Text)
+    keep_original: Mapped[bool]
+    key: Mapped[str] = mapped_column(sa.Text)
+    content_type: Mapped[str] = mapped_column(sa.Text)
+    bytes: Mapped[int] = mapped_column(sa.BigInteger)
+    sha256: Mapped[str | None] = mapped_column(sa.Text)
+    created_at: Mapped[datetime] = mapped_column(_MOMENT, server_default=sa.func.now())
+    expires_at: Mapped[datetime] = mapped_column(_MOMENT)
+    collect_after: Mapped[datetime] = mapped_column(_MOMENT)
+    asset_id: Mapped[str | None] = mapped_column(sa.Text)
+
+    __table_args__ = (
+        sa.CheckConstraint(f"purpose IN {PURPOSES}", name="expected_uploads_purpose"),
+        sa.CheckConstraint("bytes > 0", name="expected_uploads_size"),
+        sa.Index("expected_uploads_collect_after", "collect_after"),
     )

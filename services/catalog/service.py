@@ -3,7 +3,7 @@
 from typing import Any
 
 from services.catalog import handlers, queries
-from services.catalog.assets import Upload
+from services.catalog.assets import Expected, Upload
 from shared.host import DatabaseProvider, StoreProvider, every
 from shared.rpc import rpc
 
@@ -19,6 +19,17 @@ class Catalog:
     def register_asset(self, **asset: Any) -> dict[str, Any]:
         """Record an upload whose bytes are stored."""
         return handlers.register_asset(self.db, Upload(**asset))
+
+    @rpc
+    def expect_upload(self, **coming: Any) -> dict[str, Any]:
+        """Record what a client is going to send to the store itself."""
+        return handlers.expect_upload(self.db, Expected(**coming))
+
+    @rpc
+    def expected_upload(self, *, org_id: str, upload_id: str) -> dict[str, Any]:
+        """Return one upload whose bytes go to the store directly."""
+        with self.db.transaction(org_id=org_id) as session:
+            return queries.expected_upload(session, org_id=org_id, upload_id=upload_id)
 
     @rpc
     def resolve(self, *, org_id: str, asset_ids: list[str]) -> dict[str, Any]:
@@ -41,3 +52,8 @@ class Catalog:
     def remove_due_assets(self) -> None:
         """Delete what is past its retention, and what a crash left half deleted."""
         handlers.remove_due(self.db, self.store)
+
+    @every(seconds=60)
+    def collect_expected_uploads(self) -> None:
+        """Delete what was sent to the store and never completed."""
+        handlers.collect_expected(self.db, self.store)

@@ -19,10 +19,10 @@ from werkzeug.http import dump_options_header, parse_options_header
 from services.downloads import ranges
 from services.downloads.ranges import NotSatisfiable, Span
 from shared.http import Answer, Principal, Request, Schema
-from shared.http_problems import problem_body, problem_headers
+from shared.http_problems import BodyTooLarge, UnsupportedMediaType, problem_body, problem_headers
 from shared.links import LinkExpired, LinkForged, verify_link
-from shared.problems import NotFound, Problem
-from shared.storage import ObjectMissing, ObjectStat, ObjectStore, checked_key
+from shared.problems import Conflict, NotFound, Problem
+from shared.storage import READ_BYTES, ObjectExists, ObjectMissing, ObjectStat, ObjectStore, TooLarge, checked_key
 
 sent_bytes = Counter("darkroom_download_bytes", "Bytes of files sent")
 first_byte_seconds = Histogram(
@@ -59,12 +59,35 @@ class RangeNotSatisfiable(Problem):
     title = "The file does not have these bytes"
 
 
+class FileExists(Conflict):
+    """The link's place holds other bytes already; files never change."""
+
+    code = "file_exists"
+    title = "This file was sent before, with other content"
+
+
 class LinkQuery(Schema):
     """What a signed link carries; all of it is covered by the signature."""
 
     expires = fields.Integer(required=True, metadata={"description": "Unix seconds"})
     signature = fields.String(required=True)
     disposition = fields.String(metadata={"description": "The answer's Content-Disposition"})
+
+
+class PutLinkQuery(Schema):
+    """What a signed link to send a file carries; all of it is covered by the signature."""
+
+    expires = fields.Integer(required=True, metadata={"description": "Unix seconds"})
+    signature = fields.String(required=True)
+    max_bytes = fields.Integer(required=True, metadata={"description": "The most that may be sent"})
+    content_type = fields.String(required=True, metadata={"description": "The Content-Type to send it with"})
+
+
+class SentSchema(Schema):
+    """A file as it arrived."""
+
+    bytes = fields.Integer(required=True)
+    sha256 = fields.String(required=True)
 
 
 def bearer(request: Request, *, key: str, secret: str, now: float) -> Principal:
@@ -112,6 +135,30 @@ def serve(store: ObjectStore, request: Request, *, key: str, now: float) -> Answ
     return _content(store, request, found, span=span, headers=headers, started=started)
 
 
+def receive(store: ObjectStore, request: Request, *, key: str) -> Answer:
+    """Store the body of a PUT under the key of its link, which was verified.
+
+    Raises:
+        UnsupportedMediaType: it is of another type than the link is for.
+        BodyTooLarge: there are more bytes than the link allows.
+        FileExists: other bytes were sent before; the same once more are fine.
+    """
+    allowed: str = request.query["content_type"]
+    sent_as = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if sent_as != allowed:
+        raise UnsupportedMediaType(f"This link takes Content-Type: {allowed}.")
+    limit: int = request.query["max_bytes"]
+    try:
+        stored = store.put(key=key, chunks=_pieces_of(request), content_type=allowed, max_bytes=limit)
+    except TooLarge as error:
+        raise BodyTooLarge(
+            f"The link takes {limit} bytes at most; ask for one of the right size.", limit=limit
+        ) from error
+    except ObjectExists as error:
+        raise FileExists("Another file was sent with this link; ask for a new link.") from error
+    return Answer(HTTPStatus.OK, {"bytes": stored.bytes, "sha256": stored.sha256})
+
+
 def tag_of(found: ObjectStat) -> str:
     """Return a strong ETag: a write-once key never gets other bytes."""
     digest = hashlib.sha256(f"{found.key}:{found.bytes}".encode()).hexdigest()
@@ -126,6 +173,12 @@ def disposition_header(disposition: str) -> str:
     name = options.get("filename", "file")
     plain = name.encode("ascii", "replace").decode().replace("?", "_")
     return f"{dump_options_header(kind, {'filename': plain})}; filename*=UTF-8''{quote(name, safe='')}"
+
+
+def _pieces_of(request: Request) -> Iterator[bytes]:
+    body = request.content
+    if body is not None:
+        yield from iter(lambda: body.read(READ_BYTES), b"")
 
 
 def _owner(key: str) -> str:

@@ -4,10 +4,12 @@ import time
 from typing import Any
 
 from services.downloads import files
-from services.downloads.files import ExpiredLink, ForgedLink, LinkQuery
+from services.downloads.files import ExpiredLink, FileExists, ForgedLink, LinkQuery, PutLinkQuery, SentSchema
 from shared.host import DatabaseProvider, SettingsProvider, StoreProvider
 from shared.http import Answer, Auth, Principal, Request, route
 from shared.problems import NotFound
+
+MAX_BYTES = 10 << 20
 
 
 def _holder(service: Any, request: Request) -> Principal:
@@ -23,12 +25,28 @@ SIGNED_LINK = Auth(
 
 
 class Downloads:
-    """Serves every signed link to a stored file."""
+    """Serves every signed link to a stored file, or to send one."""
 
     name = "downloads"
     db = DatabaseProvider()
     settings = SettingsProvider()
     store = StoreProvider()
+
+    @route(
+        "PUT",
+        "/files/<path:key>",
+        auth=SIGNED_LINK,
+        query=PutLinkQuery,
+        reads=("image/jpeg", "image/png", "image/webp"),
+        max_body_bytes=MAX_BYTES,
+        time_limit_seconds=30.0,
+        answers={200: SentSchema},
+        problems=(ForgedLink, ExpiredLink, FileExists, NotFound),
+        summary="Send a file by its signed link, once",
+    )
+    def send_file(self, request: Request, key: str) -> Answer:
+        """Take in one file of at most the size and of the type that were signed."""
+        return files.receive(self.store, request, key=key)
 
     @route(
         "GET",

@@ -21,6 +21,18 @@ class Links:
         query = sign_link(secret=self.secret, method="GET", key=key, expires_at=link_expiry(self.now))
         return f"{self.files_url}/files/{quote(key)}?{query}"
 
+    def to_send(self, *, key: str, content_type: str, max_bytes: int, expires_at: int) -> str:
+        """Return the address to which one file can be sent by PUT until ``expires_at`` (Unix seconds)."""
+        query = sign_link(
+            secret=self.secret,
+            method="PUT",
+            key=key,
+            expires_at=expires_at,
+            max_bytes=max_bytes,
+            content_type=content_type,
+        )
+        return f"{self.files_url}/files/{quote(key)}?{query}"
+
     def image(self, image: Mapping[str, Any]) -> dict[str, Any]:
         """Return an image with addresses where it had keys."""
         shown = dict(image)

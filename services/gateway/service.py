@@ -12,7 +12,9 @@ from services.gateway.routes.quotes import QuoteRoutes
 from services.gateway.routes.stagings import StagingRoutes
 from services.gateway.routes.uploads import UploadRoutes
 from services.gateway.routes.workflows import WorkflowRoutes
-from shared.host import DatabaseProvider, HealthProvider, SettingsProvider, StoreProvider, every
+from services.gateway.turns import Turns
+from shared.host import Built, DatabaseProvider, HealthProvider, SettingsProvider, StoreProvider, every
+from shared.outside import Outside
 from shared.rpc import RpcClient
 
 
@@ -39,6 +41,8 @@ class Gateway(
     store = StoreProvider()
     health = HealthProvider()
     known_keys = KnownKeys()
+    outside = Built(lambda settings: Outside(allowed=settings.outside_allowed))
+    turns = Built(lambda _: Turns())
     credits = RpcClient("credits")
     catalog = RpcClient("catalog")
     generation = RpcClient("generation")

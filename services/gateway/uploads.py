@@ -1,8 +1,12 @@
 """Taking a picture in: out of the request, checked and made safe, into the store, known to the catalog."""
 
+import hashlib
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, Final
+from urllib.parse import unquote, urlsplit
 
 import structlog
 from werkzeug.datastructures import FileStorage, MultiDict
@@ -14,8 +18,9 @@ from shared.crash import crash_point
 from shared.http import Request
 from shared.http_schemas import error_at, pointer, refusal
 from shared.off_hub import off_hub
-from shared.problems import LimitExceeded, Problem
-from shared.storage import ObjectStore
+from shared.outside import Outside, UrlUnreachable
+from shared.problems import Conflict, LimitExceeded, Problem
+from shared.storage import ObjectExists, ObjectStore, StorageUnavailable, pieces
 
 log = structlog.get_logger(__name__)
 
@@ -26,7 +31,7 @@ FORM_BYTES: Final = 16 << 10
 # What the parser may gather for fields that are no files; its buffer has to fit as well.
 FORM_MEMORY_BYTES: Final = 1 << 20
 _FILE_NAME_CHARACTERS: Final = 255
-_EXTENSIONS: Final = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
+EXTENSIONS: Final = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,16 +70,62 @@ def received(request: Request) -> Received:
     return file
 
 
+def fetched(outside: Outside, url: str, *, seconds: float) -> Received:
+    """Return the file at ``url``, whatever its server says that it is.
+
+    Raises:
+        UrlRefused, UrlUnreachable: the address, or what is there, is not fit.
+        LimitExceeded: it is larger than 10 MB.
+    """
+    try:
+        answer = outside.fetch(url, max_bytes=MAX_BYTES, seconds=seconds)
+    except LimitExceeded as error:
+        raise too_large(MAX_BYTES, None) from error
+    if not answer.data:
+        raise UrlUnreachable("The address answered with nothing.")
+    return Received(data=answer.data, file_name=_shown(unquote(urlsplit(answer.url).path)))
+
+
+def digest(data: bytes) -> str:
+    """Return the SHA-256 in hex; other green threads run between two pieces."""
+    hashing = hashlib.sha256()
+    for piece in pieces(data):
+        hashing.update(piece)
+        time.sleep(0)
+    return hashing.hexdigest()
+
+
+def kept(store: ObjectStore, stored: Mapping[str, Any], asset: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return ``asset``; where the same picture was known before, what was stored just now goes again."""
+    if asset["id"] != stored["asset_id"]:
+        discard(store, stored["key"])
+    return asset
+
+
+def discard(store: ObjectStore, key: str) -> None:
+    """Delete bytes that nobody needs; where that fails they are collected later, and the request goes on."""
+    try:
+        store.delete(key)
+    except StorageUnavailable as error:
+        log.warning("removal_left_to_the_collector", key=key, error=str(error))
+
+
 def store_image(store: ObjectStore, file: Received, *, org_id: str, asset_id: str) -> dict[str, Any]:
     """Make the image safe, store it, and return what the catalog is to know of it.
 
     Raises:
         UnsupportedImage, ImageTooLarge, CorruptImage: by its content.
+        Conflict: an earlier try under the same id stored another picture.
         StorageUnavailable: the store does not answer.
     """
     clean = off_hub(images.normalise, file.data)
-    key = f"assets/{org_id}/{asset_id}.{_EXTENSIONS[clean.content_type]}"
-    stored = store.put(key=key, chunks=clean.bytes, content_type=clean.content_type)
+    key = f"assets/{org_id}/{asset_id}.{EXTENSIONS[clean.content_type]}"
+    try:
+        stored = store.put(key=key, chunks=clean.bytes, content_type=clean.content_type)
+    except ObjectExists as error:
+        raise Conflict(
+            "An earlier try brought another picture; send the request with a new Idempotency-Key."
+        ) from error
     crash_point("gateway.asset_stored")
     log.info("upload_stored", asset_id=asset_id, bytes=stored.bytes, content_type=stored.content_type)
     return {

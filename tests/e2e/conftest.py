@@ -5,14 +5,24 @@ from collections.abc import Iterator
 import pytest
 
 from tests.e2e.steps import NewClient
+from tests.fakes import FakeSite
 from tests.faults.client import Client, credentials, new_organization
 from tests.faults.stack import Stack, running_stack
 
 
 @pytest.fixture(scope="session")
-def stack() -> Iterator[Stack]:
-    with running_stack() as running:
-        yield running
+def outside_site() -> Iterator[FakeSite]:
+    """Serve somebody else's web site, which the stack takes for a public one."""
+    with FakeSite(address="127.0.0.2").running() as site:
+        yield site
+
+
+@pytest.fixture(scope="session")
+def stack(outside_site: FakeSite) -> Iterator[Stack]:
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("OUTSIDE_ALLOWED", outside_site.place)
+        with running_stack() as running:
+            yield running
 
 
 @pytest.fixture

@@ -1,17 +1,31 @@
 """Routes of uploads: pictures that jobs are made from."""
 
-from services.gateway import uploads
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from services.gateway import presigned, uploads
 from services.gateway.authentication import api_key
 from services.gateway.idempotency import IdempotencyKeyReused, RequestInProgress, idempotent
-from services.gateway.routes.wiring import Wiring
-from services.gateway.schemas.uploads import UploadQuery, UploadSchema
+from services.gateway.routes.wiring import Wiring, links_now
+from services.gateway.schemas.uploads import (
+    FromUrlRequest,
+    PresignRequest,
+    PresignSchema,
+    UploadQuery,
+    UploadSchema,
+)
 from shared.http import Answer, Request, route
 from shared.ids import is_id
 from shared.images import CorruptImage, ImageTooLarge, UnsupportedImage
-from shared.problems import Forbidden, LimitExceeded, NotFound
+from shared.off_hub import WorkFailed
+from shared.outside import UrlRefused, UrlUnreachable
+from shared.problems import Conflict, Forbidden, LimitExceeded, NotFound
 
 _TAGS = ("uploads",)
 _UPLOAD_SECONDS = 30.0
+_FETCH_SECONDS = 15.0
+_REFUSALS = (Forbidden, LimitExceeded, UnsupportedImage, ImageTooLarge, CorruptImage, WorkFailed, Conflict)
 
 
 class UploadRoutes(Wiring):
@@ -28,15 +42,7 @@ class UploadRoutes(Wiring):
         too_large=uploads.too_large,
         time_limit_seconds=_UPLOAD_SECONDS,
         answers={201: UploadSchema},
-        problems=(
-            Forbidden,
-            LimitExceeded,
-            UnsupportedImage,
-            ImageTooLarge,
-            CorruptImage,
-            RequestInProgress,
-            IdempotencyKeyReused,
-        ),
+        problems=(*_REFUSALS, RequestInProgress, IdempotencyKeyReused),
         summary="Send an image: as the part `file` of a form, or as the body itself",
         description="JPEG, PNG or WebP by its content, of at most 10 MB and 50 million pixels. It is stored upright, "
         "in sRGB and without metadata such as its GPS position.",
@@ -46,13 +52,94 @@ class UploadRoutes(Wiring):
         """Check and store the image, then tell the catalog of it."""
         file = uploads.received(request)
         stored = uploads.store_image(self.store, file, org_id=request.org_id, asset_id=request.claim.resource_id)
-        asset = self.catalog.register_asset(
-            **stored,
-            user_id=request.asker.user_id,
-            purpose=request.query["purpose"],
-            keep_original=request.query["keep_original"],
+        return self._registered(stored, terms=request.query, user_id=request.asker.user_id)
+
+    @route(
+        "POST",
+        "/v1/uploads/from-url",
+        auth=api_key,
+        guard=idempotent(prefix="ast"),
+        body=FromUrlRequest,
+        time_limit_seconds=_UPLOAD_SECONDS,
+        answers={201: UploadSchema},
+        problems=(*_REFUSALS, UrlRefused, UrlUnreachable, RequestInProgress, IdempotencyKeyReused),
+        summary="Have an image fetched from a public address",
+        description="`http` or `https` on port 80 or 443, at most 3 redirects, 15 seconds and 10 MB. What is there is "
+        "checked like any other upload.",
+        tags=_TAGS,
+    )
+    def create_upload_from_url(self, request: Request) -> Answer:
+        """Fetch the image, then go on as with one that was sent."""
+        with self.turns.of(request.org_id):
+            if request.claim.again and (known := self._known(request)) is not None:
+                return known
+            file = uploads.fetched(self.outside, request.body["url"], seconds=_FETCH_SECONDS)
+            stored = uploads.store_image(self.store, file, org_id=request.org_id, asset_id=request.claim.resource_id)
+        return self._registered(stored, terms=request.body, user_id=request.asker.user_id)
+
+    @route(
+        "POST",
+        "/v1/uploads/presign",
+        auth=api_key,
+        guard=idempotent(prefix="ast", keeps_answer=False),
+        body=PresignRequest,
+        answers={201: PresignSchema},
+        problems=(Forbidden, LimitExceeded, Conflict, RequestInProgress, IdempotencyKeyReused),
+        summary="Get a link to send an image to the store directly",
+        description="Send the bytes as the answer says, then call `complete`. What is not completed within a day (a "
+        "`face`: within an hour) is deleted.",
+        tags=_TAGS,
+    )
+    def presign_upload(self, request: Request) -> Answer:
+        """Record what is coming and sign the link for it."""
+        if request.body["bytes"] > uploads.MAX_BYTES:
+            raise uploads.too_large(uploads.MAX_BYTES, request.body["bytes"])
+        upload_id = request.claim.resource_id
+        key = presigned.key_of(org_id=request.org_id, upload_id=upload_id, content_type=request.body["content_type"])
+        expected = self.catalog.expect_upload(
+            upload_id=upload_id, org_id=request.org_id, user_id=request.asker.user_id, key=key, **request.body
         )
-        return Answer(201, asset, {"Location": f"/v1/uploads/{asset['id']}"})
+        expires_at = int(datetime.fromisoformat(expected["expires_at"]).timestamp())
+        answer = presigned.how_to_send(self.store, links_now(self), expected, expires_at=expires_at)
+        return Answer(201, answer, {"Location": f"/v1/uploads/{upload_id}", "Cache-Control": "private, no-store"})
+
+    @route(
+        "POST",
+        "/v1/uploads/<upload_id>/complete",
+        auth=api_key,
+        time_limit_seconds=_UPLOAD_SECONDS,
+        answers={201: UploadSchema},
+        problems=(*_REFUSALS, presigned.UploadNotSent, presigned.UploadMismatch),
+        summary="Turn what was sent with a presigned link into an upload",
+        description="Safe to repeat: it answers the same upload again. What is refused is deleted; send it anew with "
+        "the same link while that is good.",
+        tags=_TAGS,
+    )
+    def complete_upload(self, request: Request, upload_id: str) -> Answer:
+        """Check what was sent, then go on as with an image that came to us."""
+        _require_upload_id(upload_id)
+        expected = self.catalog.expected_upload(org_id=request.org_id, upload_id=upload_id)
+        if expected["asset_id"]:
+            return _created(self.catalog.asset(org_id=request.org_id, asset_id=expected["asset_id"]))
+        with self.turns.of(request.org_id):
+            stored = presigned.completed(self.store, expected, org_id=request.org_id)
+        answer = self._registered(stored, terms=expected, user_id=expected["user_id"])
+        uploads.discard(self.store, expected["key"])
+        return answer
+
+    def _registered(self, stored: Mapping[str, Any], *, terms: Mapping[str, Any], user_id: str | None) -> Answer:
+        """Tell the catalog of a stored image; ``terms`` has its purpose and how long it is kept."""
+        asset = self.catalog.register_asset(
+            **stored, user_id=user_id, purpose=terms["purpose"], keep_original=terms["keep_original"]
+        )
+        return _created(uploads.kept(self.store, stored, asset))
+
+    def _known(self, request: Request) -> Answer | None:
+        """Return the answer of an earlier try that reached the catalog: the address may give another picture now."""
+        try:
+            return _created(self.catalog.asset(org_id=request.org_id, asset_id=request.claim.resource_id))
+        except NotFound:
+            return None
 
     @route(
         "GET",
@@ -82,6 +169,10 @@ class UploadRoutes(Wiring):
         _require_upload_id(upload_id)
         self.catalog.delete_asset(org_id=request.org_id, asset_id=upload_id)
         return Answer(204)
+
+
+def _created(asset: Mapping[str, Any]) -> Answer:
+    return Answer(201, dict(asset), {"Location": f"/v1/uploads/{asset['id']}"})
 
 
 def _require_upload_id(upload_id: str) -> None:

@@ -5,9 +5,11 @@ from typing import Any
 
 from services.gateway.authentication import KnownKeys
 from services.gateway.links import Links
+from services.gateway.turns import Turns
 from shared.config import Settings
 from shared.database import Database
 from shared.health import Health
+from shared.outside import Outside
 from shared.storage import ObjectStore
 
 
@@ -19,6 +21,8 @@ class Wiring:
     store: ObjectStore
     health: Health
     known_keys: KnownKeys
+    outside: Outside
+    turns: Turns
     credits: Any
     catalog: Any
     generation: Any

@@ -4,6 +4,7 @@ from marshmallow import fields, validate
 
 from shared.http import Schema
 
+CONTENT_TYPES = ("image/jpeg", "image/png", "image/webp")
 PURPOSES = ("room", "product", "inspiration", "face", "profile")
 
 
@@ -37,3 +38,47 @@ class UploadSchema(Schema):
     created_at = fields.DateTime(required=True)
     delete_after = fields.DateTime(required=True, allow_none=True)
     warnings = fields.List(fields.Nested(WarningSchema), required=True)
+
+
+class FromUrlRequest(UploadQuery):
+    """Where the picture is, and what it is for."""
+
+    url = fields.String(
+        required=True,
+        validate=validate.Length(min=1, max=2048),
+        metadata={"description": "A public http or https address", "example": "https://example.com/room.jpg"},
+    )
+
+
+class PresignRequest(UploadQuery):
+    """What is going to be sent."""
+
+    content_type = fields.String(required=True, validate=validate.OneOf(CONTENT_TYPES))
+    bytes = fields.Integer(
+        required=True,
+        strict=True,
+        validate=validate.Range(min=1, max=1 << 40),
+        metadata={"description": "Its exact size, at most 10 MB", "example": 2_400_000},
+    )
+    sha256 = fields.String(
+        validate=validate.Regexp(r"[0-9a-f]{64}\Z", error="64 hexadecimal digits in lower case"),
+        metadata={"description": "Checked when the upload is completed"},
+    )
+
+
+class PresignSchema(Schema):
+    """The request that sends the bytes. With `fields`: a form of them, then the part `file`."""
+
+    upload_id = fields.String(required=True)
+    method = fields.String(required=True, validate=validate.OneOf(["POST", "PUT"]))
+    url = fields.String(required=True)
+    fields_ = fields.Dict(
+        keys=fields.String(),
+        values=fields.String(),
+        data_key="fields",
+        metadata={"description": "With POST: the form's fields, before the part `file`"},
+    )
+    headers = fields.Dict(
+        keys=fields.String(), values=fields.String(), metadata={"description": "With PUT: the headers to send"}
+    )
+    expires_at = fields.DateTime(required=True)

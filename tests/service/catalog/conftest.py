@@ -1,15 +1,11 @@
 """A store in a folder, and uploads to put into it."""
 
-import hashlib
-
 import pytest
 
 from services.catalog import handlers
 from services.catalog.assets import Upload
 from shared.ids import new_id
 from shared.storage_folder import FolderStore
-
-PIXELS = b"the bytes of a picture"
 
 
 @pytest.fixture
@@ -19,17 +15,18 @@ def store(tmp_path):
 
 @pytest.fixture
 def an_upload(store):
-    """Store bytes as the gateway does and give what it then registers."""
+    """Store bytes as the gateway does and give what it then registers; ``picture`` makes two of them the same."""
 
-    def make(*, org_id="org_first", purpose="room", **fields):
+    def make(*, org_id="org_first", purpose="room", picture=None, **fields):
         asset_id = new_id("ast")
-        stored = store.put(key=f"assets/{org_id}/{asset_id}.jpg", chunks=PIXELS, content_type="image/jpeg")
+        pixels = picture or b"the bytes of " + asset_id.encode()
+        stored = store.put(key=f"assets/{org_id}/{asset_id}.jpg", chunks=pixels, content_type="image/jpeg")
         return Upload(
             asset_id=asset_id,
             org_id=org_id,
             purpose=purpose,
             key=stored.key,
-            sha256=hashlib.sha256(PIXELS).hexdigest(),
+            sha256=stored.sha256,
             crc32=stored.crc32,
             content_type=stored.content_type,
             bytes=stored.bytes,

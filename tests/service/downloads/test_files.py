@@ -177,7 +177,7 @@ def test_a_file_that_is_gone_is_not_found(client, store):
     assert refused(client.get(address)) == (404, "not_found")
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+@pytest.mark.parametrize("method", ["POST", "PATCH", "DELETE"])
 def test_no_other_method_is_taken(client, method):
     assert refused(client.open(link(), method=method)) == (405, "method_not_allowed")
 

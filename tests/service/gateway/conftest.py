@@ -8,11 +8,13 @@ from werkzeug.test import Client
 
 from services.gateway.authentication import KnownKeys
 from services.gateway.service import Gateway
+from services.gateway.turns import Turns
 from shared.config import Secret, Settings
 from shared.health import Health
 from shared.http import application_of
 from shared.ids import new_id
 from shared.openapi import openapi_document
+from shared.outside import Outside
 from shared.storage_folder import FolderStore
 from tests.fakes import FakeServices
 
@@ -91,6 +93,8 @@ def gateway(gateway_db, settings, services, store):
     service.store = store
     service.health = Health()
     service.known_keys = KnownKeys()
+    service.outside = Outside()
+    service.turns = Turns()
     service.credits = services.credits
     service.catalog = services.catalog
     service.generation = services.generation

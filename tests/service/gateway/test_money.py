@@ -97,7 +97,8 @@ def _calls(services, order):
 
 
 def test_every_post_is_known_to_move_credits_or_not_to():
-    assert {*MONEY, *KEY_OPTIONAL, "/v1/uploads"} == POSTS
+    uploads = {"/v1/uploads", "/v1/uploads/from-url", "/v1/uploads/presign", "/v1/uploads/<upload_id>/complete"}
+    assert {*MONEY, *KEY_OPTIONAL, *uploads} == POSTS
 
 
 def test_every_route_that_moves_credits_is_tried_here(orders):

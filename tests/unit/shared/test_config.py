@@ -65,6 +65,8 @@ def test_a_missing_setting_is_told_by_name(name: str, monkeypatch: pytest.Monkey
         ("RETRY_DELAYS_SECONDS", "1,soon", "integer"),
         ("PROVIDER_ROUTES", "{", "image.stage"),
         ("PROVIDER_ROUTES", "[]", "image.stage"),
+        ("OUTSIDE_ALLOWED", "10.1.0.0/16,home", "10.1.0.0/16"),
+        ("OUTSIDE_ALLOWED", "127.0.0.1:", "127.0.0.1:8080"),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_told_by_name_with_what_it_should_be_but_not_its_value(
@@ -78,6 +80,14 @@ def test_a_setting_that_cannot_be_used_is_told_by_name_with_what_it_should_be_bu
     assert name in str(refusal.value)
     assert told in str(refusal.value)
     assert "too short" not in str(refusal.value)
+
+
+def test_what_may_be_reached_inside_is_nothing_unless_an_operator_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert config.load("credits").outside_allowed == ()
+
+    monkeypatch.setenv("OUTSIDE_ALLOWED", "10.1.0.0/16,127.0.0.1:8080")
+
+    assert config.load("credits").outside_allowed == ("10.1.0.0/16", "127.0.0.1:8080")
 
 
 @pytest.mark.parametrize(

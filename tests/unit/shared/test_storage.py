@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 
 from shared.storage import (
     PIECE_BYTES,
@@ -21,6 +22,7 @@ from shared.storage import (
     StorageUnavailable,
     StoredObject,
     TooLarge,
+    UploadForm,
     checked_key,
     open_store,
 )
@@ -470,3 +472,70 @@ def test_an_s3_address_with_anything_else_is_refused_without_showing_it(url: str
         open_store(url)
 
     assert "secret" not in str(refusal.value).replace("AWS_SECRET_ACCESS_KEY", "").lower()
+
+
+def a_form(store: ObjectStore, key: str = KEY, *, size: int = 100, seconds: int = 600) -> UploadForm:
+    form = store.upload_form(key=key, content_type="image/jpeg", size=size, seconds=seconds)
+    assert form is not None
+    return form
+
+
+def send(form: UploadForm, body: bytes, **changed: str) -> int:
+    return requests.post(form.url, data={**form.fields, **changed}, files={"file": body}, timeout=5).status_code
+
+
+def test_a_form_lets_a_client_store_one_object_of_one_size(fake_s3: tuple[FakeS3, ObjectStore]) -> None:
+    fake, store = fake_s3
+
+    status = send(a_form(store), b"x" * 100)
+
+    assert status == 204
+    assert fake.objects == {KEY: b"x" * 100}
+    assert store.measure(KEY).bytes == 100
+    assert fake.requests[0][0] == "POST"
+
+
+@pytest.mark.parametrize("size", [0, 99, 101, 10_000_000])
+def test_a_form_takes_no_other_size(fake_s3: tuple[FakeS3, ObjectStore], size: int) -> None:
+    fake, store = fake_s3
+
+    assert send(a_form(store), b"x" * size) == 400
+    assert fake.objects == {}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"key": "images/org_b/img_1/7.jpg"},
+        {"key": KEY + ".html"},
+        {"Content-Type": "text/html"},
+        {"x-amz-signature": "0" * 64},
+        {"success_action_redirect": "https://elsewhere.test/"},
+        {"x-amz-meta-more": "1"},
+        {"acl": "public-read"},
+    ],
+)
+def test_a_form_that_was_changed_is_refused(fake_s3: tuple[FakeS3, ObjectStore], changed: dict[str, str]) -> None:
+    fake, store = fake_s3
+
+    assert send(a_form(store), b"x" * 100, **changed) == 403
+    assert fake.objects == {}
+
+
+def test_a_form_ends(fake_s3: tuple[FakeS3, ObjectStore]) -> None:
+    fake, store = fake_s3
+
+    assert send(a_form(store, seconds=-1), b"x" * 100) == 403
+    assert fake.objects == {}
+
+
+@pytest.mark.parametrize("key", ["../x.jpg", "images/org_a/${filename}", "other/org_a/x.jpg"])
+def test_no_form_is_signed_for_what_is_no_key(store: ObjectStore, key: str) -> None:
+    with pytest.raises(ValueError, match="not a storage key"):
+        store.upload_form(key=key, content_type="image/jpeg", size=1, seconds=60)
+
+
+def test_a_folder_has_no_form(tmp_path: Path) -> None:
+    store = open_store(f"file://{tmp_path}/objects")
+
+    assert store.upload_form(key=KEY, content_type="image/jpeg", size=1, seconds=60) is None

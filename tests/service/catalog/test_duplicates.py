@@ -1,0 +1,117 @@
+"""The same picture sent twice: one asset, as long as both would be kept alike."""
+
+import threading
+
+import pytest
+import sqlalchemy as sa
+
+from services.catalog import handlers
+from shared.events import AssetUploaded
+from tests.service.catalog.outbox import told
+
+PICTURE = b"one and the same picture"
+
+
+def rows(db):
+    with db.transaction() as session:
+        return session.execute(sa.text("SELECT count(*) FROM assets")).scalar_one()
+
+
+def test_the_same_picture_again_is_the_same_asset_and_says_so(catalog_db, an_upload):
+    first = handlers.register_asset(catalog_db, an_upload(picture=PICTURE))
+
+    again = handlers.register_asset(catalog_db, an_upload(picture=PICTURE, file_name="another-name.jpg"))
+
+    assert again["id"] == first["id"]
+    assert [warning["code"] for warning in again["warnings"]] == ["duplicate"]
+    assert {**again, "warnings": []} == first
+    assert rows(catalog_db) == 1
+    assert len(told(catalog_db, AssetUploaded)) == 1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"picture": b"another picture"},
+        {"org_id": "org_second"},
+        {"purpose": "product"},
+        {"purpose": "face"},
+        {"purpose": "face", "keep_original": True},
+    ],
+)
+def test_another_picture_organization_purpose_or_retention_is_another_asset(catalog_db, an_upload, other):
+    first = handlers.register_asset(catalog_db, an_upload(picture=PICTURE))
+
+    second = handlers.register_asset(catalog_db, an_upload(**{"picture": PICTURE, **other}))
+
+    assert second["id"] != first["id"]
+    assert second["warnings"] == []
+    assert rows(catalog_db) == 2
+
+
+def test_a_face_that_goes_and_one_that_stays_are_two(catalog_db, an_upload):
+    goes = handlers.register_asset(catalog_db, an_upload(picture=PICTURE, purpose="face"))
+    stays = handlers.register_asset(catalog_db, an_upload(picture=PICTURE, purpose="face", keep_original=True))
+
+    assert goes["id"] != stays["id"]
+    assert (goes["delete_after"] is None, stays["delete_after"]) == (False, None)
+
+
+def test_a_face_sent_again_is_kept_for_half_an_hour_from_then_on(catalog_db, an_upload):
+    first = handlers.register_asset(catalog_db, an_upload(picture=PICTURE, purpose="face"))
+    with catalog_db.transaction() as session:
+        session.execute(sa.text("UPDATE assets SET delete_after = now() + interval '1 minute'"))
+
+    again = handlers.register_asset(catalog_db, an_upload(picture=PICTURE, purpose="face"))
+
+    with catalog_db.transaction() as session:
+        left = session.execute(sa.text("SELECT delete_after - now() FROM assets")).scalar_one()
+    assert again["id"] == first["id"]
+    assert 29 * 60 < left.total_seconds() <= 30 * 60
+    assert again["delete_after"] > first["created_at"]
+
+
+def test_a_picture_that_was_deleted_is_new_again(catalog_db, store, an_upload):
+    first = handlers.register_asset(catalog_db, an_upload(picture=PICTURE))
+    handlers.delete_asset(catalog_db, store, org_id="org_first", asset_id=first["id"])
+
+    second = handlers.register_asset(catalog_db, an_upload(picture=PICTURE))
+
+    assert second["id"] != first["id"]
+
+
+def test_a_face_whose_time_is_over_is_new_again_though_no_sweep_came_by(catalog_db, an_upload):
+    first = handlers.register_asset(catalog_db, an_upload(picture=PICTURE, purpose="face"))
+    with catalog_db.transaction() as session:
+        session.execute(sa.text("UPDATE assets SET delete_after = now()"))
+
+    second = handlers.register_asset(catalog_db, an_upload(picture=PICTURE, purpose="face"))
+
+    assert second["id"] != first["id"]
+
+
+def test_a_repeat_of_the_second_of_two_answers_as_it_did_before(catalog_db, an_upload):
+    handlers.register_asset(catalog_db, an_upload(picture=PICTURE))
+    second = an_upload(picture=PICTURE)
+    first_answer = handlers.register_asset(catalog_db, second)
+
+    assert handlers.register_asset(catalog_db, second) == first_answer
+
+
+def test_the_same_picture_sent_many_times_at_once_is_one_asset(catalog_db, an_upload):
+    uploads = [an_upload(picture=PICTURE) for _ in range(8)]
+    answers = []
+    threads = [
+        threading.Thread(target=lambda one=one: answers.append(handlers.register_asset(catalog_db, one)))
+        for one in uploads
+    ]
+
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(answers) == 8
+    assert len({answer["id"] for answer in answers}) == 1
+    assert rows(catalog_db) == 1
+    assert len(told(catalog_db, AssetUploaded)) == 1

@@ -1,0 +1,179 @@
+"""Uploads whose bytes go to the store directly: announced, fulfilled, collected."""
+
+import dataclasses
+
+import pytest
+import sqlalchemy as sa
+
+from services.catalog import handlers, queries
+from services.catalog.assets import Expected
+from shared.ids import new_id
+from shared.problems import BadRequest, Conflict, NotFound
+from shared.storage_s3 import S3Store
+from tests.fakes import FakeS3
+
+
+@pytest.fixture
+def coming():
+    """Say what a client is going to send."""
+
+    def make(**fields):
+        upload_id = new_id("ast")
+        return Expected(
+            **{
+                "upload_id": upload_id,
+                "org_id": "org_first",
+                "user_id": "usr_1",
+                "purpose": "room",
+                "key": f"assets/org_first/{upload_id}.sent.jpg",
+                "content_type": "image/jpeg",
+                "bytes": 100,
+                **fields,
+            }
+        )
+
+    return make
+
+
+def find(db, upload, org_id="org_first"):
+    with db.transaction(org_id=org_id) as session:
+        return queries.expected_upload(session, org_id=org_id, upload_id=upload.upload_id)
+
+
+def time_is_over(db):
+    with db.transaction() as session:
+        session.execute(sa.text("UPDATE expected_uploads SET collect_after = now()"))
+
+
+def times(db):
+    with db.transaction() as session:
+        found = session.execute(
+            sa.text("SELECT expires_at - created_at, collect_after - created_at FROM expected_uploads")
+        ).one()
+    return [part.total_seconds() / 60 for part in found]
+
+
+def test_what_is_coming_is_recorded_and_found(catalog_db, coming):
+    upload = coming(sha256="a" * 64)
+
+    answered = handlers.expect_upload(catalog_db, upload)
+
+    assert answered == find(catalog_db, upload)
+    assert (answered["id"], answered["key"], answered["bytes"]) == (upload.upload_id, upload.key, 100)
+    assert (answered["sha256"], answered["asset_id"]) == ("a" * 64, None)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [({}, [60, 1440]), ({"purpose": "face"}, [30, 60]), ({"purpose": "face", "keep_original": True}, [60, 1440])],
+)
+def test_a_face_may_wait_for_no_longer_than_it_would_be_kept(catalog_db, coming, fields, expected):
+    handlers.expect_upload(catalog_db, coming(**fields))
+
+    assert times(catalog_db) == expected
+
+
+def test_the_same_again_answers_alike_with_the_times_of_the_first(catalog_db, coming):
+    upload = coming()
+
+    assert handlers.expect_upload(catalog_db, upload) == handlers.expect_upload(catalog_db, upload)
+
+
+@pytest.mark.parametrize("change", [{"bytes": 7}, {"org_id": "org_second"}, {"purpose": "face"}, {"sha256": "b" * 64}])
+def test_an_id_stands_for_one_upload(catalog_db, coming, change):
+    upload = coming()
+    handlers.expect_upload(catalog_db, upload)
+
+    with pytest.raises(Conflict):
+        handlers.expect_upload(catalog_db, dataclasses.replace(upload, **change))
+
+
+def test_a_purpose_nobody_knows_is_refused(catalog_db, coming):
+    with pytest.raises(BadRequest, match="landscape"):
+        handlers.expect_upload(catalog_db, coming(purpose="landscape"))
+
+
+def test_another_organization_finds_nothing(catalog_db, coming):
+    upload = coming()
+    handlers.expect_upload(catalog_db, upload)
+
+    with pytest.raises(NotFound):
+        find(catalog_db, upload, org_id="org_second")
+
+
+def test_it_is_fulfilled_by_the_asset_that_has_its_id(catalog_db, coming, an_upload):
+    asset = an_upload()
+    upload = coming(upload_id=asset.asset_id)
+    handlers.expect_upload(catalog_db, upload)
+
+    handlers.register_asset(catalog_db, asset)
+
+    assert find(catalog_db, upload)["asset_id"] == asset.asset_id
+
+
+def test_it_is_fulfilled_by_the_same_picture_of_before(catalog_db, coming, an_asset, an_upload):
+    before = an_asset(picture=b"the same")
+    asset = an_upload(picture=b"the same")
+    upload = coming(upload_id=asset.asset_id)
+    handlers.expect_upload(catalog_db, upload)
+
+    handlers.register_asset(catalog_db, asset)
+
+    assert find(catalog_db, upload)["asset_id"] == before.asset_id
+
+
+def test_what_was_never_completed_is_collected_when_its_time_is_over(catalog_db, store, coming):
+    over = coming()
+    handlers.expect_upload(catalog_db, over)
+    store.put(key=over.key, chunks=b"sent and forgotten", content_type="image/jpeg")
+    time_is_over(catalog_db)
+    waiting = coming()
+    handlers.expect_upload(catalog_db, waiting)
+    store.put(key=waiting.key, chunks=b"just sent", content_type="image/jpeg")
+
+    collected = handlers.collect_expected(catalog_db, store)
+
+    assert collected == 1
+    assert (store.stat(over.key), store.stat(waiting.key) is None) == (None, False)
+    with pytest.raises(NotFound):
+        find(catalog_db, over)
+    assert find(catalog_db, waiting)
+    assert handlers.collect_expected(catalog_db, store) == 0
+
+
+def test_it_is_gone_for_callers_before_the_sweep_comes_by(catalog_db, coming):
+    upload = coming()
+    handlers.expect_upload(catalog_db, upload)
+
+    time_is_over(catalog_db)
+
+    with pytest.raises(NotFound):
+        find(catalog_db, upload)
+
+
+def test_collecting_leaves_the_asset_that_was_made_of_it(catalog_db, store, coming, an_upload):
+    asset = an_upload()
+    handlers.expect_upload(catalog_db, coming(upload_id=asset.asset_id))
+    handlers.register_asset(catalog_db, asset)
+    time_is_over(catalog_db)
+
+    handlers.collect_expected(catalog_db, store)
+
+    assert store.stat(asset.key) is not None
+    with catalog_db.transaction(org_id="org_first") as session:
+        assert queries.asset(session, org_id="org_first", asset_id=asset.asset_id)
+
+
+def test_while_the_store_is_down_nothing_is_forgotten(catalog_db, coming, monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    handlers.expect_upload(catalog_db, coming())
+    time_is_over(catalog_db)
+    fake = FakeS3()
+    fake.answers = [503] * 10
+
+    with fake.running() as endpoint:
+        store = S3Store(bucket="darkroom", endpoint=endpoint, region="us-east-1")
+        assert handlers.collect_expected(catalog_db, store) == 0
+        fake.answers.clear()
+        assert handlers.collect_expected(catalog_db, store) == 1
