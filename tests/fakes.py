@@ -5,8 +5,10 @@ import hashlib
 import io
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -326,6 +328,117 @@ class _GatewayHandler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(raw)))
         self.end_headers()
         self.wfile.write(raw)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scripted:
+    """One answer of a `ScriptedServer`: a body of bytes goes out as it is, anything else as JSON.
+
+    ``cut_after`` hangs up after so many bytes of it, ``silent_seconds`` is how long it is held back.
+    """
+
+    status: int = 200
+    body: Any = None
+    headers: dict[str, str] = field(default_factory=dict)
+    cut_after: int | None = None
+    silent_seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A request as it came, and when (monotonic seconds)."""
+
+    method: str
+    path: str
+    query: dict[str, str]
+    headers: dict[str, str]
+    body: bytes
+    at: float
+
+
+class ScriptedServer:
+    """Any HTTP server: plays ``answers`` in their order, each once, and keeps what was ``asked``.
+
+    None among the answers hangs up without one. ``otherwise`` answers when the script is over.
+    """
+
+    def __init__(self, *answers: Scripted | None) -> None:
+        self.answers = list(answers)
+        self.asked: list[Asked] = []
+        self.otherwise: Callable[[Asked], Scripted] = lambda _: Scripted(
+            status=500, body={"code": "script_is_over", "detail": "Nothing more was expected."}
+        )
+        self.url = ""
+
+    @contextmanager
+    def running(self) -> Iterator["ScriptedServer"]:
+        """Serve on a free loopback port; ``url`` is the address."""
+
+        class Handler(_ScriptedHandler):
+            script = self
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread.start()
+        self.url = f"http://127.0.0.1:{server.server_address[1]}"
+        try:
+            yield self
+        finally:
+            server.shutdown()
+            thread.join()
+            server.server_close()
+
+    def next(self, asked: Asked) -> Scripted | None:
+        """Return the answer to a request."""
+        self.asked.append(asked)
+        return self.answers.pop(0) if self.answers else self.otherwise(asked)
+
+
+class _ScriptedHandler(BaseHTTPRequestHandler):
+    script: ScriptedServer
+    protocol_version = "HTTP/1.1"
+
+    def _play(self) -> None:
+        address = urlsplit(self.path)
+        answer = self.script.next(
+            Asked(
+                method=self.command,
+                path=address.path,
+                query={name: values[0] for name, values in parse_qs(address.query).items()},
+                headers=dict(self.headers),
+                body=self.rfile.read(int(self.headers.get("Content-Length") or 0)),
+                at=time.monotonic(),
+            )
+        )
+        if answer is None:
+            self.close_connection = True
+            return
+        time.sleep(answer.silent_seconds)
+        body = answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body).encode()
+        body = b"" if answer.body is None else body
+        self.send_response(answer.status)
+        for name, value in {"Content-Type": "application/json", **answer.headers}.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[: answer.cut_after])
+        self.close_connection = answer.cut_after is not None
+
+    def do_GET(self) -> None:
+        self._play()
+
+    def do_POST(self) -> None:
+        self._play()
+
+    def do_PUT(self) -> None:
+        self._play()
+
+    def do_DELETE(self) -> None:
+        self._play()
+
+    def log_message(self, *arguments: object) -> None:
+        """Keep the test's output quiet."""
 
 
 class FakeRpc:
