@@ -221,14 +221,19 @@ class ScriptedProvider:
 def picture_of(request: Request) -> Outcome:
     """Answer a request with a 64 x 48 JPEG whose colour is its seed's."""
     colour = (request.seed % 256, request.seed // 256 % 256, request.seed // 65536 % 256)
-    image = io.BytesIO()
-    PIL.Image.new("RGB", (64, 48), colour).save(image, "JPEG")
     return Answered(
-        images=(MadeImage(data=image.getvalue(), content_type="image/jpeg"),),
+        images=(MadeImage(data=small_picture(colour), content_type="image/jpeg"),),
         model="scripted-1",
         cost_microusd=5,
         provenance={"digital_source_type": "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"},
     )
+
+
+def small_picture(colour: tuple[int, int, int]) -> bytes:
+    """Return a JPEG of 64 x 48 pixels."""
+    image = io.BytesIO()
+    PIL.Image.new("RGB", (64, 48), colour).save(image, "JPEG")
+    return image.getvalue()
 
 
 class FakeGateway:
@@ -238,20 +243,28 @@ class FakeGateway:
     """
 
     def __init__(self) -> None:
-        self.before = {"available": 1000, "held": 0, "version": 1}
-        self.after = {"available": 980, "held": 0, "version": 2}
-        self.contents = [b"the first variant", b"the second variant"]
+        terms = {"plan": "pro", "quota": {"limit": None, "used": 0, "resets_at": None}, "counters": {}}
+        self.before = {"available": 1000, "held": 0, "version": 1, **terms}
+        self.after = {"available": 980, "held": 0, "version": 2, **terms}
+        self.contents = [small_picture(colour) for colour in ((200, 0, 0), (0, 200, 0))]
         self.images = [
             {
+                **_an_image({"org_id": "org_1", "id": "job_1"}, "gen_1"),
                 "id": f"img_{number}",
+                "thumbnail_url": None,
                 "bytes": len(content),
                 "sha256": hashlib.sha256(content).hexdigest(),
-                "content_type": "image/jpeg",
                 "seed": number,
             }
             for number, content in enumerate(self.contents)
         ]
-        self.job: dict[str, Any] = {"id": "job_1", "status": "succeeded", "charged": 20, "refunded": 0, "progress": 100}
+        self.job: dict[str, Any] = {
+            **_a_job("job_1", "org_1", "staging", livemode=True),
+            "status": "succeeded",
+            "charged": 20,
+            "progress": 100,
+            "finished_at": _TIME,
+        }
         self.refusals: list[int] = []
         self.requests: list[tuple[str, str, dict[str, str], bytes]] = []
         self.accepted = False
@@ -286,18 +299,19 @@ class FakeGateway:
         self.accepted = self.accepted or path == "/v1/stagings"
         answers: dict[tuple[str, str], tuple[int, Any]] = {
             ("GET", "/v1/credits"): (200, self.after if self.accepted else self.before),
-            ("GET", "/v1/pricing"): (200, {"data": [{"sku": "staging.variant", "unit": "credits", "amount": 10}]}),
-            ("POST", "/v1/uploads"): (201, {"id": "ast_1", "width": 800, "height": 600, "bytes": 1000}),
-            ("POST", "/v1/stagings"): (202, {**self.job, "status": "queued", "progress": 0, "balance": {"held": 20}}),
+            ("GET", "/v1/pricing"): (200, {"data": [_A_PRICE], "upcoming": []}),
+            ("POST", "/v1/uploads"): (201, _AN_UPLOAD),
+            ("POST", "/v1/stagings"): (202, {**self.job, **_JUST_ACCEPTED}),
             ("GET", "/v1/jobs/job_1"): (200, {**self.job, "generations": self._generations(address)}),
             ("POST", "/v1/admin/organizations"): (201, {"id": "org_1", "name": "Demo Studio", "api_key": "sk_live_1"}),
         }
         return answers[method, path]
 
     def _generations(self, address: str) -> list[dict[str, Any]]:
-        failure = {"message": "The room is too dark."} if self.job["status"] == "failed" else None
+        failure = {"reason": "invalid_input", "message": "The room is too dark.", "retryable": False}
+        failed = failure if self.job["status"] == "failed" else None
         return [
-            {"failure": failure, "images": [{**image, "url": f"{address}/files/{number}"}]}
+            {**_a_generation(), "failure": failed, "images": [{**image, "url": f"{address}/files/{number}"}]}
             for number, image in enumerate(self.images)
         ]
 
@@ -682,6 +696,26 @@ _A_PRICE = {
     "price_version": 1,
     "valid_from": _TIME,
     "valid_to": None,
+}
+
+
+_AN_UPLOAD = {
+    "id": "ast_1",
+    "purpose": "room",
+    "content_type": "image/jpeg",
+    "width": 800,
+    "height": 600,
+    "bytes": 1000,
+    "sha256": "0" * 64,
+    "created_at": _TIME,
+    "delete_after": None,
+    "warnings": [],
+}
+_JUST_ACCEPTED = {
+    "status": "queued",
+    "progress": 0,
+    "finished_at": None,
+    "balance": {"available": 980, "held": 20, "version": 2},
 }
 
 

@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, timedelta, timezone
 
 import pytest
 
-from darkroom_client import DarkroomError, Job, JobNotFinished, ServiceUnavailable
+from darkroom_client import DarkroomError, Job, JobNotFinished, NotFound, ServiceUnavailable
 from tests.clients.answers import BALANCE, TIME, WALLET, a_job, a_page, a_problem
 from tests.clients.conftest import Play
 from tests.fakes import Scripted
@@ -220,3 +220,22 @@ def test_the_balance_comes_with_plan_and_allowance(play: Play) -> None:
 
     assert (wallet.available, wallet.held, wallet.plan, wallet.quota.limit) == (80, 20, "pro", None)
     assert wallet.counters["credits_spent"] == 20
+
+
+@pytest.mark.parametrize("odd", ["", ".."])
+def test_what_is_no_id_is_not_asked_for(play: Play, odd: str) -> None:
+    darkroom, server = play()
+
+    with pytest.raises(ValueError, match="no id"):
+        darkroom.jobs.get(odd)
+
+    assert server.asked == []
+
+
+def test_an_id_stays_a_part_of_the_path(play: Play) -> None:
+    darkroom, server = play(a_problem(404, "not_found"))
+
+    with pytest.raises(NotFound):
+        darkroom.jobs.get("../credits?x=1")
+
+    assert server.asked[0].path == "/v1/jobs/..%2Fcredits%3Fx%3D1"

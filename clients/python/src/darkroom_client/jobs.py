@@ -7,7 +7,7 @@ from typing import Any
 from darkroom_client import pages
 from darkroom_client.errors import DarkroomError
 from darkroom_client.models import Estimate, Generation, Job, Quote, Receipt, Workflow
-from darkroom_client.transport import Answer, Transport
+from darkroom_client.transport import Answer, Transport, segment
 
 LONGEST_PREFERRED_WAIT_SECONDS = 60
 _POLL_SECONDS = 5.0
@@ -125,7 +125,7 @@ class Jobs:
 
     def get(self, job_id: str) -> Job:
         """Look a job up."""
-        return Job.from_json(self._transport.send("GET", f"/v1/jobs/{job_id}").body)
+        return Job.from_json(self._transport.send("GET", f"/v1/jobs/{segment(job_id)}").body)
 
     def list(self, *, workflow: str | None = None, status: str | None = None, page_size: int = 50) -> Iterator[Job]:
         """Yield the organization's jobs, the newest first."""
@@ -134,12 +134,12 @@ class Jobs:
 
     def generations(self, job_id: str, *, status: str | None = None, page_size: int = 50) -> Iterator[Generation]:
         """Yield all generations of a job, of which the job itself shows only 50."""
-        path = f"/v1/jobs/{job_id}/generations"
+        path = f"/v1/jobs/{segment(job_id)}/generations"
         return pages.each(self._transport, path, model=Generation, page_size=page_size, query={"status": status})
 
     def receipt(self, job_id: str) -> Receipt:
         """Return what a job cost, with all its lines."""
-        path = f"/v1/jobs/{job_id}/receipt"
+        path = f"/v1/jobs/{segment(job_id)}/receipt"
         body = self._transport.send("GET", path, query={"limit": _LINES_PER_PAGE}).body
         page = body.get("lines") if isinstance(body, Mapping) else None
         lines = pages.rows(page)
@@ -187,7 +187,7 @@ class Jobs:
             time.sleep(min(pause, left))
 
     def _look(self, job_id: str, *, seconds: float) -> tuple[Answer, Job]:
-        answer = self._transport.send("GET", f"/v1/jobs/{job_id}", retry_seconds=seconds)
+        answer = self._transport.send("GET", f"/v1/jobs/{segment(job_id)}", retry_seconds=seconds)
         return answer, Job.from_json(answer.body)
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 from uuid import uuid4
 
 import requests
@@ -161,6 +161,17 @@ class Transport:
             what = f"{method} {urlsplit(url).path}: no answer from {urlsplit(url).netloc}"
             # Without its cause, which carries the request and so the key.
             raise NoAnswer(f"{what} ({_reason(error)})", code="no_answer", retryable=not hopeless) from None
+
+
+def segment(value: str) -> str:
+    """Return an id as a part of a path, whatever is in it.
+
+    Raises:
+        ValueError: it is empty, or leads elsewhere.
+    """
+    if value in {"", ".", ".."}:
+        raise ValueError(f"{value!r} is no id")
+    return quote(value, safe="")
 
 
 def _session() -> requests.Session:

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from darkroom_client.errors import NotFound
 from darkroom_client.models import Upload
-from darkroom_client.transport import Transport
+from darkroom_client.transport import Transport, segment
 
 Source = str | os.PathLike[str] | bytes | BinaryIO
 Progress = Callable[[int, int], None]
@@ -67,12 +67,12 @@ class Uploads:
 
     def get(self, upload_id: str) -> Upload:
         """Look an upload up."""
-        return Upload.from_json(self._transport.send("GET", f"/v1/uploads/{upload_id}").body)
+        return Upload.from_json(self._transport.send("GET", f"/v1/uploads/{segment(upload_id)}").body)
 
     def delete(self, upload_id: str) -> None:
         """Delete an upload and its bytes for good."""
         try:
-            self._transport.send("DELETE", f"/v1/uploads/{upload_id}")
+            self._transport.send("DELETE", f"/v1/uploads/{segment(upload_id)}")
         except NotFound as error:
             if error.attempts == 1:
                 raise
