@@ -6,6 +6,7 @@ import re
 import socket as sockets
 import struct
 import time
+from email import errors as mail
 from http import HTTPStatus
 from typing import Any, ClassVar
 
@@ -38,6 +39,13 @@ _LINE_BYTES = 4096
 _PIECE_BYTES = 256 << 10
 # A chunk's size, a trailer, or the empty line behind either; int() would take "0x2", "+2" and "0_2" for sizes too.
 _CHUNK_LINE = re.compile(rb"(?:[0-9a-f]+[ \t]*(?:;.*)?|[\w!#$%&'*+.^`|~-]+:.*)?\r?\n", re.ASCII | re.IGNORECASE)
+# The standard library reads headers as those of a mail, and misses the parts of a form, which come later.
+_OF_A_BODY = (
+    mail.StartBoundaryNotFoundDefect,
+    mail.MultipartInvariantViolationDefect,
+    mail.NoBoundaryInMultipartDefect,
+    mail.InvalidMultipartContentTransferEncodingDefect,
+)
 
 
 class Connection(list[Any]):
@@ -238,7 +246,7 @@ def overloaded() -> bytes:
 
 def _ambiguity(headers: Any, lines: _HeaderLines) -> Problem | None:
     """Tell what keeps headers and the body's length from being certain (RFC 9112, 2.2, 5, 6.3): a smuggler's tools."""
-    if lines.ambiguous or headers.defects:
+    if lines.ambiguous or any(not isinstance(defect, _OF_A_BODY) for defect in headers.defects):
         return MalformedRequest("A header must be one line, its name followed by a colon without a space before it.")
     lengths = headers.get_all("Content-Length", [])
     codings = headers.get_all("Transfer-Encoding", [])
