@@ -172,6 +172,16 @@ def test_it_can_be_imported_where_only_requests_is_installed() -> None:
     assert not [name for name in ("typing_extensions", "shared", "services", "tools") if f"'{name}'" in loaded]
 
 
+def test_the_tools_of_this_repository_find_it_with_nothing_installed() -> None:
+    code = "import tools, darkroom_client; print(darkroom_client.__file__)"
+
+    found = subprocess.run(
+        [sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True, check=True
+    ).stdout
+
+    assert found.startswith(str(PACKAGE / "src"))
+
+
 def test_what_is_exported_is_listed_once_in_order() -> None:
     assert darkroom_client.__all__ == sorted(set(darkroom_client.__all__))
     assert all(hasattr(darkroom_client, name) for name in darkroom_client.__all__)
@@ -179,3 +189,45 @@ def test_what_is_exported_is_listed_once_in_order() -> None:
 
 def test_the_changelog_tells_of_this_version() -> None:
     assert f"## [{darkroom_client.__version__}]" in (PACKAGE / "CHANGELOG.md").read_text()
+
+
+README = (PACKAGE / "README.md").read_text()
+SAMPLES = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_what_the_readme_shows_exists(sample: str) -> None:
+    tree = ast.parse(sample.replace("\N{HORIZONTAL ELLIPSIS}, ", "").replace("{\N{HORIZONTAL ELLIPSIS}}", "{}"))
+    called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    imported = {
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module == "darkroom_client"
+        for alias in node.names
+    }
+
+    methods = {name.removeprefix("darkroom.") for name in called if re.fullmatch(r"darkroom\.\w+\.\w+", name)}
+
+    assert methods <= public_methods()
+    assert imported <= set(darkroom_client.__all__)
+
+
+def test_the_readme_names_every_error() -> None:
+    errors = {name for name in darkroom_client.__all__ if name in vars(darkroom_client.errors)}
+
+    assert not [name for name in errors if f"`{name}`" not in README]
+
+
+def test_the_way_to_test_that_the_readme_shows_works() -> None:
+    (sample,) = [each for each in SAMPLES if "BaseHTTPRequestHandler" in each]
+
+    ran = subprocess.run(
+        [sys.executable, "-c", sample],
+        env={"PYTHONPATH": str(PACKAGE / "src")},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+    assert ran.returncode == 0, ran.stderr

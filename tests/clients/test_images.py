@@ -55,6 +55,14 @@ def test_in_a_folder_it_is_called_by_its_id(play: Play, tmp_path: Path) -> None:
     assert server.asked[0].path == "/v1/images/img_1"
 
 
+def test_a_folder_that_ends_in_a_slash_is_made(play: Play, tmp_path: Path) -> None:
+    darkroom, server = play(Scripted(body=CONTENT, headers=JPEG))
+
+    path = darkroom.images.download(image_at(server), f"{tmp_path}/results/today/")
+
+    assert path == tmp_path / "results" / "today" / "img_1.jpg"
+
+
 def test_a_download_that_broke_off_goes_on_where_it_was(play: Play, tmp_path: Path) -> None:
     darkroom, server = play(Scripted(body=CONTENT, headers=JPEG, cut_after=500_000), retry_seconds=0)
     server.otherwise = rest_in_pieces

@@ -33,10 +33,8 @@ class Client:
 
     def upload(self) -> str:
         """Upload a small photo; return its id."""
-        picture = io.BytesIO()
-        Image.effect_mandelbrot((320, 240), (-2.0, -1.5, 1.0, 1.5), 60).convert("RGB").save(picture, "JPEG")
         answer = self._send(
-            "POST", "/v1/uploads?purpose=room", data=picture.getvalue(), headers={"Content-Type": "image/jpeg"}
+            "POST", "/v1/uploads?purpose=room", data=small_photo(), headers={"Content-Type": "image/jpeg"}
         )
         return str(answer.json()["id"])
 
@@ -101,6 +99,13 @@ class Client:
             with self._lock:
                 self.sent_again += 1
             time.sleep(0.3)
+
+
+def small_photo() -> bytes:
+    """Return a JPEG of 320 x 240 pixels."""
+    picture = io.BytesIO()
+    Image.effect_mandelbrot((320, 240), (-2.0, -1.5, 1.0, 1.5), 60).convert("RGB").save(picture, "JPEG")
+    return picture.getvalue()
 
 
 def new_organization(gateway_url: str, admin_key: str, *, credits_granted: int, plan: str = "pro") -> Client:

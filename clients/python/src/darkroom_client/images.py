@@ -58,7 +58,7 @@ class Images:
 
         Args:
             image: the image, or its id.
-            to: the file, or a folder in which it is called by its id.
+            to: the file, or a folder in which it is called by its id; one that ends in ``/`` is made.
             on_progress: called with the bytes there are and their total.
 
         Raises:
@@ -66,6 +66,8 @@ class Images:
         """
         image = self.get(image) if isinstance(image, str) else image
         path = Path(to)
+        if os.fspath(to).endswith(("/", os.sep)):
+            path.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             path /= image.id + _EXTENSIONS.get(image.content_type, "")
         part = path.with_name(f"{path.name}.{image.sha256[:12]}.part")
