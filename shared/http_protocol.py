@@ -1,12 +1,12 @@
 """One connection of the HTTP server: eventlet's protocol, with limits on time and size, and our way to refuse."""
 
 import contextlib
+import email.errors
 import os
 import re
 import socket as sockets
 import struct
 import time
-from email import errors as mail
 from http import HTTPStatus
 from typing import Any, ClassVar
 
@@ -41,10 +41,10 @@ _PIECE_BYTES = 256 << 10
 _CHUNK_LINE = re.compile(rb"(?:[0-9a-f]+[ \t]*(?:;.*)?|[\w!#$%&'*+.^`|~-]+:.*)?\r?\n", re.ASCII | re.IGNORECASE)
 # The standard library reads headers as those of a mail, and misses the parts of a form, which come later.
 _OF_A_BODY = (
-    mail.StartBoundaryNotFoundDefect,
-    mail.MultipartInvariantViolationDefect,
-    mail.NoBoundaryInMultipartDefect,
-    mail.InvalidMultipartContentTransferEncodingDefect,
+    email.errors.StartBoundaryNotFoundDefect,
+    email.errors.MultipartInvariantViolationDefect,
+    email.errors.NoBoundaryInMultipartDefect,
+    email.errors.InvalidMultipartContentTransferEncodingDefect,
 )
 
 

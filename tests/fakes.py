@@ -1,6 +1,7 @@
 """The only doubles of the test suite: small servers that play the wire protocol of a third party."""
 
 import base64
+import dataclasses
 import hashlib
 import io
 import json
@@ -8,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -344,7 +344,7 @@ class _GatewayHandler(BaseHTTPRequestHandler):
         self.wfile.write(raw)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Scripted:
     """One answer of a `ScriptedServer`: a body of bytes goes out as it is, anything else as JSON.
 
@@ -353,12 +353,12 @@ class Scripted:
 
     status: int = 200
     body: Any = None
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str] = dataclasses.field(default_factory=dict)
     cut_after: int | None = None
     silent_seconds: float = 0.0
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Asked:
     """A request as it came, and when (monotonic seconds)."""
 
