@@ -1,5 +1,7 @@
 """A request is sent again where that may help, and never does its work twice."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from darkroom_client import (
@@ -175,3 +177,14 @@ def test_what_the_server_says_counts_and_is_never_undercut() -> None:
     pauses = [retries.pause_seconds(NoAnswer("x", retry_after=4), attempt=9) for _ in range(50)]
 
     assert all(4 <= each <= 5 for each in pauses)
+
+
+def test_threads_may_share_a_client(play: Play) -> None:
+    darkroom, server = play()
+    server.otherwise = lambda asked: Scripted(body={**WALLET, "version": int(asked.query["n"])})
+
+    with ThreadPoolExecutor(16) as pool:
+        bodies = list(pool.map(lambda n: darkroom.request("GET", "/v1/credits", query={"n": n}), range(200)))
+
+    assert [body["version"] for body in bodies] == list(range(200))
+    assert len({each.headers["Authorization"] for each in server.asked}) == 1
