@@ -207,6 +207,24 @@ def test_a_type_whose_parts_come_with_the_body_is_no_broken_header(server, conte
     assert (status, json.loads(answer)["code"]) == (415, "unsupported_media_type")
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        ["Content-Type: multipart/form-data; boundary=x"],
+        ["Content-Type: multipart/form-data"],
+        ["Content-Type: multipart/form-data; boundary=x", "Content-Transfer-Encoding: base64"],
+    ],
+)
+def test_the_headers_of_a_form_are_not_in_doubt_because_its_parts_come_later(server, headers):
+    body = b'--x\r\nContent-Disposition: form-data; name="text"\r\n\r\na\r\n--x--\r\n'
+    length = f"Content-Length: {len(body)}"
+
+    received = server.say("POST /echo HTTP/1.1", "Host: a", "Connection: close", *headers, length, body=body)
+
+    status, problem, _ = answer_in(received)
+    assert (status, problem["code"]) == (415, "unsupported_media_type")
+
+
 def test_what_is_no_request_is_answered_with_a_problem(server):
     garbage = answer_in(server.say("<script>alert(1)</script> x y z"))
     long_address = answer_in(server.say("GET /" + "a" * 9000 + " HTTP/1.1", "Host: a"))
