@@ -49,7 +49,9 @@ def create(db: Database, wanted: NewOrganization, *, secret: keys.Secret) -> dic
 
 def _add_owner(session: Session, wanted: NewOrganization, *, secret: keys.Secret) -> str:
     owner_id = new_id("usr")
-    session.add(Member(id=owner_id, org_id=wanted.id, email=wanted.owner_email, role="owner"))
+    email = wanted.owner_email.lower() if wanted.owner_email else None
+    status = "invited" if email else "active"
+    session.add(Member(id=owner_id, org_id=wanted.id, email=email, role="owner", status=status))
     session.flush()  # the key refers to its member
     session.add(
         ApiKey(
