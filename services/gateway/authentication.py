@@ -5,7 +5,7 @@ import time
 from collections import OrderedDict
 from typing import Any
 
-from services.gateway import keys, queries
+from services.gateway import keys, permissions, queries
 from shared.database import Database
 from shared.http import Auth, Principal, Request
 from shared.problems import Forbidden, Unauthenticated
@@ -35,6 +35,10 @@ class KnownKeys:
         while len(self._known) > self._most:
             self._known.popitem(last=False)
 
+    def forget(self) -> None:
+        """Forget all, so that what was changed here counts here at once."""
+        self._known.clear()
+
 
 def credential(request: Request) -> str:
     """Return what stands behind ``Authorization: Bearer``.
@@ -62,7 +66,13 @@ def principal_of_key(db: Database, known: KnownKeys, secret: str) -> Principal:
             row = queries.key_by_hash(session, secret_sha256=secret_sha256)
         if row is None or not hmac.compare_digest(row.pop("secret_sha256"), secret_sha256):
             raise Unauthenticated("This API key is unknown, expired or revoked.")
-        principal = Principal(kind="key", **row)
+        scopes, workflows = row.pop("scopes"), row.pop("workflows")
+        principal = Principal(
+            kind="key",
+            scopes=frozenset(scopes),
+            workflows=None if workflows is None else frozenset(workflows),
+            **row,
+        )
         known.put(secret_sha256, principal)
     return principal
 
@@ -90,5 +100,11 @@ def _is_root(service: Any, secret: str) -> bool:
     return hmac.compare_digest(secret.encode(), service.settings.admin_api_key.encode())
 
 
-api_key = Auth(scheme="apiKey", description="An API key of an organization: `Bearer sk_live_…`", check=_check_key)
+api_key = Auth(
+    scheme="apiKey",
+    description="An API key of an organization: `Bearer sk_live_…`",
+    check=_check_key,
+    permit=permissions.permit,
+    described=permissions.described,
+)
 admin_key = Auth(scheme="adminKey", description="The administrator's key: `Bearer …`", check=_check_admin)

@@ -14,14 +14,17 @@ _USABLE = sa.and_(
 
 
 def key_by_hash(session: Session, *, secret_sha256: str) -> dict[str, Any] | None:
-    """Return ``{id, name, org_id, user_id, livemode, secret_sha256}`` of a key that may be used, or None.
+    """Return ``{id, name, org_id, user_id, livemode, role, scopes, workflows, secret_sha256}`` of a usable key.
 
-    Only a session of the system sees it: whose it is, is what is being asked.
+    None where there is none. ``role`` is its member's. Only a session of the system sees it: whose it is, is what is being asked.
     """
     row = session.execute(
-        sa.select(ApiKey.id, ApiKey.name, ApiKey.org_id, ApiKey.user_id, ApiKey.livemode, ApiKey.secret_sha256).where(
-            ApiKey.secret_sha256 == secret_sha256, _USABLE
+        sa.select(
+            *(ApiKey.id, ApiKey.name, ApiKey.org_id, ApiKey.user_id, ApiKey.livemode),
+            *(ApiKey.scopes, ApiKey.workflows, ApiKey.secret_sha256, Member.role),
         )
+        .join(Member, sa.and_(Member.org_id == ApiKey.org_id, Member.id == ApiKey.user_id))
+        .where(ApiKey.secret_sha256 == secret_sha256, _USABLE, Member.status != "removed")
     ).one_or_none()
     return dict(row._mapping) if row else None  # noqa: SLF001  the documented way to a row's names
 
