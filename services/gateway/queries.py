@@ -6,6 +6,8 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from services.gateway.models import ApiKey, Member
+from shared.database import Database
+from shared.http import Principal
 
 _USABLE = sa.and_(
     ApiKey.revoked_at.is_(None),
@@ -16,7 +18,8 @@ _USABLE = sa.and_(
 def key_by_hash(session: Session, *, secret_sha256: str) -> dict[str, Any] | None:
     """Return ``{id, name, org_id, user_id, livemode, role, scopes, workflows, secret_sha256}`` of a usable key.
 
-    None where there is none. ``role`` is its member's. Only a session of the system sees it: whose it is, is what is being asked.
+    None where there is none; ``role`` is its member's. Only a session of the system sees it: whose it is, is what is
+    being asked.
     """
     row = session.execute(
         sa.select(
@@ -27,6 +30,15 @@ def key_by_hash(session: Session, *, secret_sha256: str) -> dict[str, Any] | Non
         .where(ApiKey.secret_sha256 == secret_sha256, _USABLE, Member.status != "removed")
     ).one_or_none()
     return dict(row._mapping) if row else None  # noqa: SLF001  the documented way to a row's names
+
+
+def asker_name(db: Database, asker: Principal) -> str:
+    """Return what to call who asks: the member's name, else the address, else the name of the key."""
+    with db.transaction(org_id=asker.org_id) as session:
+        row = session.execute(
+            sa.select(Member.name, Member.email).where(Member.org_id == asker.org_id, Member.id == asker.user_id)
+        ).one()
+    return row.name or row.email or asker.name
 
 
 def owner(session: Session, *, org_id: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from services.gateway.routes.admin_credits import AdminCreditRoutes
 from services.gateway.routes.credits import CreditRoutes
 from services.gateway.routes.health import HealthRoutes
 from services.gateway.routes.images import ImageRoutes
+from services.gateway.routes.invitations import InvitationRoutes
 from services.gateway.routes.jobs import JobRoutes
 from services.gateway.routes.quotes import QuoteRoutes
 from services.gateway.routes.stagings import StagingRoutes
@@ -22,6 +23,7 @@ class Gateway(
     CreditRoutes,
     HealthRoutes,
     ImageRoutes,
+    InvitationRoutes,
     JobRoutes,
     QuoteRoutes,
     StagingRoutes,

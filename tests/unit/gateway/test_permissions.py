@@ -7,8 +7,13 @@ from services.gateway.service import Gateway
 from shared.http import Principal, routes_of
 from shared.problems import Forbidden
 
-PUBLIC = {"GET /healthz", "GET /readyz", "GET /openapi.json", "GET /docs"}
-OWNERS_ONLY = {"PUT /v1/plan"}
+PUBLIC = {"GET /healthz", "GET /readyz", "GET /openapi.json", "GET /docs", "POST /v1/invitations/lookup"}
+OWNERS_ONLY = {
+    "PUT /v1/plan",
+    "POST /v1/invitations",
+    "GET /v1/invitations",
+    "DELETE /v1/invitations/<invitation_id>",
+}
 OF_A_PERSON: set[str] = set()
 HOLDING = {"POST /v1/jobs", "POST /v1/stagings"}
 
