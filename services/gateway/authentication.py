@@ -1,11 +1,11 @@
-"""Who asks: from the Authorization header to a principal, for API keys and for the administrator's root key."""
+"""Who asks: from the Authorization header to a principal, for API keys, sessions, and the administrator's root key."""
 
 import hmac
 import time
 from collections import OrderedDict
 from typing import Any
 
-from services.gateway import keys, permissions, queries
+from services.gateway import keys, permissions, queries, sessions
 from shared.database import Database
 from shared.http import Auth, Principal, Request
 from shared.problems import Forbidden, Unauthenticated
@@ -49,7 +49,7 @@ def credential(request: Request) -> str:
     scheme, _, text = request.headers.get("Authorization", "").partition(" ")
     text = text.strip()
     if scheme.lower() != "bearer" or not text or len(text) > _CREDENTIAL_CHARACTERS:
-        raise Unauthenticated("Send your API key as: Authorization: Bearer sk_live_…")
+        raise Unauthenticated("Send an API key or a session's token as: Authorization: Bearer sk_live_…")
     return text
 
 
@@ -81,9 +81,11 @@ def _check_key(service: Any, request: Request) -> Principal:
     secret = credential(request)
     if keys.looks_like_one(secret):
         return principal_of_key(service.db, service.known_keys, secret)
+    if sessions.looks_like_one(secret):
+        return sessions.principal_of(service.db, secret)
     if _is_root(service, secret):
         raise Forbidden("The administrator's key belongs to no organization; use an API key of one.")
-    raise Unauthenticated("This is no API key; keys begin with sk_live_ or sk_test_.")
+    raise Unauthenticated("This is neither an API key (sk_live_… or sk_test_…) nor a session's token (ust_…).")
 
 
 def _check_admin(service: Any, request: Request) -> Principal:
@@ -92,8 +94,11 @@ def _check_admin(service: Any, request: Request) -> Principal:
         return Principal(kind="admin", id="root", name="root")
     if keys.looks_like_one(secret):
         principal_of_key(service.db, service.known_keys, secret)
-        raise Forbidden("This needs an administrator's key; yours is an organization's.")
-    raise Unauthenticated("This administrator's key is not known.")
+    elif sessions.looks_like_one(secret):
+        sessions.principal_of(service.db, secret)
+    else:
+        raise Unauthenticated("This administrator's key is not known.")
+    raise Forbidden("This needs an administrator's key; yours is an organization's.")
 
 
 def _is_root(service: Any, secret: str) -> bool:
@@ -102,7 +107,7 @@ def _is_root(service: Any, secret: str) -> bool:
 
 api_key = Auth(
     scheme="apiKey",
-    description="An API key of an organization: `Bearer sk_live_…`",
+    description="An API key of an organization, or the token of a session: `Bearer sk_live_…`, `Bearer ust_…`",
     check=_check_key,
     permit=permissions.permit,
     described=permissions.described,

@@ -1,7 +1,8 @@
 """The gateway as a nameko service: wiring only."""
 
-from services.gateway import idempotency
+from services.gateway import accounts, attempts, idempotency, sessions
 from services.gateway.authentication import KnownKeys
+from services.gateway.routes.accounts import AccountRoutes
 from services.gateway.routes.admin import AdminRoutes
 from services.gateway.routes.admin_credits import AdminCreditRoutes
 from services.gateway.routes.credits import CreditRoutes
@@ -18,6 +19,7 @@ from shared.rpc import RpcClient
 
 
 class Gateway(
+    AccountRoutes,
     AdminCreditRoutes,
     AdminRoutes,
     CreditRoutes,
@@ -48,3 +50,9 @@ class Gateway(
     @every(seconds=600)
     def prune_idempotency_keys(self) -> None:
         idempotency.prune(self.db)
+
+    @every(seconds=600)
+    def prune_identity(self) -> None:
+        sessions.prune(self.db)
+        accounts.prune_resets(self.db)
+        attempts.prune(self.db)

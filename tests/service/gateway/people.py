@@ -13,6 +13,30 @@ def invite(client, headers, email="grace@example.com", role="editor"):
     return answer.json
 
 
+def sign_up(client, invitation, **fields):
+    body = {"token": invitation["token"], "name": "Grace", "password": PASSWORD, "terms_accepted": True}
+    return client.post("/v1/auth/signup", json={**body, **fields})
+
+
+def join(client, headers, email="grace@example.com", role="editor"):
+    """Let somebody be invited and sign up; return ``(user id, headers with the session's token)``."""
+    answer = sign_up(client, invite(client, headers, email, role))
+    assert answer.status_code == 201, answer.text
+    return answer.json["member"]["id"], bearer(answer.json["session_token"])
+
+
+def log_in(client, email="grace@example.com", password=PASSWORD, address="192.0.2.1"):
+    return client.post(
+        "/v1/auth/login",
+        json={"email": email, "password": password},
+        environ_base={"REMOTE_ADDR": address},
+    )
+
+
+def bearer(token):
+    return {"Authorization": f"Bearer {token}"}
+
+
 def told(db, kind=None):
     """Return the events that were written down, those of one kind or all."""
     with db.transaction() as session:

@@ -98,7 +98,7 @@ def test_an_invitation_that_was_taken_back_is_good_for_nothing(client, studio, g
     assert statuses(gateway_db)["grace@example.com"] == "removed"
 
 
-def test_a_newer_invitation_ends_the_earlier_and_may_change_the_role(client, studio, gateway_db):
+def test_a_newer_invitation_ends_the_earlier_and_may_change_the_role(client, studio):
     _, headers = studio
     first = invite(client, headers, role="viewer")
 

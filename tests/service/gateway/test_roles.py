@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from services.gateway.models import ApiKey, Member
 from services.gateway.service import Gateway
 from shared.http import routes_of
+from tests.service.gateway.people import join
 from tests.unit.gateway.test_permissions import OF_ORGANIZATIONS, name_of, roles_expected, scope_expected
 
 ROUTES = [route for _, route in routes_of(Gateway) if route.auth]
@@ -55,6 +56,21 @@ def test_every_route_refuses_the_roles_that_are_not_its_own(client, with_role, r
         if role not in roles_expected(route) or scope_expected(route) is None
     }
     assert refused == expected
+
+
+@pytest.mark.parametrize("role", ["owner", "editor", "viewer"])
+def test_a_person_may_what_the_role_may(client, studio, role):
+    _, headers = join(client, studio[1], role=role)
+    log_out_last = sorted(OF_ORGANIZATIONS, key=lambda route: route.url == "/v1/auth/logout")
+
+    statuses = {
+        name_of(route): client.open(address_of(route), method=route.method, headers=headers).status_code
+        for route in log_out_last
+    }
+
+    refused = {name for name, status in statuses.items() if status == 403}
+    assert refused == {name_of(route) for route in OF_ORGANIZATIONS if role not in roles_expected(route)}
+    assert not {name for name, status in statuses.items() if status in {401, 500}}
 
 
 def test_an_organizations_key_opens_no_route_of_administrators(client, studio):

@@ -7,14 +7,30 @@ from services.gateway.service import Gateway
 from shared.http import Principal, routes_of
 from shared.problems import Forbidden
 
-PUBLIC = {"GET /healthz", "GET /readyz", "GET /openapi.json", "GET /docs", "POST /v1/invitations/lookup"}
+PUBLIC = {
+    "GET /healthz",
+    "GET /readyz",
+    "GET /openapi.json",
+    "GET /docs",
+    "POST /v1/invitations/lookup",
+    "POST /v1/auth/signup",
+    "POST /v1/auth/login",
+    "POST /v1/auth/password-reset",
+    "POST /v1/auth/password-reset/confirm",
+}
 OWNERS_ONLY = {
     "PUT /v1/plan",
     "POST /v1/invitations",
     "GET /v1/invitations",
     "DELETE /v1/invitations/<invitation_id>",
 }
-OF_A_PERSON: set[str] = set()
+OF_A_PERSON = {
+    "POST /v1/auth/logout",
+    "POST /v1/auth/password",
+    "GET /v1/auth/sessions",
+    "DELETE /v1/auth/sessions",
+    "DELETE /v1/auth/sessions/<session_id>",
+}
 HOLDING = {"POST /v1/jobs", "POST /v1/stagings"}
 
 ROUTES = [route for _, route in routes_of(Gateway)]
