@@ -10,6 +10,8 @@ from services.gateway.routes.health import HealthRoutes
 from services.gateway.routes.images import ImageRoutes
 from services.gateway.routes.invitations import InvitationRoutes
 from services.gateway.routes.jobs import JobRoutes
+from services.gateway.routes.me import MeRoutes
+from services.gateway.routes.members import MemberRoutes
 from services.gateway.routes.quotes import QuoteRoutes
 from services.gateway.routes.stagings import StagingRoutes
 from services.gateway.routes.uploads import UploadRoutes
@@ -27,6 +29,8 @@ class Gateway(
     ImageRoutes,
     InvitationRoutes,
     JobRoutes,
+    MeRoutes,
+    MemberRoutes,
     QuoteRoutes,
     StagingRoutes,
     UploadRoutes,

@@ -23,8 +23,12 @@ OWNERS_ONLY = {
     "POST /v1/invitations",
     "GET /v1/invitations",
     "DELETE /v1/invitations/<invitation_id>",
+    "PATCH /v1/members/<user_id>",
+    "DELETE /v1/members/<user_id>",
 }
 OF_A_PERSON = {
+    "PATCH /v1/me",
+    "PUT /v1/me/defaults",
     "POST /v1/auth/logout",
     "POST /v1/auth/password",
     "GET /v1/auth/sessions",
