@@ -5,7 +5,7 @@ import time
 from collections import OrderedDict
 from typing import Any
 
-from services.gateway import keys, permissions, queries, sessions
+from services.gateway import admin_keys, keys, permissions, queries, sessions
 from shared.database import Database
 from shared.http import Auth, Principal, Request
 from shared.problems import Forbidden, Unauthenticated
@@ -64,6 +64,8 @@ def principal_of_key(db: Database, known: KnownKeys, secret: str) -> Principal:
     if principal is None:
         with db.transaction() as session:
             row = queries.key_by_hash(session, secret_sha256=secret_sha256)
+            if row:
+                queries.note_key_used(session, key_id=row["id"])
         if row is None or not hmac.compare_digest(row.pop("secret_sha256"), secret_sha256):
             raise Unauthenticated("This API key is unknown, expired or revoked.")
         scopes, workflows = row.pop("scopes"), row.pop("workflows")
@@ -83,7 +85,9 @@ def _check_key(service: Any, request: Request) -> Principal:
         return principal_of_key(service.db, service.known_keys, secret)
     if sessions.looks_like_one(secret):
         return sessions.principal_of(service.db, secret)
-    if _is_root(service, secret):
+    if _is_root(service, secret) or (
+        secret.startswith(keys.ADMIN) and admin_keys.principal_of(service.db, secret) is not None
+    ):
         raise Forbidden("The administrator's key belongs to no organization; use an API key of one.")
     raise Unauthenticated("This is neither an API key (sk_live_… or sk_test_…) nor a session's token (ust_…).")
 
@@ -91,7 +95,10 @@ def _check_key(service: Any, request: Request) -> Principal:
 def _check_admin(service: Any, request: Request) -> Principal:
     secret = credential(request)
     if _is_root(service, secret):
-        return Principal(kind="admin", id="root", name="root")
+        return Principal(kind="admin", id=admin_keys.ROOT, name=admin_keys.ROOT)
+    named = admin_keys.principal_of(service.db, secret) if secret.startswith(keys.ADMIN) else None
+    if named:
+        return named
     if keys.looks_like_one(secret):
         principal_of_key(service.db, service.known_keys, secret)
     elif sessions.looks_like_one(secret):
@@ -112,4 +119,4 @@ api_key = Auth(
     permit=permissions.permit,
     described=permissions.described,
 )
-admin_key = Auth(scheme="adminKey", description="The administrator's key: `Bearer …`", check=_check_admin)
+admin_key = Auth(scheme="adminKey", description="An administrator's key: `Bearer adm_…`", check=_check_admin)

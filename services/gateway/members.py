@@ -1,5 +1,6 @@
 """Members of an organization: who they are, which role they have, and how they leave."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -46,6 +47,7 @@ def change_role(db: Database, *, org_id: str, user_id: str, role: str, changed_b
         LastOwner: the only owner would be none any more.
     """
     with db.transaction(org_id=org_id) as session:
+        _lock_owners(session, org_id=org_id)
         member = _locked(session, org_id=org_id, user_id=user_id)
         previous = member.role
         if role != previous:
@@ -69,6 +71,7 @@ def remove(db: Database, *, org_id: str, user_id: str, removed_by: str) -> None:
         LastOwner: it is the only owner.
     """
     with db.transaction(org_id=org_id) as session:
+        _lock_owners(session, org_id=org_id)
         member = _locked(session, org_id=org_id, user_id=user_id)
         if member.role == OWNER:
             require_another_owner(session, org_id=org_id, besides=user_id)
@@ -86,30 +89,43 @@ def remove(db: Database, *, org_id: str, user_id: str, removed_by: str) -> None:
 
 
 def require_another_owner(session: Session, *, org_id: str, besides: str) -> None:
-    """Refuse to go on where ``besides`` is the only owner who can act: one who has joined, or has a key.
-
-    All owners are locked, in order of their ids, so that two of them cannot leave at once.
+    """Refuse to go on where ``besides`` is the only owner who can act.
 
     Raises:
         LastOwner: nobody else is.
     """
-    owners = session.execute(
-        sa.select(Member.id, Member.status)
+    if not _owners_who_can_act(session, org_id=org_id) - {besides}:
+        raise LastOwner("An organization needs an owner: make somebody else one first.")
+
+
+def require_an_owner(session: Session, *, org_id: str) -> None:
+    """Refuse to go on where no owner can act any more, by what was done in this session.
+
+    Raises:
+        LastOwner: none can.
+    """
+    if not _owners_who_can_act(session, org_id=org_id):
+        raise LastOwner("This is the only way in that an owner has: make another key first, or let an owner sign up.")
+
+
+def _owners_who_can_act(session: Session, *, org_id: str) -> set[str]:
+    """Return the ids of the owners who have joined and can log in, or have a key."""
+    owners = _lock_owners(session, org_id=org_id)
+    usable = sa.or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > sa.func.now())
+    with_key = set(
+        session.scalars(sa.select(ApiKey.user_id).where(ApiKey.org_id == org_id, ApiKey.revoked_at.is_(None), usable))
+    )
+    return {one.id for one in owners if (one.status == "active" and one.email) or one.id in with_key}
+
+
+def _lock_owners(session: Session, *, org_id: str) -> Sequence[Any]:
+    """Return ``(id, status, email)`` of all owners, locked in order of their ids: two of them cannot leave at once."""
+    return session.execute(
+        sa.select(Member.id, Member.status, Member.email)
         .where(Member.org_id == org_id, Member.role == OWNER, Member.status != "removed")
         .order_by(Member.id)
         .with_for_update()
     ).all()
-    with_key = set(
-        session.scalars(
-            sa.select(ApiKey.user_id).where(
-                ApiKey.org_id == org_id,
-                ApiKey.revoked_at.is_(None),
-                sa.or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > sa.func.now()),
-            )
-        )
-    )
-    if not [one for one in owners if one.id != besides and (one.status == "active" or one.id in with_key)]:
-        raise LastOwner("An organization needs an owner: make somebody else one first.")
 
 
 def as_dict(member: Member) -> dict[str, Any]:

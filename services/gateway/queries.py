@@ -14,6 +14,11 @@ _USABLE = sa.and_(
     sa.or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > sa.func.now()),
 )
 
+_USED = sa.text(
+    "UPDATE api_keys SET last_used_at = now()"
+    " WHERE id = :id AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute')"
+)
+
 
 def key_by_hash(session: Session, *, secret_sha256: str) -> dict[str, Any] | None:
     """Return ``{id, name, org_id, user_id, livemode, role, scopes, workflows, secret_sha256}`` of a usable key.
@@ -30,6 +35,11 @@ def key_by_hash(session: Session, *, secret_sha256: str) -> dict[str, Any] | Non
         .where(ApiKey.secret_sha256 == secret_sha256, _USABLE, Member.status != "removed")
     ).one_or_none()
     return dict(row._mapping) if row else None  # noqa: SLF001  the documented way to a row's names
+
+
+def note_key_used(session: Session, *, key_id: str) -> None:
+    """Write that a key was used just now, at most once a minute."""
+    session.execute(_USED, {"id": key_id})
 
 
 def asker_name(db: Database, asker: Principal) -> str:

@@ -5,6 +5,8 @@ from services.gateway.authentication import KnownKeys
 from services.gateway.routes.accounts import AccountRoutes
 from services.gateway.routes.admin import AdminRoutes
 from services.gateway.routes.admin_credits import AdminCreditRoutes
+from services.gateway.routes.admin_keys import AdminKeyRoutes
+from services.gateway.routes.api_keys import ApiKeyRoutes
 from services.gateway.routes.credits import CreditRoutes
 from services.gateway.routes.health import HealthRoutes
 from services.gateway.routes.images import ImageRoutes
@@ -23,7 +25,9 @@ from shared.rpc import RpcClient
 class Gateway(
     AccountRoutes,
     AdminCreditRoutes,
+    AdminKeyRoutes,
     AdminRoutes,
+    ApiKeyRoutes,
     CreditRoutes,
     HealthRoutes,
     ImageRoutes,

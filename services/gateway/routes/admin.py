@@ -30,10 +30,8 @@ class AdminRoutes(Wiring):
     def create_organization(self, request: Request) -> Answer:
         """Make the organization, then open its account; what is sent again is answered alike."""
         asked, claim = request.body, request.claim
-        secret = (
-            keys.derived(signing_secret=self.settings.signing_secret, org_id=claim.resource_id, request_key=claim.key)
-            if claim.key
-            else keys.new()
+        secret = keys.of_request(
+            signing_secret=self.settings.signing_secret, made_id=claim.resource_id, request_key=claim.key
         )
         wanted = NewOrganization(
             id=claim.resource_id,

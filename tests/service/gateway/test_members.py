@@ -156,7 +156,7 @@ def test_two_owners_who_remove_each_other_leave_one(client, studio, gateway_db):
     with gateway_db.transaction() as session:
         owners = session.scalar(sa.select(sa.func.count()).where(Member.role == "owner", Member.status != "removed"))
     assert owners == 1
-    assert 204 in codes
+    assert sorted(codes) in ([204, 409], [204, 401])
 
 
 def test_another_organizations_members_are_not_there(client, an_organization):

@@ -23,6 +23,10 @@ OWNERS_ONLY = {
     "POST /v1/invitations",
     "GET /v1/invitations",
     "DELETE /v1/invitations/<invitation_id>",
+    "POST /v1/api-keys",
+    "GET /v1/api-keys",
+    "DELETE /v1/api-keys/<key_id>",
+    "POST /v1/api-keys/<key_id>/rotate",
     "PATCH /v1/members/<user_id>",
     "DELETE /v1/members/<user_id>",
 }
