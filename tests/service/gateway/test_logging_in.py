@@ -1,5 +1,6 @@
 """Logging in and out, sessions, passwords: who gets in, for how long, and what a guesser learns."""
 
+import threading
 from datetime import datetime
 
 import pytest
@@ -8,6 +9,7 @@ import sqlalchemy as sa
 from services.gateway import attempts, passwords
 from services.gateway.models import AuthAttempt, AuthSession, Member, PasswordReset
 from shared import tokens
+from shared.database import Database
 from shared.events import PasswordResetRequested
 from tests.service.gateway.people import PASSWORD, bearer, change, everything_kept, invite, join, log_in, told
 
@@ -192,6 +194,29 @@ def test_an_address_guesses_only_so_often_whatever_at(client, gateway_db):
     another = log_in(client, address="2001:db8:0:1::1")
 
     assert (same_network.status_code, another.status_code) == (429, 200)
+
+
+def test_attempts_at_once_from_several_replicas_are_all_counted(gateway_db):
+    url = gateway_db.url.render_as_string(hide_password=False)
+    replicas = [Database(url, application=f"replica-{n}", pool_size=5) for n in range(2)]
+    outcomes = []
+
+    def attempt(number):
+        try:
+            attempts.count(replicas[number % 2], address=f"192.0.2.{number}", email="grace@example.com")
+            outcomes.append("counted")
+        except attempts.TooManyAttempts:
+            outcomes.append("refused")
+
+    trying = [threading.Thread(target=attempt, args=(number,)) for number in range(30)]
+    for one in trying:
+        one.start()
+    for one in trying:
+        one.join()
+    for replica in replicas:
+        replica.engine.dispose()
+
+    assert (outcomes.count("counted"), outcomes.count("refused")) == (attempts.OF_ACCOUNT, 30 - attempts.OF_ACCOUNT)
 
 
 @pytest.mark.usefixtures("grace")
