@@ -95,6 +95,7 @@ def sign_up(db: Database, wanted: SignUp, *, device: Device, secret: str, public
     Raises:
         InvitationInvalid, InvitationExpired, InvitationRevoked, InvitationUsed, AccountExists: see `invitations`.
         BadRequest: the address is not the invited one.
+        TooManyAttempts: it was repeated too often, which may be somebody who guesses the password.
     """
     invitation_id = invitations.subject_of(wanted.token, secret=secret)
     with db.transaction() as session:
@@ -102,8 +103,8 @@ def sign_up(db: Database, wanted: SignUp, *, device: Device, secret: str, public
         if done is None:
             invitation, _ = invitations.open_invitation(session, invitation_id=invitation_id, public_url=public_url)
             _require_invited_address(wanted, invitation)
-    if done and passwords.fits(wanted.password, done.password_hash):
-        return _begin(db, done, device=device, again=True)
+    if done:
+        return _sign_up_again(db, wanted, done, device=device, public_url=public_url)
     password_hash = passwords.hashed(wanted.password)
     try:
         with db.transaction() as session:
@@ -202,6 +203,14 @@ def prune_resets(db: Database) -> None:
     """Forget the resets of more than 30 days ago."""
     with db.transaction() as session:
         session.execute(_PRUNE_RESETS)
+
+
+def _sign_up_again(db: Database, wanted: SignUp, member: Member, *, device: Device, public_url: str) -> SignedIn:
+    """Answer a request that was answered before, if it is the same up to the password, by logging in."""
+    attempts.count(db, address=device.address, email=member.email or member.id)
+    if not passwords.fits(wanted.password, member.password_hash):
+        raise invitations.used(public_url)
+    return _begin(db, member, device=device, again=True)
 
 
 def _done_by(session: Session, wanted: SignUp, *, invitation_id: str) -> Member | None:

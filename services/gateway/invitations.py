@@ -207,7 +207,7 @@ def open_invitation(session: Session, *, invitation_id: str, public_url: str) ->
     if invitation is None:
         raise _invalid()
     if invitation.accepted_at:
-        raise InvitationUsed("This invitation was used already. Try logging in instead.", login_url=_login(public_url))
+        raise used(public_url)
     if invitation.revoked_at:
         raise InvitationRevoked("Invitation revoked. Contact your administrator for a new invitation.")
     if invitation.expires_at <= session.execute(sa.select(sa.func.now())).scalar_one():
@@ -217,6 +217,11 @@ def open_invitation(session: Session, *, invitation_id: str, public_url: str) ->
         raise account_exists(public_url)
     name = session.execute(sa.select(Organization.name).where(Organization.id == invitation.org_id)).scalar_one()
     return invitation, name
+
+
+def used(public_url: str) -> InvitationUsed:
+    """Return the refusal of an invitation that was accepted before, with the way on."""
+    return InvitationUsed("This invitation was used already. Try logging in instead.", login_url=_login(public_url))
 
 
 def account_exists(public_url: str) -> AccountExists:

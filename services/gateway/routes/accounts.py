@@ -46,7 +46,7 @@ class AccountRoutes(Wiring):
         guard=_with_key,
         body=SignUpRequest,
         answers={201: SignedInSchema},
-        problems=NOT_OPEN,
+        problems=(*NOT_OPEN, TooManyAttempts),
         summary="Sign up with an invitation",
         description="Makes the member and logs in, both or neither.",
         tags=_TAGS,

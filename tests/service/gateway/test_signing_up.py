@@ -3,7 +3,7 @@
 import pytest
 import sqlalchemy as sa
 
-from services.gateway import sessions
+from services.gateway import attempts, sessions
 from services.gateway.models import AuthSession, Invitation, Member
 from shared.events import MemberJoined
 from tests.service.gateway.people import (
@@ -167,6 +167,20 @@ def test_the_same_key_with_another_password_opens_nothing(client, studio, gatewa
 
     assert (answer.status_code, answer.json["code"]) == (409, "invitation_used")
     assert count(gateway_db, AuthSession) == 1
+
+
+def test_a_request_that_is_repeated_is_no_way_to_guess_a_password(client, studio):
+    made = invite(client, studio[1])
+    body = {"token": made["token"], "name": "Grace", "password": PASSWORD, "terms_accepted": True}
+    headers = {"Idempotency-Key": "a"}
+    client.post("/v1/auth/signup", json=body, headers=headers)
+
+    guesses = [
+        client.post("/v1/auth/signup", json={**body, "password": f"guess no. {number}"}, headers=headers).status_code
+        for number in range(attempts.OF_ACCOUNT + 1)
+    ]
+
+    assert guesses == [409] * attempts.OF_ACCOUNT + [429]
 
 
 def test_the_first_owner_signs_up_with_the_link_of_the_organization(client, admin, gateway_db):
