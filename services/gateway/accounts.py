@@ -1,11 +1,10 @@
-"""Accounts of people: signing up with an invitation, logging in, changing a password, and getting a new one.
+"""Accounts of people: signing up with an invitation, logging in, and changing a password.
 
 Hashing is never done while a transaction is open. What is said of an account that is not there is what is said of one
 that is.
 """
 
 import hashlib
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,20 +16,14 @@ from sqlalchemy.orm import Session
 from services.gateway import attempts, invitations, members, passwords, sessions
 from services.gateway.models import Invitation, Member, Organization, PasswordReset
 from services.gateway.sessions import Device, Opened
-from shared import tokens
 from shared.database import Database
-from shared.events import MemberJoined, PasswordResetRequested
+from shared.events import MemberJoined
 from shared.http import Principal
 from shared.http_fields import rfc3339
 from shared.http_schemas import error_at, refusal
-from shared.ids import new_id
-from shared.problems import BadRequest, Conflict, Forbidden, Problem, Unauthenticated
+from shared.problems import Forbidden, Unauthenticated
 
 log = structlog.get_logger(__name__)
-
-RESET_MINUTES = 60
-_RESET_END: Any = sa.literal_column(f"date_trunc('second', now()) + interval '{RESET_MINUTES} minutes'")
-_PRUNE_RESETS = sa.text("DELETE FROM password_resets WHERE expires_at < now() - interval '30 days'")
 
 
 class WrongPassword(Forbidden):
@@ -38,28 +31,6 @@ class WrongPassword(Forbidden):
 
     code = "wrong_password"
     title = "The current password is not right"
-
-
-class ResetInvalid(BadRequest):
-    """The token was altered, or never ours."""
-
-    code = "reset_invalid"
-    title = "This link is not valid"
-
-
-class ResetExpired(Problem):
-    """Its hour is over."""
-
-    status = 410
-    code = "reset_expired"
-    title = "The link has expired"
-
-
-class ResetUsed(Conflict):
-    """A password was set with it, or with a newer one, already."""
-
-    code = "reset_used"
-    title = "The link was used already"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +96,7 @@ def log_in(db: Database, *, email: str, password: str, device: Device) -> Signed
     """
     attempts.count(db, address=device.address, email=email)
     with db.transaction() as session:
-        member = _account(session, email)
+        member = account_of(session, email)
     if not passwords.fits(password, member.password_hash if member else None) or member is None:
         log.info("login_refused")
         raise _refused()
@@ -147,62 +118,10 @@ def change_password(db: Database, asker: Principal, *, current: str, new: str, a
         raise WrongPassword("The current password is not right. Nothing was changed.")
     password_hash = passwords.hashed(new)
     with db.transaction(org_id=asker.org_id) as session:
-        _set_password(session, org_id=member.org_id, user_id=member.id, password_hash=password_hash)
+        set_password(session, org_id=member.org_id, user_id=member.id, password_hash=password_hash)
         sessions.end_all(session, org_id=member.org_id, user_id=member.id, besides=asker.session_id)
     attempts.forget(db, email=member.email or member.id)
     log.info("password_changed", org_id=member.org_id, user_id=member.id)
-
-
-def request_reset(db: Database, *, email: str, address: str) -> None:
-    """Let whoever sends mail send a link for a new password, where there is such an account; nobody is told whether.
-
-    The event has no token: notifications makes it of the reset's id and end, with the signing secret. Until mail is
-    sent, nobody gets one.
-
-    Raises:
-        TooManyAttempts: too many were asked for, for this account or from this address.
-    """
-    attempts.count_reset(db, address=address, email=email)
-    with db.transaction() as session:
-        member = _account(session, email)
-        if member is None:
-            return
-        reset = PasswordReset(id=new_id("pwr"), org_id=member.org_id, user_id=member.id, expires_at=_RESET_END)
-        session.add(reset)
-        session.flush()
-        session.refresh(reset)
-        requested = PasswordResetRequested(
-            org_id=member.org_id,
-            user_id=member.id,
-            reset_id=reset.id,
-            expires_at=rfc3339(reset.expires_at),
-            email=email,
-        )
-        db.publish(session, [requested])
-
-
-def reset_password(db: Database, *, token: str, password: str, secret: str) -> None:
-    """Set a new password by the token of a reset, and end all sessions of that member.
-
-    Raises:
-        ResetInvalid, ResetExpired, ResetUsed: the token is good for nothing (any more).
-    """
-    try:
-        reset_id = tokens.read(token, secret=secret, purpose=tokens.PASSWORD_RESET, now=time.time())
-    except tokens.TokenForged:
-        raise _reset_invalid() from None
-    except tokens.TokenExpired:
-        raise _reset_expired() from None
-    password_hash = passwords.hashed(password)
-    with db.transaction() as session:
-        email = _use_reset(session, reset_id=reset_id, password_hash=password_hash)
-    attempts.forget(db, email=email)
-
-
-def prune_resets(db: Database) -> None:
-    """Forget the resets of more than 30 days ago."""
-    with db.transaction() as session:
-        session.execute(_PRUNE_RESETS)
 
 
 def _sign_up_again(db: Database, wanted: SignUp, member: Member, *, device: Device, public_url: str) -> SignedIn:
@@ -288,7 +207,8 @@ def _signed_in(session: Session, member: Member, *, device: Device, again: bool 
     )
 
 
-def _account(session: Session, email: str) -> Member | None:
+def account_of(session: Session, email: str) -> Member | None:
+    """Return the member who has signed up with this address, if anybody has."""
     return session.scalar(sa.select(Member).where(Member.email == email, Member.status == "active"))
 
 
@@ -296,7 +216,8 @@ def _member_of(session: Session, asker: Principal) -> Member:
     return session.scalars(sa.select(Member).where(Member.org_id == asker.org_id, Member.id == asker.user_id)).one()
 
 
-def _set_password(session: Session, *, org_id: str, user_id: str, password_hash: str) -> None:
+def set_password(session: Session, *, org_id: str, user_id: str, password_hash: str) -> None:
+    """Give a member another password; links to set one that are still on their way end."""
     session.execute(
         sa.update(Member)
         .where(Member.org_id == org_id, Member.id == user_id, Member.status == "active")
@@ -309,38 +230,8 @@ def _set_password(session: Session, *, org_id: str, user_id: str, password_hash:
     )
 
 
-def _use_reset(session: Session, *, reset_id: str, password_hash: str) -> str:
-    """Set the password a reset is for, and return the account's address."""
-    row = session.execute(
-        sa.select(PasswordReset, Member.email, PasswordReset.expires_at <= sa.func.now())
-        .join(Member, sa.and_(Member.org_id == PasswordReset.org_id, Member.id == PasswordReset.user_id))
-        .where(PasswordReset.id == reset_id, Member.status == "active")
-        .with_for_update(of=PasswordReset)
-    ).one_or_none()
-    if row is None:
-        raise _reset_invalid()
-    reset, email, expired = row
-    if reset.used_at:
-        raise ResetUsed("This link was used already, or a password was set since. Ask for a new one.")
-    if expired:
-        raise _reset_expired()
-    _set_password(session, org_id=reset.org_id, user_id=reset.user_id, password_hash=password_hash)
-    sessions.end_all(session, org_id=reset.org_id, user_id=reset.user_id)
-    log.info("password_reset", org_id=reset.org_id, user_id=reset.user_id)
-    return str(email)
-
-
 def _refused() -> Unauthenticated:
     return Unauthenticated("The e-mail address or the password is wrong.")
-
-
-def _reset_invalid() -> ResetInvalid:
-    errors = [error_at("/token", "invalid", "this is no token of ours for a new password")]
-    return ResetInvalid("This link is not valid. Open it exactly as you got it, or ask for a new one.", errors=errors)
-
-
-def _reset_expired() -> ResetExpired:
-    return ResetExpired("This link has expired. Ask for a new one.")
 
 
 def _sha256(text: str) -> str:

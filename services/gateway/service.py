@@ -1,6 +1,6 @@
 """The gateway as a nameko service: wiring only."""
 
-from services.gateway import accounts, attempts, idempotency, sessions
+from services.gateway import attempts, idempotency, password_resets, sessions
 from services.gateway.authentication import KnownKeys
 from services.gateway.routes.accounts import AccountRoutes
 from services.gateway.routes.admin import AdminRoutes
@@ -62,5 +62,5 @@ class Gateway(
     @every(seconds=600)
     def prune_identity(self) -> None:
         sessions.prune(self.db)
-        accounts.prune_resets(self.db)
+        password_resets.prune(self.db)
         attempts.prune(self.db)

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
-from services.gateway import accounts, idempotency, sessions
-from services.gateway.accounts import ResetExpired, ResetInvalid, ResetUsed, SignedIn, SignUp, WrongPassword
+from services.gateway import accounts, idempotency, password_resets, sessions
+from services.gateway.accounts import SignedIn, SignUp, WrongPassword
 from services.gateway.attempts import TooManyAttempts
 from services.gateway.authentication import api_key
+from services.gateway.password_resets import ResetExpired, ResetInvalid, ResetUsed
 from services.gateway.permissions import ACCOUNT
 from services.gateway.routes.invitations import NOT_OPEN
 from services.gateway.routes.wiring import Wiring
@@ -129,7 +130,7 @@ class AccountRoutes(Wiring):
     )
     def request_reset(self, request: Request) -> Answer:
         """Have a link sent, if there is anybody to send it to."""
-        accounts.request_reset(self.db, email=request.body["email"], address=request.address)
+        password_resets.request(self.db, email=request.body["email"], address=request.address)
         return Answer(202, {"detail": "If there is an account with this address, a link is on its way to it."})
 
     @route(
@@ -144,7 +145,7 @@ class AccountRoutes(Wiring):
     )
     def reset_password(self, request: Request) -> Answer:
         """Set the new password."""
-        accounts.reset_password(self.db, **request.body, secret=self.settings.signing_secret)
+        password_resets.confirm(self.db, **request.body, secret=self.settings.signing_secret)
         return Answer(204)
 
     @route(
