@@ -178,6 +178,7 @@ def _request(environ: dict[str, Any]) -> Request:
         query_string=environ.get("QUERY_STRING", ""),
         headers=EnvironHeaders(environ),
         request_id=request_id(environ.get("HTTP_X_REQUEST_ID")),
+        address=environ.get("REMOTE_ADDR", ""),
     )
 
 

@@ -13,7 +13,11 @@ from werkzeug.datastructures import EnvironHeaders, MultiDict
 
 @dataclass(frozen=True, kw_only=True)
 class Principal:
-    """Who asks, as the credential says: ``kind`` is ``key`` or ``admin``; an administrator has no organization."""
+    """Who asks, as the credential says: ``kind`` is ``key``, ``session`` or ``admin``, which has no organization.
+
+    ``role`` is the person's in the organization. ``scopes`` and ``workflows`` narrow what a key may do; ``workflows``
+    is None where it may ask for all. ``session_id`` is the session's where one was shown.
+    """
 
     kind: str
     id: str
@@ -21,17 +25,25 @@ class Principal:
     org_id: str | None = None
     user_id: str | None = None
     livemode: bool = True
+    role: str | None = None
+    scopes: frozenset[str] = frozenset()
+    workflows: frozenset[str] | None = None
+    session_id: str | None = None
 
 
 @dataclass(kw_only=True)
 class Request:
-    """One request. ``query`` and ``body`` are what the route's schemas made of it; ``claim`` is its guard's."""
+    """One request. ``query`` and ``body`` are what the route's schemas made of it; ``claim`` is its guard's.
+
+    ``address`` is the client's, without its port.
+    """
 
     method: str
     path: str
     query_string: str
     headers: EnvironHeaders
     request_id: str
+    address: str = ""
     path_values: Mapping[str, Any] = field(default_factory=dict)
     content: BinaryIO | None = None
     principal: Principal | None = None

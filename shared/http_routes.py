@@ -32,12 +32,15 @@ Guard = Callable[[Any, Request, Callable[[], Outcome]], Outcome]
 class Auth:
     """A way to prove who asks: ``check(service, request)`` returns the principal or raises 401 or 403.
 
-    ``sent_as`` says where the credential is in a request, as an OpenAPI security scheme.
+    ``permit(route, principal)`` raises 403 where that principal may not use the route; ``described(route)`` says in
+    the document who may. ``sent_as`` says where the credential is in a request, as an OpenAPI security scheme.
     """
 
     scheme: str
     description: str
     check: Callable[[Any, Request], Principal]
+    permit: Callable[["Route", Principal], None] = lambda _route, _principal: None
+    described: Callable[["Route"], Mapping[str, Any]] = lambda _route: {}
     sent_as: Mapping[str, str] = field(default_factory=lambda: {"type": "http", "scheme": "bearer"})
 
 
@@ -47,7 +50,8 @@ class Route:
 
     ``answers`` maps each status to the schema of its JSON (several where it depends), to a media type, or to None
     where there is no body. ``money`` says that it moves credits, so that its guard wants an Idempotency-Key; ``holds``
-    that it holds them for a job, which can be refused with 402, and waited for.
+    that it holds them for a job, which can be refused with 402, and waited for. ``needs`` names what one has to be
+    allowed to do, where that does not follow from the method.
     """
 
     method: str
@@ -55,6 +59,7 @@ class Route:
     summary: str
     answers: Mapping[int, type[Schema] | tuple[type[Schema], ...] | str | None]
     auth: Auth | None
+    needs: str | None = None
     tags: tuple[str, ...] = ()
     body: type[Schema] | None = None
     query: type[Schema] | None = None
@@ -112,6 +117,7 @@ def enter(route: Route, handler: Handler, service: Any, request: Request) -> Out
     with budget.interrupted_after(seconds + _GRACE_SECONDS, f"{route.method} {route.url}"):
         if route.auth and request.principal is None:
             request.principal = route.auth.check(service, request)
+            route.auth.permit(route, request.principal)
         with logs.bound(org_id=request.principal.org_id if request.principal else None):
             if route.takes_body and request.content is None:
                 return Answer(100)

@@ -104,6 +104,8 @@ def _operation(route: Route, *, name: str) -> dict[str, Any]:
         "responses": {**_refusals(route), **_answers(route)},
         "security": [{route.auth.scheme: []}] if route.auth else [],
     }
+    if route.auth:
+        operation.update(route.auth.described(route))
     if route.description:
         operation["description"] = route.description
     content = _body(route)

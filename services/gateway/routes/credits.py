@@ -2,6 +2,7 @@
 
 from services.gateway import history
 from services.gateway.authentication import api_key
+from services.gateway.permissions import MANAGE
 from services.gateway.routes.wiring import Wiring
 from services.gateway.schemas.credits import (
     CreditsSchema,
@@ -118,6 +119,7 @@ class CreditRoutes(Wiring):
         "PUT",
         "/v1/plan",
         auth=api_key,
+        needs=MANAGE,
         body=PlanRequest,
         answers={200: CreditsSchema},
         problems=(Forbidden,),
