@@ -63,7 +63,7 @@ class Application:
                 route = endpoint.route
                 answer = _encoded(route, self._answer(endpoint, request, environ))
             except Exception as error:  # noqa: BLE001  problem_from logs what was not expected
-                answer = _refusal(error, request)
+                answer = _refusal(error, request, route)
             finally:
                 if request.content:
                     request.content.close()
@@ -203,9 +203,11 @@ def _begun(outcome: Outcome) -> Outcome:
     return Answer(outcome.status, Begun(outcome.body), {"Cache-Control": "private, no-store", **outcome.headers})
 
 
-def _refusal(error: Exception, request: Request) -> Answer:
+def _refusal(error: Exception, request: Request, route: Route) -> Answer:
     if isinstance(error, _Options):
         return Answer(HTTPStatus.NO_CONTENT, None, {"Allow": ", ".join(error.allow)})
     problem = problem_from(error)
+    if route is not _UNMATCHED and problem.code not in {kind.code for kind in route.refusals}:
+        log.warning("problem_not_declared", route=route.url, method=route.method, code=problem.code)
     members = problem_body(problem, instance=request.path, request_id=request.request_id)
     return Answer(problem.status, msgspec.json.encode(members), problem_headers(problem))

@@ -34,6 +34,7 @@ class MalformedRequest(Problem):
     status = 400
     code = "malformed_request"
     title = "The request is not valid HTTP"
+    remedy = "Use an HTTP client library; where one was used, look at the proxies in between."
 
 
 class MethodNotAllowed(Problem):
@@ -42,6 +43,7 @@ class MethodNotAllowed(Problem):
     status = 405
     code = "method_not_allowed"
     title = "This address does not take that method"
+    remedy = "Use one of the methods in `allow`."
 
 
 class RequestTimeout(Problem):
@@ -50,6 +52,7 @@ class RequestTimeout(Problem):
     status = 408
     code = "request_timeout"
     title = "The request did not arrive in time"
+    remedy = "Send the request again, over a faster connection or with a smaller body."
     retryable = True
 
 
@@ -59,6 +62,7 @@ class BodyTooLarge(Problem):
     status = 413
     code = "body_too_large"
     title = "The request's body is too large"
+    remedy = "Send at most `limit` bytes."
 
 
 class AddressTooLong(Problem):
@@ -67,6 +71,7 @@ class AddressTooLong(Problem):
     status = 414
     code = "address_too_long"
     title = "The address is too long"
+    remedy = "Send fewer or shorter parameters."
 
 
 class UnsupportedMediaType(Problem):
@@ -75,6 +80,7 @@ class UnsupportedMediaType(Problem):
     status = 415
     code = "unsupported_media_type"
     title = "This type of body is not accepted here"
+    remedy = "Send one of the types the API's description lists, and name it in `Content-Type`."
 
 
 class HeadersTooLarge(Problem):
@@ -83,6 +89,20 @@ class HeadersTooLarge(Problem):
     status = 431
     code = "headers_too_large"
     title = "The request's headers are too large"
+    remedy = "Send fewer or shorter headers."
+
+
+_documentation = {"origin": ""}
+
+
+def documented_at(origin: str) -> None:
+    """Let the ``type`` of every problem lead to ``origin`` (``https://api.example.com``), from any host of ours."""
+    _documentation["origin"] = origin
+
+
+def type_of(problem: Problem) -> str:
+    """Return the URI that names the kind of ``problem`` and leads to what is known of it."""
+    return problem.standard_type or f"{_documentation['origin']}/docs/errors#{problem.code}"
 
 
 def request_id(offered: str | None) -> str:
@@ -115,7 +135,7 @@ def problem_body(problem: Problem, *, instance: str, request_id: str) -> dict[st
     members = problem.as_dict()
     errors = list(members.pop("errors", []))
     return {
-        "type": f"/docs#{problem.code}",
+        "type": type_of(problem),
         **members,
         "instance": instance,
         "request_id": request_id,

@@ -4,7 +4,7 @@ It knows neither sockets nor nameko; a route can be called by anything that has 
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -14,8 +14,22 @@ from marshmallow.fields import Integer
 from shared import budget, logs
 from shared.http_body import SMALL_BODY_BYTES, json_of, too_large
 from shared.http_exchange import Answer, Outcome, Principal, Request
+from shared.http_problems import BodyTooLarge, MalformedRequest, RequestTimeout, UnsupportedMediaType
 from shared.http_schemas import Schema, Shape, error_at, load, pointer, refusal, shape_of
-from shared.problems import Problem
+from shared.problems import (
+    BadRequest,
+    Conflict,
+    DailyCapReached,
+    Forbidden,
+    InsufficientCredits,
+    JobClosed,
+    NotFound,
+    Problem,
+    QuotaExceeded,
+    Unauthenticated,
+    Unavailable,
+    UnknownSku,
+)
 
 # An answer is promised within 2 s; what waits behind gets a little less.
 DEFAULT_SECONDS = 1.8
@@ -30,7 +44,7 @@ Guard = Callable[[Any, Request, Callable[[], Outcome]], Outcome]
 
 @dataclass(frozen=True, kw_only=True)
 class Auth:
-    """A way to prove who asks: ``check(service, request)`` returns the principal or raises 401 or 403.
+    """A way to prove who asks: ``check(service, request)`` returns the principal or raises one of ``problems``.
 
     ``sent_as`` says where the credential is in a request, as an OpenAPI security scheme.
     """
@@ -39,6 +53,7 @@ class Auth:
     description: str
     check: Callable[[Any, Request], Principal]
     sent_as: Mapping[str, str] = field(default_factory=lambda: {"type": "http", "scheme": "bearer"})
+    problems: tuple[type[Problem], ...] = (Unauthenticated, Forbidden)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -78,6 +93,20 @@ class Route:
     def authenticates_first(self) -> bool:
         """Whether the body is so large that only a known client may send it."""
         return self.auth is not None and self.max_body_bytes > SMALL_BODY_BYTES
+
+    @cached_property
+    def refusals(self) -> Sequence[type[Problem]]:
+        """Every problem the route may answer, by status and code: those it declares and those that go with it."""
+        found: list[type[Problem]] = [*self.problems, BadRequest, Unavailable, Problem]
+        if self.auth:
+            found += self.auth.problems
+        if self.takes_body:
+            found += [BodyTooLarge, UnsupportedMediaType, RequestTimeout, MalformedRequest]
+        if "<" in self.url:
+            found.append(NotFound)
+        if self.holds:
+            found += [InsufficientCredits, QuotaExceeded, DailyCapReached, Conflict, JobClosed, NotFound, UnknownSku]
+        return sorted(set(found), key=lambda problem: (problem.status, problem.code))
 
     @cached_property
     def shapes(self) -> Mapping[int, Shape | None]:

@@ -13,6 +13,7 @@ from shared.host import run_in_worker
 from shared.http_application import Application
 from shared.http_exchange import Outcome, Request
 from shared.http_listener import Listener
+from shared.http_problems import documented_at
 from shared.http_routes import Endpoint, Route
 
 log = structlog.get_logger(__name__)
@@ -32,6 +33,9 @@ class HttpServer(WebServer):
     def start(self) -> None:
         """Listen, with the routes that have registered."""
         if self._listener is None:
+            settings = self.container.config.get("settings")
+            if settings:
+                documented_at(settings.public_url)
             host, port = parse_address(self.container.config["WEB_SERVER_ADDRESS"])
             endpoints = [Endpoint(item.route, partial(_run, item)) for item in self._providers]
             self._app = Application(endpoints)

@@ -10,24 +10,9 @@ from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
 
 from shared.http import Route, routes_of
-from shared.http_problems import (
-    CONTENT_TYPE,
-    BodyTooLarge,
-    RequestTimeout,
-    UnsupportedMediaType,
-)
+from shared.http_problems import CONTENT_TYPE
 from shared.http_schemas import ProblemSchema
-from shared.problems import (
-    BadRequest,
-    Conflict,
-    DailyCapReached,
-    InsufficientCredits,
-    NotFound,
-    Problem,
-    QuotaExceeded,
-    Unauthenticated,
-    Unavailable,
-)
+from shared.problems import Problem
 
 _PLACEHOLDER = re.compile(r"<(?:\w+:)?(\w+)>")
 _REQUEST_ID = {"X-Request-Id": {"description": "Quote it when you ask about the request", "schema": {"type": "string"}}}
@@ -55,20 +40,6 @@ def openapi_document(service_class: type) -> dict[str, Any]:
     document: dict[str, Any] = spec.to_dict()
     _open_answers(document)
     return document
-
-
-def problems_of(route: Route) -> list[type[Problem]]:
-    """Return every problem ``route`` may answer, by status and code: those it declares and those that go with it."""
-    found: list[type[Problem]] = [*route.problems, BadRequest, Unavailable, Problem]
-    if route.auth:
-        found.append(Unauthenticated)
-    if route.takes_body:
-        found += [BodyTooLarge, UnsupportedMediaType, RequestTimeout]
-    if "<" in route.url:
-        found.append(NotFound)
-    if route.holds:
-        found += [InsufficientCredits, QuotaExceeded, DailyCapReached, Conflict, NotFound]
-    return sorted(set(found), key=lambda problem: (problem.status, problem.code))
 
 
 def _open_answers(document: dict[str, Any]) -> None:
@@ -169,7 +140,7 @@ def _answer(status: int, body: Any) -> dict[str, Any]:
 
 def _refusals(route: Route) -> Mapping[str, Any]:
     by_status: dict[str, list[type[Problem]]] = {}
-    for problem in problems_of(route):
+    for problem in route.refusals:
         by_status.setdefault(str(problem.status), []).append(problem)
     return {
         status: {

@@ -10,9 +10,8 @@ from sqlalchemy.orm import Session
 
 from services.credits.models import Quote
 from services.credits.moments import rfc3339
-from services.credits.movements import UnknownSku
 from shared.database import Database
-from shared.problems import Conflict
+from shared.problems import Conflict, UnknownSku
 
 GOOD_FOR = timedelta(minutes=15)
 KEPT = timedelta(days=30)

@@ -19,6 +19,7 @@ SIGNED_LINK = Auth(
     scheme="signedLink",
     description="The link's own signature: whoever holds the link may use it until it expires.",
     check=_holder,
+    problems=(ForgedLink, ExpiredLink),
 )
 
 
@@ -36,7 +37,7 @@ class Downloads:
         auth=SIGNED_LINK,
         query=LinkQuery,
         answers={200: "*/*", 206: "*/*", 304: None, 416: "application/problem+json"},
-        problems=(ForgedLink, ExpiredLink, NotFound),
+        problems=(NotFound,),
         summary="Fetch a stored file by its signed link",
     )
     def file(self, request: Request, key: str) -> Answer:

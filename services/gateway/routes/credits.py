@@ -26,7 +26,7 @@ class CreditRoutes(Wiring):
         "/v1/credits",
         auth=api_key,
         answers={200: CreditsSchema},
-        problems=(Forbidden,),
+        problems=(Forbidden, NotFound),
         summary="The balance, what is held, the plan's allowance, and what was made so far",
         tags=_TAGS,
     )
@@ -80,7 +80,7 @@ class CreditRoutes(Wiring):
         auth=api_key,
         query=PeriodQuery,
         answers={200: UsageSchema},
-        problems=(Forbidden,),
+        problems=(Forbidden, NotFound),
         summary="What was made and spent, by day and workflow",
         tags=_TAGS,
     )
@@ -120,7 +120,7 @@ class CreditRoutes(Wiring):
         auth=api_key,
         body=PlanRequest,
         answers={200: CreditsSchema},
-        problems=(Forbidden,),
+        problems=(Forbidden, NotFound),
         summary="Go on another plan; jobs that wait for its allowance go on by themselves",
         tags=_TAGS,
     )

@@ -8,7 +8,8 @@ from services.gateway.schemas.uploads import UploadQuery, UploadSchema
 from shared.http import Answer, Request, route
 from shared.ids import is_id
 from shared.images import CorruptImage, ImageTooLarge, UnsupportedImage
-from shared.problems import Forbidden, LimitExceeded, NotFound
+from shared.off_hub import WorkFailed
+from shared.problems import Conflict, Forbidden, LimitExceeded, NotFound
 
 _TAGS = ("uploads",)
 _UPLOAD_SECONDS = 30.0
@@ -34,6 +35,8 @@ class UploadRoutes(Wiring):
             UnsupportedImage,
             ImageTooLarge,
             CorruptImage,
+            WorkFailed,
+            Conflict,
             RequestInProgress,
             IdempotencyKeyReused,
         ),

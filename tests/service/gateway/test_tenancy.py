@@ -5,7 +5,7 @@ import pytest
 from shared.ids import new_id
 from tests.service.gateway.conftest import DOCUMENT
 
-OPEN = {"/healthz", "/readyz", "/openapi.json", "/docs"}
+OPEN = {"/healthz", "/readyz", "/openapi.json", "/docs", "/docs/errors"}
 OPERATIONS = [(method.upper(), path) for path, item in DOCUMENT["paths"].items() for method in item if path not in OPEN]
 OF_ADMINISTRATORS = [(method, path) for method, path in OPERATIONS if path.startswith("/v1/admin")]
 WITH_ID = [(method, path) for method, path in OPERATIONS if "{" in path]
