@@ -19,6 +19,7 @@ from werkzeug.routing import Map, Rule
 
 from shared import budget, logs, metrics
 from shared.http_body import close_after, read_body
+from shared.http_conditions import tag_of, with_tag
 from shared.http_exchange import Answer, Outcome, Request, Stream, Waiting, WaitingRoom
 from shared.http_problems import problem_body, problem_from, problem_headers, request_id
 from shared.http_routes import Endpoint, Route
@@ -61,7 +62,7 @@ class Application:
             try:
                 endpoint, request.path_values = self._find(environ)
                 route = endpoint.route
-                answer = _encoded(route, self._answer(endpoint, request, environ))
+                answer = _encoded(route, request, self._answer(endpoint, request, environ))
             except Exception as error:  # noqa: BLE001  problem_from logs what was not expected
                 answer = _refusal(error, request, route)
             finally:
@@ -181,8 +182,8 @@ def _request(environ: dict[str, Any]) -> Request:
     )
 
 
-def _encoded(route: Route, answer: Answer) -> Answer:
-    """Return ``answer`` with its JSON as bytes, cut to what the route declares for its status.
+def _encoded(route: Route, request: Request, answer: Answer) -> Answer:
+    """Return ``answer`` with its JSON as bytes, cut to what the route declares for its status; or 304.
 
     Raises:
         LookupError: the route does not declare that status.
@@ -191,9 +192,14 @@ def _encoded(route: Route, answer: Answer) -> Answer:
         raise LookupError(f"{route.method} {route.url} answered {answer.status}, which it does not declare")
     if not isinstance(answer.body, dict | list):
         return answer
-    body = msgspec.json.encode(cut(answer.body, route.shapes[answer.status]))
+    shape = route.shapes[answer.status]
+    body = cut(answer.body, shape)
+    encoded = msgspec.json.encode(body)
     headers = {"Content-Type": "application/json", "Cache-Control": "private, no-cache", **answer.headers}
-    return Answer(answer.status, body, headers)
+    made = Answer(answer.status, encoded, headers)
+    if route.tagged and answer.status == HTTPStatus.OK:
+        return with_tag(request, made, tag_of(body, shape, encoded=encoded))
+    return made
 
 
 def _begun(outcome: Outcome) -> Outcome:

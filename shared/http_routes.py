@@ -7,12 +7,14 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from http import HTTPStatus
 from typing import Any
 
 from marshmallow.fields import Integer
 
 from shared import budget, logs
 from shared.http_body import SMALL_BODY_BYTES, json_of, too_large
+from shared.http_conditions import require_match
 from shared.http_exchange import Answer, Outcome, Principal, Request
 from shared.http_problems import BodyTooLarge, MalformedRequest, RequestTimeout, UnsupportedMediaType
 from shared.http_schemas import Schema, Shape, error_at, load, pointer, refusal, shape_of
@@ -24,6 +26,7 @@ from shared.problems import (
     InsufficientCredits,
     JobClosed,
     NotFound,
+    PreconditionFailed,
     Problem,
     QuotaExceeded,
     Unauthenticated,
@@ -62,7 +65,9 @@ class Route:
 
     ``answers`` maps each status to the schema of its JSON (several where it depends), to a media type, or to None
     where there is no body. ``money`` says that it moves credits, so that its guard wants an Idempotency-Key; ``holds``
-    that it holds them for a job, which can be refused with 402, and waited for.
+    that it holds them for a job, which can be refused with 402, and waited for. ``current`` gives what a route is about
+    to change, ``(schema, load)``: ``load(service, request, **path_values)`` returns it as its GET does, and If-Match
+    says which state of it is meant.
     """
 
     method: str
@@ -77,6 +82,7 @@ class Route:
     money: bool = False
     holds: bool = False
     guard: Guard | None = None
+    current: tuple[type[Schema], Callable[..., Mapping[str, Any]]] | None = None
     max_body_bytes: int = SMALL_BODY_BYTES
     too_large: Callable[[int, int | None], Problem] = too_large
     time_limit_seconds: float = DEFAULT_SECONDS
@@ -104,6 +110,8 @@ class Route:
             found += [BodyTooLarge, UnsupportedMediaType, RequestTimeout, MalformedRequest]
         if "<" in self.url:
             found.append(NotFound)
+        if self.current:
+            found.append(PreconditionFailed)
         if self.holds:
             found += [InsufficientCredits, QuotaExceeded, DailyCapReached, Conflict, JobClosed, NotFound, UnknownSku]
         return sorted(set(found), key=lambda problem: (problem.status, problem.code))
@@ -115,6 +123,12 @@ class Route:
             status: None if answer is None or isinstance(answer, str) else shape_of(answer)
             for status, answer in self.answers.items()
         }
+
+    @cached_property
+    def tagged(self) -> bool:
+        """Whether what it answers has an entity tag: the state of something, for who may see it."""
+        answer = self.answers.get(HTTPStatus.OK)
+        return self.method == "GET" and self.auth is not None and not isinstance(answer, str) and answer is not None
 
     @cached_property
     def schemas(self) -> tuple[Schema | None, Schema | None]:
@@ -155,6 +169,9 @@ def _handle(route: Route, handler: Handler, service: Any, request: Request) -> O
     if body_schema:
         value = json_of(request.raw, content_type=request.headers.get("Content-Type", ""))
         request.body = load(body_schema, value)
+    if route.current and "If-Match" in request.headers:
+        schema, load_current = route.current
+        require_match(request, load_current(service, request, **request.path_values), shape_of(schema))
     return handler(service, request, **request.path_values)
 
 

@@ -88,6 +88,10 @@ def _parameters(route: Route) -> Iterable[Any]:
         yield {"in": "path", "name": name, "required": True, "schema": {"type": "string"}}
     if route.query:
         yield {"in": "query", "schema": route.query}
+    if route.tagged:
+        yield _tags_header("If-None-Match", "Answer 304, without a body, where the state is still that of this ETag.")
+    if route.current:
+        yield _tags_header("If-Match", "Answer 412 where the state is no longer that of this ETag.")
     if route.guard:
         yield {
             "in": "header",
@@ -107,6 +111,16 @@ def _parameters(route: Route) -> Iterable[Any]:
         }
 
 
+def _tags_header(name: str, description: str) -> dict[str, Any]:
+    return {
+        "in": "header",
+        "name": name,
+        "required": False,
+        "description": description,
+        "schema": {"type": "string", "examples": ['"9f0c1be2a4d35b7786c1d2e3"']},
+    }
+
+
 def _body(route: Route) -> dict[str, Any]:
     if route.body:
         return {"application/json": {"schema": route.body}}
@@ -122,7 +136,14 @@ def _body(route: Route) -> dict[str, Any]:
 
 
 def _answers(route: Route) -> dict[str, Any]:
-    return {str(int(status)): _answer(status, body) for status, body in route.answers.items()}
+    answers = {str(int(status)): _answer(status, body) for status, body in route.answers.items()}
+    if route.tagged:
+        answers["200"]["headers"]["ETag"] = {"schema": {"type": "string"}}
+        answers["304"] = {
+            "description": "Not Modified",
+            "headers": {**_REQUEST_ID, "ETag": {"schema": {"type": "string"}}},
+        }
+    return answers
 
 
 def _answer(status: int, body: Any) -> dict[str, Any]:

@@ -167,6 +167,15 @@ class QuoteUsed(Conflict):
     remedy = "Ask for a new quote for each job."
 
 
+class PreconditionFailed(Problem):
+    """What was to be changed is not as the client saw it (If-Match); ``current`` is how it is now, ``etag`` its tag."""
+
+    status = 412
+    code = "precondition_failed"
+    title = "It has changed since you looked"
+    remedy = "Decide by `current`; then send the request again with `etag` in If-Match."
+
+
 class QuoteMismatch(Problem):
     """The quote was made for another workflow or other inputs."""
 

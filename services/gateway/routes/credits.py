@@ -1,5 +1,7 @@
 """Routes of credits: the wallet, its plan and its history, the prices."""
 
+from typing import Any
+
 from services.gateway import history
 from services.gateway.authentication import api_key
 from services.gateway.routes.wiring import Wiring
@@ -18,6 +20,11 @@ from shared.problems import Forbidden, NotFound
 _TAGS = ("credits",)
 
 
+def _wallet(service: Any, request: Request) -> dict[str, Any]:
+    wallet: dict[str, Any] = service.credits.balance(org_id=request.org_id)
+    return wallet
+
+
 class CreditRoutes(Wiring):
     """What an organization has, had, and pays."""
 
@@ -32,7 +39,7 @@ class CreditRoutes(Wiring):
     )
     def balance(self, request: Request) -> Answer:
         """Return the wallet."""
-        return Answer(200, self.credits.balance(org_id=request.org_id))
+        return Answer(200, _wallet(self, request))
 
     @route(
         "GET",
@@ -119,6 +126,7 @@ class CreditRoutes(Wiring):
         "/v1/plan",
         auth=api_key,
         body=PlanRequest,
+        current=(CreditsSchema, _wallet),
         answers={200: CreditsSchema},
         problems=(Forbidden, NotFound),
         summary="Go on another plan; jobs that wait for its allowance go on by themselves",

@@ -1,5 +1,7 @@
 """Routes of uploads: pictures that jobs are made from."""
 
+from typing import Any
+
 from services.gateway import uploads
 from services.gateway.authentication import api_key
 from services.gateway.idempotency import IdempotencyKeyReused, RequestInProgress, idempotent
@@ -13,6 +15,12 @@ from shared.problems import Conflict, Forbidden, LimitExceeded, NotFound
 
 _TAGS = ("uploads",)
 _UPLOAD_SECONDS = 30.0
+
+
+def _asset(service: Any, request: Request, upload_id: str) -> dict[str, Any]:
+    _require_upload_id(upload_id)
+    found: dict[str, Any] = service.catalog.asset(org_id=request.org_id, asset_id=upload_id)
+    return found
 
 
 class UploadRoutes(Wiring):
@@ -68,14 +76,14 @@ class UploadRoutes(Wiring):
     )
     def upload(self, request: Request, upload_id: str) -> Answer:
         """Return one upload."""
-        _require_upload_id(upload_id)
-        return Answer(200, self.catalog.asset(org_id=request.org_id, asset_id=upload_id))
+        return Answer(200, _asset(self, request, upload_id))
 
     @route(
         "DELETE",
         "/v1/uploads/<upload_id>",
         auth=api_key,
         answers={204: None},
+        current=(UploadSchema, _asset),
         problems=(Forbidden,),
         summary="Delete an upload and its bytes for good",
         tags=_TAGS,
