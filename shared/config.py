@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import limits
 from environs import Env, EnvError, validate
 from marshmallow import ValidationError
 
@@ -53,6 +54,11 @@ class Settings:
     opening_credits: int = 0
     drain_seconds: float = 8.0
     retry_delays_seconds: tuple[int, ...] = (1, 5, 30, 120, 600)
+    rate_limit_address: str = ""
+    rate_limit_credential: str = ""
+    rate_limit_refused_credentials: str = ""
+    rate_limit_url: Secret = Secret("")  # noqa: RUF009  a text cannot be changed
+    trusted_proxies: int = 0
     provider_routes: Mapping[str, list[str]] = field(default_factory=dict)
 
 
@@ -88,6 +94,11 @@ def load(process: str) -> Settings:
             # A worker lets its provider calls end, which may take as long as the slowest provider is allowed to.
             drain_seconds=env.float("DRAIN_SECONDS", 120.0 if process.endswith("-worker") else 8.0),
             retry_delays_seconds=retry_delays(),
+            rate_limit_address=env.str("RATE_LIMIT_ADDRESS", "300000/minute", validate=_a_rate),
+            rate_limit_credential=env.str("RATE_LIMIT_CREDENTIAL", "240000/minute", validate=_a_rate),
+            rate_limit_refused_credentials=env.str("RATE_LIMIT_REFUSED_CREDENTIALS", "6000/minute", validate=_a_rate),
+            rate_limit_url=Secret(env.str("RATE_LIMIT_URL", "", validate=_a_redis)),
+            trusted_proxies=env.int("TRUSTED_PROXIES", 0, validate=validate.Range(min=0, max=10)),
             provider_routes=json.loads(env.str("PROVIDER_ROUTES", "{}", validate=_routes)),
         )
     except EnvError as error:
@@ -119,6 +130,21 @@ def _an_address(text: str) -> None:
             parse_address(text)
         except ConfigurationError as error:
             raise ValidationError(str(error)) from error
+
+
+def _a_rate(text: str) -> None:
+    """Check ``600/minute``; nothing at all is no limit."""
+    try:
+        parsed = limits.parse(text) if text else None
+    except ValueError:
+        parsed = None
+    if text and (parsed is None or parsed.amount < 1):
+        raise ValidationError("must be how many requests in what time, e.g. 600/minute; empty for no limit")
+
+
+def _a_redis(text: str) -> None:
+    if text and not text.startswith(("redis://", "rediss://", "redis+unix://")):
+        raise ValidationError("must be the address of a Redis, e.g. redis://127.0.0.1:6379; empty to count in memory")
 
 
 def _routes(text: str) -> None:

@@ -62,11 +62,12 @@ def routes_of(service_class: type) -> Iterator[tuple[str, Route]]:
             yield name, declaration
 
 
-def application_of(service: Any) -> Application:
+def application_of(service: Any, **options: Any) -> Application:
     """Return the WSGI application over one instance of a service, without nameko: for tests and tools."""
     return Application(
         [
             Endpoint(declaration, partial(getattr(type(service), name), service))
             for name, declaration in routes_of(type(service))
-        ]
+        ],
+        **options,
     )

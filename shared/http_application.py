@@ -21,11 +21,20 @@ from shared import budget, logs, metrics
 from shared.http_body import close_after, read_body
 from shared.http_conditions import tag_of, with_tag
 from shared.http_exchange import Answer, Outcome, Request, Stream, Waiting, WaitingRoom
-from shared.http_problems import problem_body, problem_from, problem_headers, request_id
+from shared.http_limits import Limits, client_address
+from shared.http_problems import (
+    RateLimited,
+    ReducedCapacity,
+    problem_body,
+    problem_from,
+    problem_headers,
+    quota_headers,
+    request_id,
+)
 from shared.http_routes import Endpoint, Route
 from shared.http_schemas import cut
 from shared.http_stream import Begun, Sending, close_pieces
-from shared.problems import Unavailable
+from shared.problems import Unauthenticated
 
 log = structlog.get_logger(__name__)
 
@@ -41,8 +50,18 @@ StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 class Application:
     """Serves ``endpoints`` as a WSGI application."""
 
-    def __init__(self, endpoints: Sequence[Endpoint], *, room: WaitingRoom | None = None) -> None:
+    def __init__(
+        self,
+        endpoints: Sequence[Endpoint],
+        *,
+        room: WaitingRoom | None = None,
+        limits: Limits | None = None,
+        proxies: int = 0,
+    ) -> None:
         self._room = room or WaitingRoom(sleep=eventlet.sleep)
+        self._limits = limits
+        self._proxies = proxies
+        self._unlimited = {endpoint.route.url for endpoint in endpoints if endpoint.route.quiet}
         self._large_bodies = Semaphore(LARGE_BODIES_AT_ONCE)
         # A second slash or a trailing one is another address, not a redirect: redirects lose bodies.
         self._map = Map(strict_slashes=True, merge_slashes=False, redirect_defaults=False)
@@ -56,10 +75,12 @@ class Application:
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request; nothing is ever raised from here."""
         started = time.monotonic()
-        request = _request(environ)
+        request = _request(environ, limits=self._limits, proxies=self._proxies)
         route = _UNMATCHED
         with logs.bound(request_id=request.request_id, correlation_id=request.request_id):
             try:
+                if request.limits and request.path not in self._unlimited:
+                    request.quotas += request.limits.let_in(request.address)
                 endpoint, request.path_values = self._find(environ)
                 route = endpoint.route
                 answer = _encoded(route, request, self._answer(endpoint, request, environ))
@@ -100,7 +121,7 @@ class Application:
             yield
             return
         if not self._large_bodies.acquire(timeout=budget.remaining_seconds(route.time_limit_seconds)):
-            raise Unavailable("Too many large requests are being worked on; try again in a moment.", retry_after=2)
+            raise ReducedCapacity("Too many large requests are being worked on; try again in a moment.", retry_after=2)
         try:
             yield
         finally:
@@ -119,7 +140,8 @@ class Application:
 
     def _send(self, sent: "_Sent", environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         answer = sent.answer
-        headers = {"X-Request-Id": sent.request.request_id, **_ALWAYS, **answer.headers}
+        quotas = quota_headers(sent.request.quotas)
+        headers = {"X-Request-Id": sent.request.request_id, **_ALWAYS, **quotas, **answer.headers}
         body: Any = answer.body
         if isinstance(body, bytes):
             headers["Content-Length"] = str(len(body))
@@ -172,8 +194,10 @@ class _Sent:
         )
 
 
-def _request(environ: dict[str, Any]) -> Request:
+def _request(environ: dict[str, Any], *, limits: Limits | None, proxies: int) -> Request:
     return Request(
+        limits=limits,
+        address=client_address(environ, proxies=proxies),
         method=environ["REQUEST_METHOD"],
         path=environ.get("RAW_PATH_INFO") or environ["PATH_INFO"],
         query_string=environ.get("QUERY_STRING", ""),
@@ -215,5 +239,9 @@ def _refusal(error: Exception, request: Request, route: Route) -> Answer:
     problem = problem_from(error)
     if route is not _UNMATCHED and problem.code not in {kind.code for kind in route.refusals}:
         log.warning("problem_not_declared", route=route.url, method=route.method, code=problem.code)
+    if isinstance(problem, RateLimited):
+        request.quotas += problem.quotas
+    if isinstance(problem, Unauthenticated) and request.limits:
+        request.limits.note_refused(request.address)
     members = problem_body(problem, instance=request.path, request_id=request.request_id)
     return Answer(problem.status, msgspec.json.encode(members), problem_headers(problem))

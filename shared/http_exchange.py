@@ -10,6 +10,9 @@ from urllib.parse import parse_qsl
 
 from werkzeug.datastructures import EnvironHeaders, MultiDict
 
+from shared.http_limits import Limits
+from shared.http_problems import Quota
+
 
 @dataclass(frozen=True, kw_only=True)
 class Principal:
@@ -25,7 +28,10 @@ class Principal:
 
 @dataclass(kw_only=True)
 class Request:
-    """One request. ``query`` and ``body`` are what the route's schemas made of it; ``claim`` is its guard's."""
+    """One request. ``query`` and ``body`` are what the route's schemas made of it; ``claim`` is its guard's.
+
+    ``address`` is whom it is counted for, ``limits`` by what, and ``quotas`` what is left.
+    """
 
     method: str
     path: str
@@ -38,6 +44,9 @@ class Request:
     query: dict[str, Any] = field(default_factory=dict)
     body: dict[str, Any] = field(default_factory=dict)
     claim: Any = None
+    address: str = "unknown"
+    limits: Limits | None = None
+    quotas: list[Quota] = field(default_factory=list)
 
     @property
     def full_path(self) -> str:

@@ -6,7 +6,8 @@ the whole story.
 
 import errno
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
@@ -26,6 +27,17 @@ ERRORS_MAX = 50
 # Out of disk or file handles: it passes, and it is not the client's fault.
 _EXHAUSTED = {errno.ENOSPC, errno.EMFILE, errno.ENFILE}
 _SANE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}", re.ASCII)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quota:
+    """What is left of one policy: ``quota`` requests per ``window_seconds``, the next of them after ``seconds``."""
+
+    policy: str
+    quota: int
+    window_seconds: int
+    remaining: int
+    seconds: int
 
 
 class MalformedRequest(Problem):
@@ -81,6 +93,38 @@ class UnsupportedMediaType(Problem):
     code = "unsupported_media_type"
     title = "This type of body is not accepted here"
     remedy = "Send one of the types the API's description lists, and name it in `Content-Type`."
+
+
+class RateLimited(Problem):
+    """More requests came than a policy allows; ``violated-policies`` names it, ``quotas`` goes into the headers."""
+
+    status = 429
+    code = "rate_limited"
+    title = "Too many requests"
+    remedy = "Wait for `Retry-After` seconds, and from then on ask less often than `RateLimit-Policy` says."
+    retryable = True
+    standard_type = "https://iana.org/assignments/http-problem-types#quota-exceeded"
+    quotas: Sequence[Quota] = ()
+
+
+class AbnormalUsage(Problem):
+    """Too many requests of this address came with a credential that was refused."""
+
+    status = 429
+    code = "abnormal_usage"
+    title = "This address is kept out for a while"
+    remedy = "Look for what sends wrong credentials, give it the right one, and wait for `Retry-After` seconds."
+    retryable = True
+    standard_type = "https://iana.org/assignments/http-problem-types#abnormal-usage-detected"
+
+
+class ReducedCapacity(Unavailable):
+    """More is being worked on, or more connections are open, than this process can take."""
+
+    code = "reduced_capacity"
+    title = "The service is at its capacity right now"
+    remedy = "Send the same request again after `Retry-After` seconds."
+    standard_type = "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity"
 
 
 class HeadersTooLarge(Problem):
@@ -140,6 +184,20 @@ def problem_body(problem: Problem, *, instance: str, request_id: str) -> dict[st
         "instance": instance,
         "request_id": request_id,
         "errors": errors[:ERRORS_MAX],
+    }
+
+
+def quota_headers(quotas: Iterable[Quota]) -> dict[str, str]:
+    """Return RateLimit-Policy and RateLimit for the policies a request was counted under; nothing where there are none.
+
+    Source: draft-ietf-httpapi-ratelimit-headers.
+    """
+    told = list(quotas)
+    if not told:
+        return {}
+    return {
+        "RateLimit-Policy": ", ".join(f'"{one.policy}";q={one.quota};w={one.window_seconds}' for one in told),
+        "RateLimit": ", ".join(f'"{one.policy}";r={one.remaining};t={one.seconds}' for one in told),
     }
 
 

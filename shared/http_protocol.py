@@ -19,12 +19,13 @@ from shared.http_problems import (
     AddressTooLong,
     HeadersTooLarge,
     MalformedRequest,
+    ReducedCapacity,
     RequestTimeout,
     problem_body,
     problem_headers,
     request_id,
 )
-from shared.problems import Problem, Unavailable
+from shared.problems import Problem
 
 log = structlog.get_logger(__name__)
 
@@ -233,7 +234,7 @@ def refusal_bytes(problem: Problem) -> bytes:
 
 def overloaded() -> bytes:
     """Return the response for a connection there is no room for."""
-    return refusal_bytes(Unavailable("Too many connections are open; try again in a moment.", retry_after=1))
+    return refusal_bytes(ReducedCapacity("Too many connections are open; try again in a moment.", retry_after=1))
 
 
 def _ambiguity(headers: Any, lines: _HeaderLines) -> Problem | None:

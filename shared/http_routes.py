@@ -16,7 +16,15 @@ from shared import budget, logs
 from shared.http_body import SMALL_BODY_BYTES, json_of, too_large
 from shared.http_conditions import require_match
 from shared.http_exchange import Answer, Outcome, Principal, Request
-from shared.http_problems import BodyTooLarge, MalformedRequest, RequestTimeout, UnsupportedMediaType
+from shared.http_problems import (
+    AbnormalUsage,
+    BodyTooLarge,
+    MalformedRequest,
+    RateLimited,
+    ReducedCapacity,
+    RequestTimeout,
+    UnsupportedMediaType,
+)
 from shared.http_schemas import Schema, Shape, error_at, load, pointer, refusal, shape_of
 from shared.problems import (
     BadRequest,
@@ -112,6 +120,10 @@ class Route:
             found.append(NotFound)
         if self.current:
             found.append(PreconditionFailed)
+        if not self.quiet:
+            found += [RateLimited, AbnormalUsage]
+        if self.authenticates_first:
+            found.append(ReducedCapacity)
         if self.holds:
             found += [InsufficientCredits, QuotaExceeded, DailyCapReached, Conflict, JobClosed, NotFound, UnknownSku]
         return sorted(set(found), key=lambda problem: (problem.status, problem.code))
@@ -155,6 +167,8 @@ def enter(route: Route, handler: Handler, service: Any, request: Request) -> Out
     with budget.interrupted_after(seconds + _GRACE_SECONDS, f"{route.method} {route.url}"):
         if route.auth and request.principal is None:
             request.principal = route.auth.check(service, request)
+            if request.limits:
+                request.quotas += request.limits.let_on(f"{request.principal.kind}/{request.principal.id}")
         with logs.bound(org_id=request.principal.org_id if request.principal else None):
             if route.takes_body and request.content is None:
                 return Answer(100)

@@ -8,10 +8,11 @@ from nameko.web.handlers import HttpRequestHandler
 from nameko.web.server import WebServer
 
 from shared import budget
-from shared.config import parse_address
+from shared.config import Settings, parse_address
 from shared.host import run_in_worker
 from shared.http_application import Application
 from shared.http_exchange import Outcome, Request
+from shared.http_limits import Limits
 from shared.http_listener import Listener
 from shared.http_problems import documented_at
 from shared.http_routes import Endpoint, Route
@@ -38,7 +39,8 @@ class HttpServer(WebServer):
                 documented_at(settings.public_url)
             host, port = parse_address(self.container.config["WEB_SERVER_ADDRESS"])
             endpoints = [Endpoint(item.route, partial(_run, item)) for item in self._providers]
-            self._app = Application(endpoints)
+            limits = limits_of(settings) if settings else None
+            self._app = Application(endpoints, limits=limits, proxies=settings.trusted_proxies if settings else 0)
             self._listener = Listener(self._app, (host, port))
             self._listener.start()
             self.address = self._listener.address
@@ -68,6 +70,16 @@ class HttpEntrypoint(HttpRequestHandler):
     def stop(self) -> None:
         """Stop the server with the first route, so that none is missing while it still answers."""
         self.server.stop()
+
+
+def limits_of(settings: Settings) -> Limits:
+    """Return what the settings say of how often one may ask."""
+    return Limits(
+        address=settings.rate_limit_address,
+        credential=settings.rate_limit_credential,
+        refused=settings.rate_limit_refused_credentials,
+        storage_url=settings.rate_limit_url,
+    )
 
 
 def _run(entrypoint: Any, request: Request) -> Outcome:

@@ -104,6 +104,7 @@ def test_every_refusal_is_listed_with_its_code():
         "409",
         "413",
         "415",
+        "429",
         "500",
         "503",
     }
@@ -132,6 +133,6 @@ def test_an_open_route_has_no_credential_and_few_refusals():
     operation = DOCUMENT["paths"]["/open"]["get"]
 
     assert operation["security"] == []
-    assert set(operation["responses"]) == {"204", "400", "500", "503"}  # 400: it takes no query
+    assert set(operation["responses"]) == {"204", "400", "429", "500", "503"}  # 400: it takes no query
     assert "content" not in operation["responses"]["204"]
-    assert {problem.status for problem in Shop.is_open.route.refusals} == {400, 500, 503}
+    assert {problem.status for problem in Shop.is_open.route.refusals} == {400, 429, 500, 503}
