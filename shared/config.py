@@ -1,6 +1,7 @@
 """Settings of one process, read once from the environment; anything missing is told by name before anything starts."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,7 @@ SERVICES = ("gateway", "credits", "generation", "catalog", "downloads", "notific
 _HIGHEST_PORT = 65_535
 _LONG_ENOUGH = validate.Length(min=32, error="a secret must have at least 32 characters")
 _LOG_LEVEL = validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"])
+_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]+)?", re.ASCII)
 _SOME = validate.Range(min=1)
 
 
@@ -59,6 +61,8 @@ class Settings:
     rate_limit_refused_credentials: str = ""
     rate_limit_url: Secret = Secret("")  # noqa: RUF009  a text cannot be changed
     trusted_proxies: int = 0
+    cors_origins: tuple[str, ...] = ()
+    connections_per_address: int = 0
     provider_routes: Mapping[str, list[str]] = field(default_factory=dict)
 
 
@@ -99,6 +103,8 @@ def load(process: str) -> Settings:
             rate_limit_refused_credentials=env.str("RATE_LIMIT_REFUSED_CREDENTIALS", "6000/minute", validate=_a_rate),
             rate_limit_url=Secret(env.str("RATE_LIMIT_URL", "", validate=_a_redis)),
             trusted_proxies=env.int("TRUSTED_PROXIES", 0, validate=validate.Range(min=0, max=10)),
+            cors_origins=tuple(env.list("CORS_ORIGINS", [], validate=_origins)),
+            connections_per_address=env.int("CONNECTIONS_PER_ADDRESS", 2000, validate=validate.Range(min=0)),
             provider_routes=json.loads(env.str("PROVIDER_ROUTES", "{}", validate=_routes)),
         )
     except EnvError as error:
@@ -145,6 +151,11 @@ def _a_rate(text: str) -> None:
 def _a_redis(text: str) -> None:
     if text and not text.startswith(("redis://", "rediss://", "redis+unix://")):
         raise ValidationError("must be the address of a Redis, e.g. redis://127.0.0.1:6379; empty to count in memory")
+
+
+def _origins(origins: list[str]) -> None:
+    if any(origin != "*" and not _ORIGIN.fullmatch(origin) for origin in origins):
+        raise ValidationError("must be origins with commas between, e.g. https://app.example.com; or * for all")
 
 
 def _routes(text: str) -> None:

@@ -22,6 +22,7 @@ from shared.http_body import close_after, read_body
 from shared.http_conditions import tag_of, with_tag
 from shared.http_exchange import Answer, Outcome, Request, Stream, Waiting, WaitingRoom
 from shared.http_limits import Limits, client_address
+from shared.http_origins import Origins, security_headers
 from shared.http_problems import (
     RateLimited,
     ReducedCapacity,
@@ -41,7 +42,6 @@ log = structlog.get_logger(__name__)
 POLL_SECONDS = 2.0
 LARGE_BODIES_AT_ONCE = 8
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_ALWAYS = {"X-Content-Type-Options": "nosniff"}
 _UNMATCHED = Route(method="*", url="unmatched", summary="", answers={}, auth=None)
 
 StartResponse = Callable[[str, list[tuple[str, str]]], Any]
@@ -57,10 +57,14 @@ class Application:
         room: WaitingRoom | None = None,
         limits: Limits | None = None,
         proxies: int = 0,
+        origins: Origins | None = None,
+        encrypted: bool = False,
     ) -> None:
         self._room = room or WaitingRoom(sleep=eventlet.sleep)
         self._limits = limits
         self._proxies = proxies
+        self._origins = origins or Origins()
+        self._always = security_headers(encrypted=encrypted)
         self._unlimited = {endpoint.route.url for endpoint in endpoints if endpoint.route.quiet}
         self._large_bodies = Semaphore(LARGE_BODIES_AT_ONCE)
         # A second slash or a trailing one is another address, not a redirect: redirects lose bodies.
@@ -86,6 +90,8 @@ class Application:
                 answer = _encoded(route, request, self._answer(endpoint, request, environ))
             except Exception as error:  # noqa: BLE001  problem_from logs what was not expected
                 answer = _refusal(error, request, route)
+                if isinstance(error, _Options):
+                    answer = answer.with_headers(self._origins.preflight(request.headers.get("Origin"), error.allow))
             finally:
                 if request.content:
                     request.content.close()
@@ -140,8 +146,14 @@ class Application:
 
     def _send(self, sent: "_Sent", environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         answer = sent.answer
-        quotas = quota_headers(sent.request.quotas)
-        headers = {"X-Request-Id": sent.request.request_id, **_ALWAYS, **quotas, **answer.headers}
+        request = sent.request
+        headers = {
+            "X-Request-Id": request.request_id,
+            **self._always,
+            **self._origins.headers(request.headers.get("Origin")),
+            **quota_headers(request.quotas),
+            **answer.headers,
+        }
         body: Any = answer.body
         if isinstance(body, bytes):
             headers["Content-Length"] = str(len(body))

@@ -42,7 +42,7 @@ def client_address(environ: Mapping[str, Any], *, proxies: int) -> str:
     if proxies:
         noted = [part.strip() for part in str(environ.get("HTTP_X_FORWARDED_FOR", "")).split(",") if part.strip()]
         address = noted[-proxies] if len(noted) >= proxies else address
-    return _counted(address)
+    return counted_as(address)
 
 
 class Limits:
@@ -206,7 +206,8 @@ class Counters(Storage, SlidingWindowCounterSupport):
 
 
 @lru_cache(maxsize=10_000)
-def _counted(address: str) -> str:
+def counted_as(address: str) -> str:
+    """Return whom an address is counted as: an IPv4 address itself, an IPv6 one with the others of its /64."""
     try:
         known = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

@@ -14,6 +14,7 @@ from shared.http_application import Application
 from shared.http_exchange import Outcome, Request
 from shared.http_limits import Limits
 from shared.http_listener import Listener
+from shared.http_origins import Origins
 from shared.http_problems import documented_at
 from shared.http_routes import Endpoint, Route
 
@@ -39,9 +40,8 @@ class HttpServer(WebServer):
                 documented_at(settings.public_url)
             host, port = parse_address(self.container.config["WEB_SERVER_ADDRESS"])
             endpoints = [Endpoint(item.route, partial(_run, item)) for item in self._providers]
-            limits = limits_of(settings) if settings else None
-            self._app = Application(endpoints, limits=limits, proxies=settings.trusted_proxies if settings else 0)
-            self._listener = Listener(self._app, (host, port))
+            self._app = Application(endpoints, **_border(settings))
+            self._listener = Listener(self._app, (host, port), per_address=_connections_per_address(settings))
             self._listener.start()
             self.address = self._listener.address
             log.info("http_listening", host=host, port=self.address[1], routes=len(endpoints))
@@ -72,14 +72,27 @@ class HttpEntrypoint(HttpRequestHandler):
         self.server.stop()
 
 
-def limits_of(settings: Settings) -> Limits:
-    """Return what the settings say of how often one may ask."""
-    return Limits(
+def _border(settings: Settings | None) -> dict[str, Any]:
+    """Return what the settings say of who may ask, how often, and from which web pages."""
+    if settings is None:
+        return {}
+    limits = Limits(
         address=settings.rate_limit_address,
         credential=settings.rate_limit_credential,
         refused=settings.rate_limit_refused_credentials,
         storage_url=settings.rate_limit_url,
     )
+    return {
+        "limits": limits,
+        "proxies": settings.trusted_proxies,
+        "origins": Origins(settings.cors_origins),
+        "encrypted": settings.public_url.startswith("https://"),
+    }
+
+
+def _connections_per_address(settings: Settings | None) -> int:
+    """Return how many connections one address may have; behind a proxy of ours all have its address, so any number."""
+    return settings.connections_per_address if settings and not settings.trusted_proxies else 0
 
 
 def _run(entrypoint: Any, request: Request) -> Outcome:
