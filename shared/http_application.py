@@ -24,6 +24,7 @@ from shared.http_exchange import Answer, Outcome, Request, Stream, Waiting, Wait
 from shared.http_limits import Limits, client_address
 from shared.http_origins import Origins, security_headers
 from shared.http_problems import (
+    NO_ADDRESS,
     RateLimited,
     ReducedCapacity,
     problem_body,
@@ -35,7 +36,7 @@ from shared.http_problems import (
 from shared.http_routes import Endpoint, Route
 from shared.http_schemas import cut
 from shared.http_stream import Begun, Sending, close_pieces
-from shared.problems import Unauthenticated
+from shared.problems import NotFound, Unauthenticated
 
 log = structlog.get_logger(__name__)
 
@@ -99,6 +100,8 @@ class Application:
 
     def _find(self, environ: dict[str, Any]) -> tuple[Endpoint, Any]:
         path = environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace")
+        if "\0" in path:
+            raise NotFound(NO_ADDRESS)  # no id holds it, and no database takes it
         adapter = self._map.bind("localhost")
         method = environ["REQUEST_METHOD"]
         if method == "OPTIONS" and (allow := sorted(adapter.allowed_methods(path))):

@@ -24,6 +24,7 @@ log = structlog.get_logger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
 ERRORS_MAX = 50
+NO_ADDRESS = "There is no such address; GET /docs lists those there are."
 # Out of disk or file handles: it passes, and it is not the client's fault.
 _EXHAUSTED = {errno.ENOSPC, errno.EMFILE, errno.ENFILE}
 _SANE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}", re.ASCII)
@@ -162,7 +163,7 @@ def problem_from(error: BaseException) -> Problem:
         allow = sorted(error.valid_methods or ())
         return MethodNotAllowed(f"This address takes {', '.join(allow)}.", allow=allow)
     if isinstance(error, HTTPException):
-        return NotFound("There is no such address; GET /docs lists those there are.")
+        return NotFound(NO_ADDRESS)
     if is_unavailable(error) or isinstance(error, StorageUnavailable) or _is_exhaustion(error):
         log.warning("dependency_unavailable", error_type=type(error).__name__, error=str(error))
         return Unavailable("A part of the system did not answer in time. Nothing is lost: try again.", retry_after=1)

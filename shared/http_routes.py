@@ -17,6 +17,7 @@ from shared.http_body import SMALL_BODY_BYTES, json_of, too_large
 from shared.http_conditions import require_match
 from shared.http_exchange import Answer, Outcome, Principal, Request
 from shared.http_problems import (
+    NO_ADDRESS,
     AbnormalUsage,
     BodyTooLarge,
     MalformedRequest,
@@ -67,6 +68,14 @@ class Auth:
     problems: tuple[type[Problem], ...] = (Unauthenticated, Forbidden)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Flag:
+    """A switch of one organization: where ``is_on(service, request)`` is false, the route is not there."""
+
+    name: str
+    is_on: Callable[[Any, Request], bool]
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Route:
     """Everything that is known of one route before a request comes; the OpenAPI entry is made of it.
@@ -90,6 +99,7 @@ class Route:
     money: bool = False
     holds: bool = False
     guard: Guard | None = None
+    flag: Flag | None = None
     current: tuple[type[Schema], Callable[..., Mapping[str, Any]]] | None = None
     max_body_bytes: int = SMALL_BODY_BYTES
     too_large: Callable[[int, int | None], Problem] = too_large
@@ -116,7 +126,7 @@ class Route:
             found += self.auth.problems
         if self.takes_body:
             found += [BodyTooLarge, UnsupportedMediaType, RequestTimeout, MalformedRequest]
-        if "<" in self.url:
+        if "<" in self.url or self.flag:
             found.append(NotFound)
         if self.current:
             found.append(PreconditionFailed)
@@ -169,6 +179,8 @@ def enter(route: Route, handler: Handler, service: Any, request: Request) -> Out
             request.principal = route.auth.check(service, request)
             if request.limits:
                 request.quotas += request.limits.let_on(f"{request.principal.kind}/{request.principal.id}")
+        if route.flag and not route.flag.is_on(service, request):
+            raise NotFound(NO_ADDRESS)
         with logs.bound(org_id=request.principal.org_id if request.principal else None):
             if route.takes_body and request.content is None:
                 return Answer(100)

@@ -75,6 +75,8 @@ def _operation(route: Route, *, name: str) -> dict[str, Any]:
         "responses": {**_refusals(route), **_answers(route)},
         "security": [{route.auth.scheme: []}] if route.auth else [],
     }
+    if route.flag:
+        operation["x-feature-flag"] = route.flag.name
     if route.description:
         operation["description"] = route.description
     content = _body(route)

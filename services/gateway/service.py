@@ -5,6 +5,7 @@ from services.gateway.authentication import KnownKeys
 from services.gateway.routes.admin import AdminRoutes
 from services.gateway.routes.admin_credits import AdminCreditRoutes
 from services.gateway.routes.credits import CreditRoutes
+from services.gateway.routes.flags import FlagRoutes
 from services.gateway.routes.health import HealthRoutes
 from services.gateway.routes.images import ImageRoutes
 from services.gateway.routes.jobs import JobRoutes
@@ -20,6 +21,7 @@ class Gateway(
     AdminCreditRoutes,
     AdminRoutes,
     CreditRoutes,
+    FlagRoutes,
     HealthRoutes,
     ImageRoutes,
     JobRoutes,

@@ -4,6 +4,7 @@ from typing import Any
 
 from services.gateway import history
 from services.gateway.authentication import api_key
+from services.gateway.flags import flag
 from services.gateway.routes.wiring import Wiring
 from services.gateway.schemas.credits import (
     CreditsSchema,
@@ -61,6 +62,7 @@ class CreditRoutes(Wiring):
         "/v1/credits/entries.csv",
         auth=api_key,
         query=ChosenEntriesQuery,
+        flag=flag("csv_export"),
         answers={200: "text/csv"},
         problems=(Forbidden, NotFound),
         summary="Every movement of credits as a CSV file, newest first",
@@ -86,6 +88,7 @@ class CreditRoutes(Wiring):
         "/v1/usage",
         auth=api_key,
         query=PeriodQuery,
+        flag=flag("usage_report"),
         answers={200: UsageSchema},
         problems=(Forbidden, NotFound),
         summary="What was made and spent, by day and workflow",

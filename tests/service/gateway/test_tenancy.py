@@ -14,6 +14,7 @@ BODIES = {
     "/v1/admin/organizations/{org_id}/grants": {"amount": 5, "kind": "purchased", "reason": "an order"},
     "/v1/admin/organizations/{org_id}/adjustments": {"amount": -5, "reason": "a mistake"},
     "/v1/admin/organizations/{org_id}/plan": {"plan": "free"},
+    "/v1/admin/organizations/{org_id}/flags": {"name": "csv_export", "enabled": True},
     "/v1/admin/jobs/{job_id}/refund": {"reason": "blurred"},
 }
 
