@@ -13,14 +13,14 @@ from nameko.extensions import register_entrypoint
 
 from shared.http_application import Application
 from shared.http_exchange import Answer, Outcome, Principal, Request, Stream, Waiting
-from shared.http_routes import Auth, Endpoint, Flag, Guard, Handler, Route, enter
+from shared.http_routes import Auth, Endpoint, FeatureFlag, Guard, Handler, Route, enter
 from shared.http_schemas import Schema
 from shared.http_server import HttpEntrypoint
 
 __all__ = [
     "Answer",
     "Auth",
-    "Flag",
+    "FeatureFlag",
     "Guard",
     "Outcome",
     "Principal",

@@ -69,7 +69,7 @@ class Auth:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Flag:
+class FeatureFlag:
     """A switch of one organization: where ``is_on(service, request)`` is false, the route is not there."""
 
     name: str
@@ -99,7 +99,7 @@ class Route:
     money: bool = False
     holds: bool = False
     guard: Guard | None = None
-    flag: Flag | None = None
+    flag: FeatureFlag | None = None
     current: tuple[type[Schema], Callable[..., Mapping[str, Any]]] | None = None
     max_body_bytes: int = SMALL_BODY_BYTES
     too_large: Callable[[int, int | None], Problem] = too_large

@@ -10,9 +10,10 @@ from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
 
 from shared.http import Route, routes_of
-from shared.http_problems import CONTENT_TYPE
+from shared.http_problems import CONTENT_TYPE, problem_body
 from shared.http_schemas import ProblemSchema
-from shared.problems import Problem
+from shared.openapi_examples import EXAMPLE_ID, example_of
+from shared.problems import Problem, kinds
 
 _PLACEHOLDER = re.compile(r"<(?:\w+:)?(\w+)>")
 _REQUEST_ID = {"X-Request-Id": {"description": "Quote it when you ask about the request", "schema": {"type": "string"}}}
@@ -20,13 +21,15 @@ _REQUEST_ID = {"X-Request-Id": {"description": "Quote it when you ask about the 
 
 def openapi_document(service_class: type) -> dict[str, Any]:
     """Return the document of all routes of ``service_class``; the same routes always give the same document."""
+    plugin = MarshmallowPlugin(schema_name_resolver=_schema_name)
     spec = APISpec(
         title="Darkroom",
         version="1",
         openapi_version="3.1.0",
         info={"description": inspect.getdoc(service_class) or ""},
-        plugins=[MarshmallowPlugin(schema_name_resolver=_schema_name)],
+        plugins=[plugin],
     )
+    plugin.converter.add_attribute_function(_pattern)  # type: ignore[union-attr]  # it is there once it has a spec
     spec.components.schema("Problem", schema=ProblemSchema)
     declared = sorted((route for _, route in routes_of(service_class)), key=lambda route: (route.url, route.method))
     for auth in {route.auth.scheme: route.auth for route in declared if route.auth}.values():
@@ -38,7 +41,11 @@ def openapi_document(service_class: type) -> dict[str, Any]:
             operations={route.method.lower(): _operation(route, name=names[id(route)])},
         )
     document: dict[str, Any] = spec.to_dict()
+    for route in declared:
+        if route.body and (described := getattr(route.body, "described", None)):
+            document["components"]["schemas"][_schema_name(route.body)].update(described())
     _open_answers(document)
+    _add_examples(document)
     return document
 
 
@@ -50,6 +57,34 @@ def _open_answers(document: dict[str, Any]) -> None:
     for name, schema in schemas.items():
         if name not in sent and schema.get("additionalProperties") is False:
             del schema["additionalProperties"]
+
+
+def _add_examples(document: dict[str, Any]) -> None:
+    """Give every JSON body, sent or answered, an example."""
+    schemas = document["components"]["schemas"]
+    for path, item in document["paths"].items():
+        for operation in item.values():
+            for answer in operation["responses"].values():
+                for kind, media in answer.get("content", {}).items():
+                    if kind == CONTENT_TYPE:
+                        media["example"] = _problem_example(answer["x-problem-codes"][0], path)
+                    elif kind == "application/json" and media["schema"] != {"type": "object"}:
+                        media["example"] = example_of(media["schema"], schemas)
+            for kind, media in operation.get("requestBody", {}).get("content", {}).items():
+                if kind == "application/json":
+                    media["example"] = example_of(media["schema"], schemas)
+
+
+def _problem_example(code: str, path: str) -> dict[str, Any]:
+    problem = kinds()[code]()
+    instance = re.sub(r"\{\w+\}", f"job_{EXAMPLE_ID}", path)
+    return problem_body(problem, instance=instance, request_id=f"req_{EXAMPLE_ID}")
+
+
+def _pattern(_converter: Any, field: Any, **_: Any) -> dict[str, Any]:
+    """Return what a validator of ours says of the texts it takes."""
+    found = [one.pattern for one in field.validators if isinstance(getattr(one, "pattern", None), str)]
+    return {"pattern": found[0]} if found else {}
 
 
 def _references(part: Any, schemas: Mapping[str, Any]) -> Iterator[str]:

@@ -45,6 +45,11 @@ class Problem(Exception):
         }
 
 
+def kinds() -> Mapping[str, type[Problem]]:
+    """Return every class of problem this process has loaded, by code."""
+    return {Problem.code: Problem, **_by_code}
+
+
 def from_dict(members: Mapping[str, Any]) -> Problem:
     """Rebuild the problem another service raised: the class of its code where known, else one made to measure."""
     extra = {

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from services.gateway.models import Organization, OrganizationFlag
 from shared.database import Database
-from shared.http import Flag, Request
+from shared.http import FeatureFlag, Request
 from shared.problems import NotFound
 
 log = structlog.get_logger(__name__)
@@ -18,7 +18,7 @@ DEFAULTS: Final = {"csv_export": True, "usage_report": True}
 """Every flag there is, and whether it is on for an organization that nobody has switched it for."""
 
 
-def flag(name: str) -> Flag:
+def flag(name: str) -> FeatureFlag:
     """Return the flag for a route's declaration."""
     default = DEFAULTS[name]
 
@@ -26,7 +26,7 @@ def flag(name: str) -> Flag:
         with service.db.transaction(org_id=request.org_id) as session:
             return _switched(session, org_id=request.org_id).get(name, default)
 
-    return Flag(name=name, is_on=is_on)
+    return FeatureFlag(name=name, is_on=is_on)
 
 
 def flags_of(db: Database, *, org_id: str) -> list[dict[str, Any]]:

@@ -4,13 +4,14 @@ from marshmallow import fields, validate
 
 from services.gateway.flags import DEFAULTS
 from shared.http import Schema
+from shared.http_fields import Flag
 
 
 class FlagRequest(Schema):
     """A flag, and whether it is on; null leaves that to the default."""
 
     name = fields.String(required=True, validate=validate.OneOf(sorted(DEFAULTS)))
-    enabled = fields.Boolean(required=True, allow_none=True)
+    enabled = Flag(required=True, allow_none=True)
 
 
 class FlagSchema(Schema):
