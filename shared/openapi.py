@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -204,11 +204,15 @@ def _refusals(route: Route) -> Mapping[str, Any]:
         status: {
             "description": "; ".join(f"`{problem.code}`: {problem.title}" for problem in found),
             "headers": dict(_REQUEST_ID),
-            "content": {CONTENT_TYPE: {"schema": ProblemSchema}},
+            "content": {CONTENT_TYPE: {"schema": _problem_schema([problem.code for problem in found])}},
             "x-problem-codes": [problem.code for problem in found],
         }
         for status, found in by_status.items()
     }
+
+
+def _problem_schema(codes: Sequence[str]) -> dict[str, Any]:
+    return {"allOf": [ProblemSchema, {"properties": {"code": {"enum": list(codes)}}}]}
 
 
 def _schema_name(schema: Any) -> str:

@@ -127,8 +127,10 @@ def _type(schema: Mapping[str, Any]) -> str:
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
         return f"<a href='#shape-{escape(name)}'>{escape(name)}</a>"
-    if "allOf" in schema or "anyOf" in schema:
-        return " or ".join(_type(one) for one in schema.get("allOf") or schema["anyOf"])
+    if "allOf" in schema:
+        return _type(schema["allOf"][0])
+    if "anyOf" in schema and "properties" not in schema:
+        return " or ".join(_type(one) for one in schema["anyOf"])
     if schema.get("type") == "array":
         return f"list of {_type(schema.get('items', {}))}"
     kinds = schema.get("type", "anything")
