@@ -185,6 +185,7 @@ class _Server(wsgi.Server):
             log_output=False,
             debug=False,
         )
+        self.capitalize_response_headers = False  # ETag and RateLimit are written as their standards do
         self._listener = listener
 
     @property
