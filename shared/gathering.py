@@ -24,6 +24,23 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
+def taken_apart(run: Callable[[Sequence[T]], Sequence[R | Exception]], items: Sequence[T]) -> list[R | Exception]:
+    """Run ``items`` together, and where that raises each alone; return one outcome per item, in order.
+
+    What ``run`` raises undoes all it did, so one bad item fails only itself. Where it raises that the database is
+    unavailable, all get that error at once.
+    """
+    if not items:
+        return []
+    try:
+        return list(run(items))
+    except Exception as error:  # noqa: BLE001  handed to the callers
+        if len(items) == 1 or is_unavailable(error):
+            return [error] * len(items)
+        log.warning("batch_taken_apart", items=len(items), error_type=type(error).__name__)
+    return [outcome for item in items for outcome in taken_apart(run, [item])]
+
+
 class Gathering(Generic[K, T, R]):
     """Runs concurrent calls for one key as few: ``gathering(key, item)`` returns the item's own outcome.
 

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from services.generation.failures import NOT_BEGUN, reason
 from services.generation.jobs import GENERATION_ENDS, JOB_ENDS, STALLED_AFTER, progress
 from services.generation.models import Generation, Image, Job, Operation
+from services.generation.rows import one_of
 from shared.problems import NotFound
 
 FIRST_GENERATIONS = 50
@@ -39,6 +40,13 @@ def job(session: Session, *, org_id: str, job_id: str) -> dict[str, Any]:
         NotFound: the organization has none of this id.
     """
     return jobs_as_dicts(session, [_job_of(session, org_id=org_id, job_id=job_id)])[0]
+
+
+def jobs_by_id(session: Session, wanted: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Return jobs by id; ``wanted`` maps each to the organization whose it must be, others are left out."""
+    found = session.scalars(sa.select(Job).where(one_of(Job.id, wanted)).order_by(Job.id))
+    rows = [row for row in found if row.org_id == wanted[row.id]]
+    return {shown["id"]: shown for shown in jobs_as_dicts(session, rows)}
 
 
 def jobs(
