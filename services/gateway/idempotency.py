@@ -176,7 +176,7 @@ def take(db: Database, scope: Scope, *, fingerprint: str, resource_id: str) -> C
         RequestInProgress: somebody else has it.
         IdempotencyKeyReused: the key belongs to another request.
     """
-    row = _take_with_others(db, _Asked(scope=scope, fingerprint=fingerprint, resource_id=resource_id))
+    row = _take_with_others(db, Asked(scope=scope, fingerprint=fingerprint, resource_id=resource_id))
     if row.ours:
         return Claim(resource_id=row.resource_id, key=scope.key, tries=row.tries, answered=row.status is not None)
     if row.fingerprint != fingerprint:
@@ -263,8 +263,8 @@ def _after_refusal(error: Exception, claim: Claim) -> Any:
     return FORGET if refused and (not claim.again or status == HTTPStatus.PAYMENT_REQUIRED) else LET_GO
 
 
-def _kept(scope: Scope, claim: Claim, answer: Answer, *, keeps_answer: bool) -> "_Kept":
-    return _Kept(
+def _kept(scope: Scope, claim: Claim, answer: Answer, *, keeps_answer: bool) -> "Kept":
+    return Kept(
         scope=scope,
         tries=claim.tries,
         status=int(answer.status),
@@ -307,7 +307,7 @@ def _seconds_left() -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Asked:
+class Asked:
     """A key somebody wants to claim."""
 
     scope: Scope
@@ -316,7 +316,7 @@ class _Asked:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Kept:
+class Kept:
     """An answer that somebody wants to keep."""
 
     scope: Scope
@@ -326,7 +326,7 @@ class _Kept:
     headers: str
 
 
-def _take_together(db: Database, asked: Sequence[_Asked]) -> list[Any]:
+def take_together(db: Database, asked: Sequence[Asked]) -> list[Any]:
     """Claim keys, of any organizations, with one statement and one commit; return the row of each.
 
     A key that is asked for twice is claimed by the first, and the second finds it claimed.
@@ -341,7 +341,7 @@ def _take_together(db: Database, asked: Sequence[_Asked]) -> list[Any]:
     return [found[place] for place in range(len(asked))]
 
 
-def _take_arguments(asked: Mapping[int, _Asked]) -> dict[str, Any]:
+def _take_arguments(asked: Mapping[int, Asked]) -> dict[str, Any]:
     bound = [each.scope.bound() for each in asked.values()]
     return {
         "places": list(asked),
@@ -353,7 +353,7 @@ def _take_arguments(asked: Mapping[int, _Asked]) -> dict[str, Any]:
     }
 
 
-def _keep_together(db: Database, kept: Sequence[_Kept]) -> list[None]:
+def keep_together(db: Database, kept: Sequence[Kept]) -> list[None]:
     """Keep answers, of any organizations, with one statement and one commit."""
     in_order = sorted(kept, key=lambda each: (each.scope.org_id or ADMIN, each.scope.principal_id, each.scope.key))
     bound = [each.scope.bound() for each in in_order]
@@ -371,12 +371,12 @@ def _keep_together(db: Database, kept: Sequence[_Kept]) -> list[None]:
     return [None] * len(kept)
 
 
-def _only_organization(several: Sequence[_Asked | _Kept]) -> str | None:
+def _only_organization(several: Sequence[Asked | Kept]) -> str | None:
     """Return the organization of all of them; None where they are of several, or of none."""
     organizations = {each.scope.org_id for each in several}
     return organizations.pop() if len(organizations) == 1 else None
 
 
 # Two commits a request are most of what the gateway's own database does: those of requests at the same time are one.
-_take_with_others: Gathering[Database, _Asked, Any] = Gathering(_take_together)
-_keep_with_others: Gathering[Database, _Kept, None] = Gathering(_keep_together)
+_take_with_others: Gathering[Database, Asked, Any] = Gathering(take_together)
+_keep_with_others: Gathering[Database, Kept, None] = Gathering(keep_together)
