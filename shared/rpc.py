@@ -21,7 +21,7 @@ from shared import broker, budget, logs, metrics, problems
 from shared.broker import Outgoing
 from shared.host import forever, health_of, run_in_worker, settings_of
 from shared.ids import new_id
-from shared.rpc_batches import GatheredCalls, answer_of
+from shared.rpc_batches import GatheredCalls, Gathers, answer_of
 from shared.topology import declare_rpc, rpc_queue
 
 log = structlog.get_logger(__name__)
@@ -333,12 +333,13 @@ class _SharedConnection(ProviderCollector, SharedExtension):
 class RpcClient(DependencyProvider):
     """Gives a service another one to call: ``credits = RpcClient("credits")``, then ``self.credits.balance(…)``.
 
-    With ``gathers={"resolve": "resolve_many"}`` the calls of a method that come while one is under way go together.
+    With ``gathers={"resolve": Gathers(twin="resolve_many")}`` the calls of a method that come while one is under way go
+    together.
     """
 
     connection = _SharedConnection()
 
-    def __init__(self, service: str, *, gathers: Mapping[str, str] | None = None) -> None:
+    def __init__(self, service: str, *, gathers: Mapping[str, Gathers] | None = None) -> None:
         self._service = service
         self._gathers = gathers or {}
 
@@ -365,12 +366,13 @@ class Remote:
         service: str,
         call: Callable[[str, str, Mapping[str, Any]], Any],
         *,
-        gathers: Mapping[str, str] | None = None,
+        gathers: Mapping[str, Gathers] | None = None,
     ) -> None:
         self._service = service
         self._call = call
         self._gathered = {
-            method: GatheredCalls(self._plain(method), self._plain(many)) for method, many in (gathers or {}).items()
+            method: GatheredCalls(self._plain(method), self._plain(together.twin), size=together.size)
+            for method, together in (gathers or {}).items()
         }
 
     def __getattr__(self, method: str) -> Callable[..., Any]:

@@ -12,12 +12,13 @@ import structlog
 
 from shared import budget, logs, problems
 from shared.database import is_unavailable
-from shared.gathering import Gathering, taken_apart
+from shared.gathering import MOST, Gathering, taken_apart
 from shared.problems import Problem, Unavailable
 
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
+Size = Callable[[Mapping[str, Any]], int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,14 @@ def call_of(arguments: Mapping[str, Any]) -> Call:
     return Call(arguments=arguments, correlation_id=logs.correlation()[0], deadline=deadline)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Gathers:
+    """Says that the calls of a method may go together, to its ``twin``; ``size`` is of `GatheredCalls`."""
+
+    twin: str
+    size: Size = lambda _: 1
+
+
 class GatheredCalls:
     """Calls of one method of another service: those that come while one is under way go together, as one call.
 
@@ -49,14 +58,15 @@ class GatheredCalls:
     Args:
         one: calls the method with keyword arguments.
         many: calls its twin that takes ``calls`` (see `answers_to`) and returns an answer for each.
-        lanes: how many of them may be under way at a time.
+        size: how much of a batch's 100 the call with these arguments takes. One larger than that gathers with nobody:
+            it would keep all others waiting.
     """
 
-    def __init__(self, one: Callable[..., Any], many: Callable[..., Any], *, lanes: int = 1) -> None:
+    def __init__(self, one: Callable[..., Any], many: Callable[..., Any], *, size: Size = lambda _: 1) -> None:
         self._one = one
         self._many = many
-        self._under_way = [0] * lanes
-        self._gathering: Gathering[int, Call, Any] = Gathering(self._run)
+        self._size = size
+        self._gathering: Gathering[None, Call, Any] = Gathering(self._run, size=lambda call: size(call.arguments))
 
     def __call__(self, **arguments: Any) -> Any:
         """Return the method's answer.
@@ -65,16 +75,14 @@ class GatheredCalls:
             Problem: its refusal.
             Unavailable: no answer came within the caller's time.
         """
-        lane = min(range(len(self._under_way)), key=self._under_way.__getitem__)
-        self._under_way[lane] += 1
+        if self._size(arguments) > MOST:
+            return self._one(**arguments)
         try:
-            return self._gathering(lane, call_of(arguments))
+            return self._gathering(None, call_of(arguments))
         except budget.TimeLimitExceeded as error:
             raise Unavailable(retry_after=1) from error
-        finally:
-            self._under_way[lane] -= 1
 
-    def _run(self, _lane: int, calls: Sequence[Call]) -> Sequence[Any]:
+    def _run(self, _key: None, calls: Sequence[Call]) -> Sequence[Any]:
         if len(calls) == 1:
             return [self._one(**calls[0].arguments)]
         try:

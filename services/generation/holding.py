@@ -20,7 +20,16 @@ from shared.crash import crash_point
 from shared.database import Database
 from shared.events import Event
 from shared.gathering import taken_apart
-from shared.problems import HoldRefused, JobClosed, NotFound, Problem, QuoteExpired, QuoteMismatch, QuoteUsed
+from shared.problems import (
+    HoldRefused,
+    JobClosed,
+    NotFound,
+    Problem,
+    QuoteExpired,
+    QuoteMismatch,
+    QuoteUsed,
+    Unavailable,
+)
 from shared.rpc_batches import Call, outcomes_of
 
 log = structlog.get_logger(__name__)
@@ -283,13 +292,22 @@ def _question(about: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], *, e
 
 def _ask(credits_service: Credits, several: Sequence[Question]) -> list[Any]:
     """Return what credits answer to each question: the hold, or the `Problem`."""
+    if len(several) == 1:
+        return [_ask_alone(credits_service, several[0])]
+    calls = [Call(arguments=each.request, correlation_id=each.correlation_id).packed() for each in several]
     try:
-        if len(several) == 1:
-            return [credits_service.reserve(**several[0].request)]
-        calls = [Call(arguments=each.request, correlation_id=each.correlation_id).packed() for each in several]
         return outcomes_of(credits_service.reserve_many(calls=calls))
-    except Problem as problem:
+    except Unavailable as problem:
         return [problem] * len(several)
+    except Problem:  # about the command itself, which credits that are yet to be updated do not know
+        return [_ask_alone(credits_service, each) for each in several]
+
+
+def _ask_alone(credits_service: Credits, asked: Question) -> dict[str, Any] | Problem:
+    try:
+        return credits_service.reserve(**asked.request)
+    except Problem as problem:
+        return problem
 
 
 def _record(db: Database, told: Sequence[tuple[Question, Mapping[str, Any]]]) -> list[dict[str, Any]]:

@@ -140,6 +140,20 @@ def test_where_credits_do_not_answer_all_wait_and_asking_again_takes_each_in_onc
     assert len(accepted(generation_db)) == 3
 
 
+def test_credits_that_do_not_know_the_command_for_many_are_asked_about_each(
+    generation_db: Database, engine: Engine, credits_service: HoldingCredits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(*, calls: object) -> list[dict[str, object]]:
+        raise NotFound(f"The credits service has no method reserve_many for {calls}.")
+
+    monkeypatch.setattr(credits_service, "reserve_many", unknown)
+
+    answers = handlers.submit_many(generation_db, credits_service, engine, [a_submission(), a_submission()])
+
+    assert [answer["job"]["status"] for answer in answers] == ["queued", "queued"]
+    assert len(credits_service.calls) == 2
+
+
 @pytest.mark.parametrize("point", ["submit.after_job", "submit.after_reserve"])
 def test_a_crash_between_two_steps_is_made_good_for_every_one_of_them(
     generation_db: Database,

@@ -161,16 +161,17 @@ def test_a_caller_does_not_wait_longer_than_it_may(service: Service, calls: Gath
     service.may_answer.set()
 
 
-def test_with_two_lanes_a_slow_call_holds_up_only_its_own(service: Service) -> None:
-    calls = GatheredCalls(service.one, service.many, lanes=2)
+def test_a_call_as_large_as_many_gathers_with_nobody(service: Service) -> None:
+    calls = GatheredCalls(service.one, service.many, size=lambda asked: asked["number"])
     service.may_answer.clear()
-    called(calls, 1)
-    polling.until(lambda: service.alone == [1])
+    large = called(calls, 101)
+    polling.until(lambda: service.alone == [101])
 
-    called(calls, 2)
+    small = called(calls, 1)
 
-    polling.until(lambda: service.alone == [1, 2])
+    polling.until(lambda: service.alone == [101, 1])
     service.may_answer.set()
+    assert [large.wait(), small.wait()] == [202, 2]
 
 
 def packed(number: Any, *, budget_ms: int | None = None) -> dict[str, Any]:
