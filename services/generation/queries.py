@@ -183,7 +183,7 @@ def jobs_as_dicts(session: Session, rows: Sequence[Job]) -> list[dict[str, Any]]
 def generations_as_dicts(session: Session, rows: Sequence[Generation]) -> list[dict[str, Any]]:
     """Return generations in the contract's shape, each with its images."""
     made: dict[str, list[dict[str, Any]]] = {}
-    begun = [row.id for row in rows if row.started_at]
+    begun = [row.id for row in rows if row.started_at or row.status != "queued"]
     if begun:
         for item in session.scalars(_IMAGES, {"generation_ids": begun}):
             made.setdefault(item.generation_id, []).append(image_as_dict(item))
