@@ -21,7 +21,7 @@ from services.gateway.models import ApiKey, IdempotencyKey, Member
 from services.gateway.schemas.jobs import StagingRequest
 from shared.ids import new_id
 
-CALL_SECONDS = 2.0
+CALL_SECONDS = 15.0  # ours gives up after 2 s, and is asked again; this one cannot take a request up again
 LEASE = timedelta(seconds=10)
 
 
