@@ -11,7 +11,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from email.utils import formatdate
@@ -26,7 +26,8 @@ from werkzeug.http import parse_options_header
 from services.generation.operations import Answered, MadeImage, Outcome
 from services.generation.providers import Request
 from shared.ids import new_id
-from shared.problems import BadRequest, NotFound, Unavailable, from_dict
+from shared.problems import BadRequest, NotFound, Problem, Unavailable, from_dict
+from shared.rpc_batches import answers_to
 
 
 class FakeS3:
@@ -289,11 +290,24 @@ class HoldingCredits:
         self.means: int | None = None
         self.shortfall: dict[str, Any] = {"code": "quota_exceeded", "detail": "The plan allows no more."}
         self.held: set[str] = set()
+        self.refusals: dict[str, Problem] = {}  # by job
+        self.asked_together: list[int] = []  # how many at a time
+
+    def reserve_many(self, *, calls: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        self.asked_together.append(len(calls))
+        if isinstance(self.refusal, Unavailable):
+            raise self.refusal
+        return answers_to(
+            json.loads(json.dumps(calls)),
+            read=lambda call: call.arguments,
+            run=lambda several: [self.reserve(**request) for request in several],
+        )
 
     def reserve(self, **request: Any) -> dict[str, Any]:
         self.calls.append(json.loads(json.dumps(request)))
-        if self.refusal:
-            raise self.refusal
+        refusal = self.refusal or self.refusals.get(request["job_id"])
+        if refusal:
+            raise refusal
         lines = request["lines"]
         left = len(lines) if self.means is None else self.means - len(self.held)
         new = [line["line_id"] for line in lines if line["line_id"] not in self.held]

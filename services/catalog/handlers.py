@@ -32,6 +32,14 @@ _OWED = sa.or_(
 )
 
 
+def resolve_many(db: Database, several: Sequence[tuple[str, Sequence[str]]]) -> list[dict[str, Any] | NotFound]:
+    """Return, for each organization and its asset ids, the snapshots or the refusal of `queries.resolve`."""
+    organizations = {org_id for org_id, _ in several}
+    only = organizations.pop() if len(organizations) == 1 else None
+    with db.transaction(org_id=only) as session:
+        return queries.resolve_many(session, several)
+
+
 def register_asset(db: Database, upload: Upload) -> dict[str, Any]:
     """Record an upload whose bytes are stored, and tell of it; a repeat changes nothing.
 

@@ -1,6 +1,6 @@
 """Reads of the catalog, from a session to plain values; each names the organization whose rows it may show."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -37,12 +37,30 @@ def resolve(session: Session, *, org_id: str, asset_ids: Sequence[str]) -> dict[
     Raises:
         NotFound: one or more are not here; ``missing`` lists their ids.
     """
-    found = session.scalars(sa.select(Asset).where(Asset.org_id == org_id, Asset.id.in_(asset_ids), PRESENT))
-    snapshots = {row.id: _snapshot(row) for row in found}
-    missing = sorted(set(asset_ids) - snapshots.keys())
+    (outcome,) = resolve_many(session, [(org_id, asset_ids)])
+    if isinstance(outcome, NotFound):
+        raise outcome
+    return outcome
+
+
+def resolve_many(
+    session: Session, several: Sequence[tuple[str, Sequence[str]]]
+) -> list[dict[str, dict[str, Any]] | NotFound]:
+    """Return for each organization and its asset ids what `resolve` returns, or raises; one query for all."""
+    pairs = sorted({(org_id, asset_id) for org_id, asset_ids in several for asset_id in asset_ids})
+    found = session.scalars(sa.select(Asset).where(sa.tuple_(Asset.org_id, Asset.id).in_(pairs), PRESENT))
+    snapshots = {(row.org_id, row.id): _snapshot(row) for row in found}
+    return [
+        _resolved({asset_id: snapshots.get((org_id, asset_id)) for asset_id in asset_ids})
+        for org_id, asset_ids in several
+    ]
+
+
+def _resolved(found: Mapping[str, dict[str, Any] | None]) -> dict[str, dict[str, Any]] | NotFound:
+    missing = sorted(asset_id for asset_id, snapshot in found.items() if snapshot is None)
     if missing:
-        raise NotFound("No such upload: " + ", ".join(missing), missing=missing)
-    return snapshots
+        return NotFound("No such upload: " + ", ".join(missing), missing=missing)
+    return {asset_id: snapshot for asset_id, snapshot in found.items() if snapshot is not None}
 
 
 def expected_upload(session: Session, *, org_id: str, upload_id: str) -> dict[str, Any]:

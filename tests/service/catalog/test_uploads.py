@@ -153,3 +153,19 @@ def test_reads_name_the_organization_even_where_the_database_would_show_every_ro
             queries.asset(session, org_id="org_second", asset_id=theirs.asset_id)
         with pytest.raises(problems.NotFound):
             queries.resolve(session, org_id="org_second", asset_ids=[theirs.asset_id])
+
+
+def test_many_jobs_are_resolved_at_once_and_none_sees_another_organization_s_upload(catalog_db, an_asset):
+    mine, theirs = an_asset(), an_asset(org_id="org_second")
+    asked = [
+        ("org_first", [mine.asset_id]),
+        ("org_first", [theirs.asset_id]),
+        ("org_second", [theirs.asset_id, theirs.asset_id]),
+    ]
+
+    found, refused, other = handlers.resolve_many(catalog_db, asked)
+
+    assert found[mine.asset_id]["key"] == mine.key
+    assert isinstance(refused, problems.NotFound)
+    assert refused.extra["missing"] == [theirs.asset_id]
+    assert list(other) == [theirs.asset_id]
