@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 from sqlalchemy.orm import Session
 
-from services.generation import endings, holding, planning, queries, rehearsal, submissions
+from services.generation import endings, holding, planning, queries, rehearsal, submissions, trials
 from services.generation.engine import Engine
 from services.generation.holding import Credits
 from services.generation.models import Job
@@ -38,28 +38,35 @@ _SHORT_OF = {"credits": "insufficient_credits", "plan_generations": "quota_excee
 def submit(db: Database, credits_service: Credits, engine: Engine, asked: Submission) -> dict[str, Any]:
     """Take a job in, hold its credits, and queue it. Idempotent by ``job_id``. A dry run does nothing of it.
 
+    A job of a test key holds nothing; see `trials` for what else is different about it.
+
     Returns:
         ``{job, balance}``: the job as clients see it, and the wallet after the hold or None; a job that may wait for
         credits is there even if nothing was held. Of a dry run: see `rehearsal.rehearse`.
 
     Raises:
         BadRequest: the inputs do not fit the workflow.
+        LimitExceeded: it is more than one job may be, or than may be open for an organization's test keys.
         HoldRefused, QuoteExpired, QuoteUsed, QuoteMismatch, NotFound: what credits said; nothing was held, and the job
             ended as ``rejected``.
         Unavailable: credits did not answer; asking again with the same ``job_id`` goes on from here.
     """
+    engine = engine.in_mode(livemode=asked.livemode)
     plan = planning.plan(engine, workflow_name=asked.workflow, inputs=asked.inputs, assets=asked.assets)
     if asked.dry_run:
         return rehearsal.rehearse(credits_service, engine, asked, plan)
+    if not asked.livemode:
+        trials.take_quote(db, credits_service, engine, asked.named, plan=plan)
     with db.transaction() as session:
         db.publish(session, submissions.take_in(session, engine, asked, plan))
         job = session.get_one(Job, asked.job_id)
-        _same_organization(job, asked.org_id)
+        _require_own(job, asked)
         question = holding.question(session, job) if job.status == "awaiting_credit" else None
     crash_point("submit.after_job")
     balance = holding.hold(db, credits_service, question) if question else None
-    with db.transaction(org_id=asked.org_id) as session:
-        return {"job": queries.job(session, org_id=asked.org_id, job_id=asked.job_id), "balance": balance}
+    with db.transaction(org_id=asked.org_id, livemode=asked.livemode) as session:
+        job_as_dict = queries.job(session, org_id=asked.org_id, livemode=asked.livemode, job_id=asked.job_id)
+        return {"job": job_as_dict, "balance": balance}
 
 
 def queue_paid_jobs(session: Session, events: Sequence[CreditReserved]) -> list[Event]:
@@ -126,6 +133,6 @@ def _unknown_job(event: CreditReserved | ReservationOverdue, line_ids: Sequence[
     )
 
 
-def _same_organization(job: Job, org_id: str) -> None:
-    if job.org_id != org_id:
+def _require_own(job: Job, asked: Submission) -> None:
+    if (job.org_id, job.livemode) != (asked.org_id, asked.livemode):
         raise NotFound("There is no such job.")

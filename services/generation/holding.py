@@ -46,10 +46,18 @@ UPDATE jobs SET reserve_after = clock_timestamp() WHERE id IN (
 
 
 class Credits(Protocol):
-    """The one call the engine makes to another service."""
+    """The calls the engine makes to another service."""
 
     def reserve(self, **request: Any) -> dict[str, Any]:
         """Hold the price of the request's ``lines``."""
+        ...
+
+    def prices(self, *, skus: Mapping[str, int]) -> dict[str, Any]:
+        """Return the ``lines`` that so many of each SKU would be priced as."""
+        ...
+
+    def take_test_quote(self, **request: Any) -> dict[str, Any]:
+        """Check a quote for a job of a test key, and use it up."""
         ...
 
 

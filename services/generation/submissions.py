@@ -8,13 +8,14 @@ from typing import Any
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from services.generation import endings
+from services.generation import endings, trials
 from services.generation.engine import Engine
 from services.generation.holding import RESERVE_AGAIN
-from services.generation.jobs import deadline
+from services.generation.jobs import deadline, lane
 from services.generation.models import Generation, Job, Operation
 from services.generation.planning import Plan, expected_cost_microusd, provider_of
 from services.generation.rows import insert_rows
+from services.generation.trials import Named
 from services.generation.turns import in_turns
 from services.generation.workflows import PlannedGeneration, PlannedOperation
 from shared import logs
@@ -43,15 +44,30 @@ class Submission:
     session_id: str | None = None
     session_name: str | None = None
 
+    @property
+    def named(self) -> Named:
+        """The job and its quote."""
+        return Named(org_id=self.org_id, job_id=self.job_id, quote_id=self.quote_id)
+
 
 def take_in(session: Session, engine: Engine, asked: Submission, plan: Plan) -> list[Event]:
-    """Write a new job with its generations and operations; return nothing if the job is there already."""
+    """Write a new job with its generations and operations; return nothing if the job is there already.
+
+    One of a test key holds nothing, as one that is free of charge: it is due at once.
+
+    Raises:
+        LimitExceeded: of test keys' jobs, too much is open.
+        Unavailable: no provider that is set up does one of its operations.
+    """
     now = endings.database_now(session)
-    row = _job_row(asked, plan, now=now)
+    pays = asked.livemode and not plan.free
+    row = _job_row(asked, plan, now=now, pays=pays)
     added = session.execute(insert(Job).values(row).on_conflict_do_nothing().returning(Job.id)).scalar_one_or_none()
     if added is None:
         return []
-    _write_generations(session, engine, plan.generations, job=row, due_at=now if plan.free else None)
+    if not asked.livemode:
+        trials.require_room(session, engine, org_id=asked.org_id)
+    _write_generations(session, engine, plan.generations, job=row, due_at=None if pays else now)
     return [
         JobAccepted(
             job_id=asked.job_id,
@@ -60,6 +76,7 @@ def take_in(session: Session, engine: Engine, asked: Submission, plan: Plan) -> 
             workflow=plan.workflow,
             generations=len(plan.generations),
             deadline_at=row["deadline_at"].isoformat(),
+            livemode=asked.livemode,
         )
     ]
 
@@ -88,7 +105,8 @@ def operation_row(
         "position": position,
         "name": planned.name,
         "status": "queued",
-        "lane": 0,
+        "lane": lane(livemode=job["livemode"]),
+        "livemode": job["livemode"],
         "provider": provider.name,
         "model_requested": provider.model,
         "prompt": planned.prompt,
@@ -100,7 +118,7 @@ def operation_row(
     }
 
 
-def _job_row(asked: Submission, plan: Plan, *, now: datetime) -> dict[str, Any]:
+def _job_row(asked: Submission, plan: Plan, *, now: datetime, pays: bool) -> dict[str, Any]:
     return {
         "id": asked.job_id,
         "org_id": asked.org_id,
@@ -108,7 +126,7 @@ def _job_row(asked: Submission, plan: Plan, *, now: datetime) -> dict[str, Any]:
         "workflow": plan.workflow,
         "inputs": dict(plan.inputs),
         "assets": {name: dict(value) for name, value in asked.assets.items()},
-        "status": "queued" if plan.free else "awaiting_credit",
+        "status": "awaiting_credit" if pays else "queued",
         "livemode": asked.livemode,
         "correlation_id": logs.correlation()[0],
         "total": len(plan.generations),
@@ -119,7 +137,7 @@ def _job_row(asked: Submission, plan: Plan, *, now: datetime) -> dict[str, Any]:
         "created_at": now,
         "deadline_at": deadline(now, estimated_seconds=plan.estimated_seconds, asked_seconds=asked.deadline_seconds),
         "deadline_seconds": asked.deadline_seconds,
-        "reserve_after": None if plan.free else now + RESERVE_AGAIN,
+        "reserve_after": now + RESERVE_AGAIN if pays else None,
         "on_insufficient": asked.on_insufficient,
         "quote_id": asked.quote_id,
         "fingerprint": plan.fingerprint,
@@ -159,4 +177,7 @@ def _generation_row(engine: Engine, item: PlannedGeneration, *, number: int, job
         "style": item.style,
         "room_type": item.room_type,
         "settings": item.settings,
+        "livemode": job["livemode"],
+        # A test key's job holds nothing, and what nothing is held for is free: it waits for nobody.
+        "amount": None if job["livemode"] else 0,
     }
