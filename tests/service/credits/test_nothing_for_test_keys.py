@@ -6,11 +6,10 @@ from typing import Any
 import pytest
 
 from services.credits import quotes
-from services.credits.movements import UnknownSku
 from services.credits.service import Credits
 from shared.database import Database
 from shared.ids import new_id
-from shared.problems import Conflict, NotFound, QuoteExpired, QuoteMismatch, QuoteUsed
+from shared.problems import Conflict, NotFound, QuoteExpired, QuoteMismatch, QuoteUsed, UnknownSku
 from tests.builders import (
     STUDIO_IMAGE,
     VARIANT,
