@@ -32,6 +32,14 @@ _OWED = sa.or_(
 )
 
 
+def resolve_many(db: Database, several: Sequence[queries.Wanted]) -> list[dict[str, Any] | NotFound]:
+    """Return, for each who asks, the snapshots or the refusal of `queries.resolve`."""
+    owners = {(each.org_id, each.livemode) for each in several}
+    org_id, livemode = owners.pop() if len(owners) == 1 else (None, None)
+    with db.transaction(org_id=org_id, livemode=livemode) as session:
+        return queries.resolve_many(session, several)
+
+
 def register_asset(db: Database, upload: Upload) -> dict[str, Any]:
     """Record an upload whose bytes are stored, and tell of it; a repeat changes nothing.
 

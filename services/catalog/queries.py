@@ -1,6 +1,7 @@
 """Reads of the catalog, from a session to plain values; each names the organization and mode whose rows it may show."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -30,6 +31,15 @@ def asset(session: Session, *, org_id: str, livemode: bool, asset_id: str) -> di
     return as_dict(found)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """Assets that a job of an organization, in a mode, is to be made of."""
+
+    org_id: str
+    livemode: bool
+    asset_ids: Sequence[str]
+
+
 def resolve(session: Session, *, org_id: str, livemode: bool, asset_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return what a job needs to know of each asset, by id, so that it never has to ask again.
 
@@ -38,13 +48,28 @@ def resolve(session: Session, *, org_id: str, livemode: bool, asset_ids: Sequenc
     Raises:
         NotFound: one or more are not here; ``missing`` lists their ids.
     """
-    mine = sa.and_(Asset.org_id == org_id, Asset.livemode == livemode, PRESENT)
-    found = session.scalars(sa.select(Asset).where(mine, Asset.id.in_(asset_ids)))
-    snapshots = {row.id: _snapshot(row) for row in found}
-    missing = sorted(set(asset_ids) - snapshots.keys())
+    (outcome,) = resolve_many(session, [Wanted(org_id=org_id, livemode=livemode, asset_ids=asset_ids)])
+    if isinstance(outcome, NotFound):
+        raise outcome
+    return outcome
+
+
+def resolve_many(session: Session, several: Sequence[Wanted]) -> list[dict[str, dict[str, Any]] | NotFound]:
+    """Return for each who asks what `resolve` returns, or raises; one query for all."""
+    keys = sorted({(each.org_id, each.livemode, asset_id) for each in several for asset_id in each.asset_ids})
+    mine = sa.tuple_(Asset.org_id, Asset.livemode, Asset.id).in_(keys)
+    found = session.scalars(sa.select(Asset).where(mine, PRESENT))
+    snapshots = {(row.org_id, row.livemode, row.id): _snapshot(row) for row in found}
+    return [
+        _resolved({one: snapshots.get((each.org_id, each.livemode, one)) for one in each.asset_ids}) for each in several
+    ]
+
+
+def _resolved(found: Mapping[str, dict[str, Any] | None]) -> dict[str, dict[str, Any]] | NotFound:
+    missing = sorted(asset_id for asset_id, snapshot in found.items() if snapshot is None)
     if missing:
-        raise NotFound("No such upload: " + ", ".join(missing), missing=missing)
-    return snapshots
+        return NotFound("No such upload: " + ", ".join(missing), missing=missing)
+    return {asset_id: snapshot for asset_id, snapshot in found.items() if snapshot is not None}
 
 
 def expected_upload(session: Session, *, org_id: str, livemode: bool, upload_id: str) -> dict[str, Any]:

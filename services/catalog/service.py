@@ -6,6 +6,7 @@ from services.catalog import handlers, queries
 from services.catalog.assets import Expected, Upload
 from shared.host import DatabaseProvider, StoreProvider, every
 from shared.rpc import rpc
+from shared.rpc_batches import answers_to
 
 
 class Catalog:
@@ -36,6 +37,15 @@ class Catalog:
         """Return the snapshots a job carries, by asset id."""
         with self.db.transaction(org_id=org_id, livemode=livemode) as session:
             return queries.resolve(session, org_id=org_id, livemode=livemode, asset_ids=asset_ids)
+
+    @rpc
+    def resolve_many(self, *, calls: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the snapshots for many jobs, of any organizations."""
+        return answers_to(
+            calls,
+            read=lambda call: queries.Wanted(**call.arguments),
+            run=lambda several: handlers.resolve_many(self.db, several),
+        )
 
     @rpc
     def asset(self, *, org_id: str, livemode: bool, asset_id: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from services.credits import announcements, ledger, metrics, queries, usage
 from services.credits.moments import moment
-from services.credits.movements import CACHE_HIT, Outcome, Request, Reserved
+from services.credits.movements import CACHE_HIT, Outcome, Request, Reserved, rounds
 from shared import logs
 from shared.crash import crash_point
 from shared.database import Database, undo
@@ -29,6 +29,7 @@ from shared.events import (
 )
 from shared.gathering import Gathering
 from shared.problems import Problem
+from shared.rpc_batches import Call
 
 log = structlog.get_logger(__name__)
 E = TypeVar("E", GenerationCompleted, GenerationFailed, JobFinished)
@@ -72,7 +73,25 @@ def reserve(db: Database, *, dry_run: bool = False, **asked: Any) -> dict[str, A
         BadRequest: a time is no time.
     """
     request = request_of(**asked)
-    outcome = _try_to_hold(db, request) if dry_run else _hold_with_others(db, request)
+    return _shown(_try_to_hold(db, request) if dry_run else _hold_with_others(db, request))
+
+
+def reserve_many(db: Database, several: "Sequence[Asked]") -> list[dict[str, Any] | Exception]:
+    """Hold what several jobs, of any organizations, may cost: one round trip, one commit.
+
+    Returns:
+        For each, in order, what `reserve` returns, or the refusal it raises.
+    """
+    outcomes: dict[int, Reserved | Problem] = {}
+    for places in rounds([each.request for each in several]):
+        together = [several[place] for place in places]
+        organizations = {each.request.org_id for each in together}
+        only = organizations.pop() if len(organizations) == 1 else None
+        outcomes.update(zip(places, hold((db, only), together), strict=True))
+    return [one if isinstance(one, Problem) else _shown(one) for _, one in sorted(outcomes.items())]
+
+
+def _shown(outcome: Reserved) -> dict[str, Any]:
     return {
         "reservation_id": outcome.reservation_id,
         "lines": [
@@ -206,14 +225,23 @@ class Asked:
     causation_id: str | None
 
 
+def asked_by(call: Call) -> Asked:
+    """Read one of many calls of the command `reserve`.
+
+    Raises:
+        BadRequest: a time is no time.
+    """
+    return Asked(request=request_of(**call.arguments), correlation_id=call.correlation_id, causation_id=None)
+
+
 def _hold_with_others(db: Database, request: Request) -> Reserved:
     correlation_id, causation_id = logs.correlation()
     asked = Asked(request=request, correlation_id=correlation_id, causation_id=causation_id)
     return _hold_together((db, request.org_id), asked)
 
 
-def hold(owner: tuple[Database, str], asked: Sequence[Asked]) -> Sequence[Reserved | Problem]:
-    """Hold what was asked for at the same time by one organization: one round trip, one commit."""
+def hold(owner: tuple[Database, str | None], asked: Sequence[Asked]) -> Sequence[Reserved | Problem]:
+    """Hold what was asked for at the same time by one organization, or by several: one round trip, one commit."""
     db, org_id = owner
     # Only what live keys ask for is ever held: a quote that a test key was given is not there.
     with db.transaction(org_id=org_id, livemode=True) as session:
@@ -231,7 +259,9 @@ def hold(owner: tuple[Database, str], asked: Sequence[Asked]) -> Sequence[Reserv
 
 # While a hold of an organization is at work, its next ones gather and go together: its wallet is one row, and each of
 # them alone would wait for all before it. A request of very many lines goes alone, so that its time is its own.
-_hold_together = Gathering(hold, size=lambda asked: len(asked.request.lines))
+_hold_together: Gathering[tuple[Database, str | None], Asked, Reserved] = Gathering(
+    hold, size=lambda asked: len(asked.request.lines)
+)
 
 
 def _try_to_hold(db: Database, request: Request) -> Reserved:

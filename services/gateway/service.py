@@ -58,8 +58,8 @@ class Gateway(
     outside = Built(lambda settings: Outside(allowed=settings.outside_allowed))
     turns = Built(lambda _: Turns())
     credits = RpcClient("credits")
-    catalog = RpcClient("catalog")
-    generation = RpcClient("generation")
+    catalog = RpcClient("catalog", gathers={"resolve": "resolve_many"})
+    generation = RpcClient("generation", gathers={"submit": "submit_many"})
 
     @every(seconds=600)
     def prune_idempotency_keys(self) -> None:

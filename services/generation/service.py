@@ -19,6 +19,7 @@ from shared.events import (
 from shared.host import Built, DatabaseProvider
 from shared.messaging import subscribe
 from shared.rpc import RpcClient, rpc
+from shared.rpc_batches import answers_to
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +43,14 @@ class Generation:
     @rpc
     def submit(self, **submission: Any) -> dict[str, Any]:
         return handlers.submit(self.db, self.credits_service, self.engine, Submission(**submission))
+
+    @rpc
+    def submit_many(self, *, calls: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return answers_to(
+            calls,
+            read=lambda call: Submission(**call.arguments, correlation_id=call.correlation_id),
+            run=lambda several: handlers.submit_many(self.db, self.credits_service, self.engine, several),
+        )
 
     @rpc
     def job(self, *, org_id: str, livemode: bool, job_id: str) -> dict[str, Any]:
