@@ -6,7 +6,7 @@ Each function returns or publishes the events it caused. Never decides how a job
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 import structlog
@@ -32,6 +32,7 @@ from shared.problems import Problem
 from shared.rpc_batches import Call
 
 log = structlog.get_logger(__name__)
+E = TypeVar("E", GenerationCompleted, GenerationFailed, JobFinished)
 
 OVERDUE_AFTER = timedelta(minutes=10)
 OVERDUE_AGAIN_AFTER = timedelta(minutes=5)
@@ -106,6 +107,7 @@ def _shown(outcome: Reserved) -> dict[str, Any]:
 
 def capture_completed_generations(session: Session, events: Sequence[GenerationCompleted]) -> list[Event]:
     """Spend what each result costs; what was held beyond that goes back, since the cache had a part of it."""
+    events = _live(events)
     outcomes = [
         Outcome(job_id=event.job_id, line_id=event.line_id, org_id=event.org_id, amount=event.amount)
         for event in events
@@ -116,6 +118,7 @@ def capture_completed_generations(session: Session, events: Sequence[GenerationC
 
 def refund_failed_generations(session: Session, events: Sequence[GenerationFailed]) -> list[Event]:
     """Give back what was held for generations that ended without a result."""
+    events = _live(events)
     outcomes = [
         Outcome(job_id=event.job_id, line_id=event.line_id, org_id=event.org_id, amount=0, reason=event.reason)
         for event in events
@@ -126,6 +129,7 @@ def refund_failed_generations(session: Session, events: Sequence[GenerationFaile
 
 def close_finished_jobs(session: Session, events: Sequence[JobFinished]) -> list[Event]:
     """Take no further line for these jobs, and settle exactly the lines they list, where that is still to be done."""
+    events = _live(events)
     ledger.close_jobs(session, {event.job_id: event.org_id for event in events})
     outcomes = [
         Outcome(
@@ -239,7 +243,8 @@ def _hold_with_others(db: Database, request: Request) -> Reserved:
 def hold(owner: tuple[Database, str | None], asked: Sequence[Asked]) -> Sequence[Reserved | Problem]:
     """Hold what was asked for at the same time by one organization, or by several: one round trip, one commit."""
     db, org_id = owner
-    with db.transaction(org_id=org_id) as session:
+    # Only what live keys ask for is ever held: a quote that a test key was given is not there.
+    with db.transaction(org_id=org_id, livemode=True) as session:
         outcomes = ledger.reserve(session, [each.request for each in asked])
         events = [
             with_meta(event, correlated(each.correlation_id, causation_id=each.causation_id))
@@ -260,12 +265,17 @@ _hold_together: Gathering[tuple[Database, str | None], Asked, Reserved] = Gather
 
 
 def _try_to_hold(db: Database, request: Request) -> Reserved:
-    with db.transaction(org_id=request.org_id) as session:
+    with db.transaction(org_id=request.org_id, livemode=True) as session:
         (outcome,) = ledger.reserve(session, [request])
         undo(session)
     if not isinstance(outcome, Reserved):
         raise outcome
     return outcome
+
+
+def _live(events: Sequence[E]) -> list[E]:
+    """Return the events of live keys' jobs: what a test key asked for is neither paid for nor counted."""
+    return [event for event in events if event.livemode]
 
 
 def _settle(

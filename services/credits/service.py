@@ -41,6 +41,17 @@ class Credits:
         return quotes.quote(self.db, **asked)
 
     @rpc
+    def take_test_quote(self, **asked: Any) -> dict[str, Any]:
+        """Check a quote for a test key's job, and use it up."""
+        return quotes.take_for_test(self.db, **asked)
+
+    @rpc
+    def prices(self, *, skus: dict[str, int]) -> dict[str, Any]:
+        """Return what so many of each SKU cost now, and promise nothing."""
+        with self.db.transaction() as session:
+            return {"lines": quotes.priced(session, skus)}
+
+    @rpc
     def reserve(self, **asked: Any) -> dict[str, Any]:
         """Hold the price of a job's lines."""
         return handlers.reserve(self.db, **asked)

@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 from sqlalchemy.orm import Session
 
-from services.generation import endings, holding, planning, queries, rehearsal, starts, submissions
+from services.generation import endings, holding, planning, queries, rehearsal, starts, submissions, trials
 from services.generation.engine import Engine
 from services.generation.holding import Credits, Question
 from services.generation.models import Job
@@ -40,12 +40,15 @@ _SHORT_OF = {"credits": "insufficient_credits", "plan_generations": "quota_excee
 def submit(db: Database, credits_service: Credits, engine: Engine, asked: Submission) -> dict[str, Any]:
     """Take a job in, hold its credits, and queue it. Idempotent by ``job_id``. A dry run does nothing of it.
 
+    A job of a test key holds nothing; see `trials` for what else is different about it.
+
     Returns:
         ``{job, balance}``: the job as clients see it, and the wallet after the hold or None; a job that may wait for
         credits is there even if nothing was held. Of a dry run: see `rehearsal.rehearse`.
 
     Raises:
         BadRequest: the inputs do not fit the workflow.
+        LimitExceeded: it is more than one job may be, or than may be open for an organization's test keys.
         HoldRefused, QuoteExpired, QuoteUsed, QuoteMismatch, NotFound: what credits said; nothing was held, and the job
             ended as ``rejected``.
         Unavailable: credits did not answer; asking again with the same ``job_id`` goes on from here.
@@ -131,16 +134,37 @@ def _submit_together(
     ready = []
     for asked in several:
         try:
-            plan = planning.plan(engine, workflow_name=asked.workflow, inputs=asked.inputs, assets=asked.assets)
+            of_mode = engine.in_mode(livemode=asked.livemode)
+            plan = planning.plan(of_mode, workflow_name=asked.workflow, inputs=asked.inputs, assets=asked.assets)
             if asked.dry_run:
-                outcomes[asked.job_id] = rehearsal.rehearse(credits_service, engine, asked, plan)
+                outcomes[asked.job_id] = rehearsal.rehearse(credits_service, of_mode, asked, plan)
             else:
-                ready.append(submissions.planned(engine, asked, plan))
+                ready.append(submissions.planned(of_mode, asked, plan))
         except Problem as problem:
             outcomes[asked.job_id] = problem
-    if ready:
-        outcomes |= _accept(db, credits_service, ready)
+    live = [each for each in ready if each.asked.livemode]
+    if live:
+        outcomes |= _accept(db, credits_service, live)
+    for each in ready:
+        if not each.asked.livemode:
+            outcomes[each.asked.job_id] = _accept_trial(db, credits_service, engine, each)
     return [outcomes[asked.job_id] for asked in several]
+
+
+def _accept_trial(db: Database, credits_service: Credits, engine: Engine, each: Planned) -> dict[str, Any] | Problem:
+    """Write a test key's job, alone: its organization waits for it, and it may be one too many."""
+    try:
+        trials.take_quote(db, credits_service, engine, each.asked.named, plan=each.plan)
+        with db.transaction() as session:
+            events, new = submissions.take_in(session, [each])
+            db.publish(session, events)
+            if new:
+                trials.require_room(session, engine, org_id=each.asked.org_id)
+            _require_own(session.get_one(Job, each.asked.job_id), each.asked)
+    except Problem as problem:
+        return problem
+    crash_point("submit.after_job")
+    return _shown(db, [each.asked], {})[each.asked.job_id]
 
 
 def _accept(db: Database, credits_service: Credits, ready: Sequence[Planned]) -> dict[str, Any]:
@@ -164,8 +188,10 @@ def _question(session: Session, each: Planned, row: Mapping[str, Any] | None) ->
     if row is not None:
         return holding.first_question(row, each.generations)
     job = session.get_one(Job, each.asked.job_id)
-    if job.org_id != each.asked.org_id:
-        return NotFound("There is no such job.")
+    try:
+        _require_own(job, each.asked)
+    except NotFound as problem:
+        return problem
     return holding.question(session, job) if job.status == "awaiting_credit" else None
 
 
@@ -173,11 +199,16 @@ def _shown(db: Database, asked: Sequence[Submission], balances: Mapping[str, Any
     """Return each job as clients see it, and the wallet after its hold."""
     if not asked:
         return {}
-    organizations = {each.org_id for each in asked}
-    only = organizations.pop() if len(organizations) == 1 else None
-    with db.transaction(org_id=only) as session:
-        jobs = queries.jobs_by_id(session, {each.job_id: each.org_id for each in asked})
+    owners = {(each.org_id, each.livemode) for each in asked}
+    org_id, livemode = owners.pop() if len(owners) == 1 else (None, None)
+    with db.transaction(org_id=org_id, livemode=livemode) as session:
+        jobs = queries.jobs_by_id(session, {each.job_id: (each.org_id, each.livemode) for each in asked})
     return {job_id: {"job": job, "balance": balances.get(job_id)} for job_id, job in jobs.items()}
+
+
+def _require_own(job: Job, asked: Submission) -> None:
+    if (job.org_id, job.livemode) != (asked.org_id, asked.livemode):
+        raise NotFound("There is no such job.")
 
 
 def _may_wait_no_longer(event: PlanChanged | CreditsGranted | CreditsAdjusted | RefundIssued) -> str | None:

@@ -70,7 +70,7 @@ UPDATE jobs SET reserve_after = clock_timestamp() WHERE id IN (
 
 
 class Credits(Protocol):
-    """The one thing the engine asks of another service."""
+    """The calls the engine makes to another service."""
 
     def reserve(self, **request: Any) -> dict[str, Any]:
         """Hold the price of the request's ``lines``."""
@@ -78,6 +78,14 @@ class Credits(Protocol):
 
     def reserve_many(self, *, calls: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Answer many such requests, packed by `Call.packed`, each with ``{result}`` or ``{problem}``."""
+        ...
+
+    def prices(self, *, skus: Mapping[str, int]) -> dict[str, Any]:
+        """Return the ``lines`` that so many of each SKU would be priced as."""
+        ...
+
+    def take_test_quote(self, **request: Any) -> dict[str, Any]:
+        """Check a quote for a job of a test key, and use it up."""
         ...
 
 

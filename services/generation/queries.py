@@ -1,7 +1,7 @@
 """Reads of the engine: jobs, generations and images as plain dicts in the contract's shapes; no lock, no event.
 
-Each names the organization whose rows it may show: row-level security is the second wall, not the only one. An image
-carries storage keys in place of addresses: the gateway signs those.
+Each names the organization whose rows it may show, and the mode, live or test: row-level security is the second wall,
+not the only one. An image carries storage keys in place of addresses: the gateway signs those.
 """
 
 from collections.abc import Mapping, Sequence
@@ -82,28 +82,29 @@ _IMAGES = (
     sa.select(Image).where(_among(Image.generation_id, "generation_ids"), Image.deleted_at.is_(None)).order_by(Image.id)
 )
 _JOBS_AHEAD = sa.text("""
-WITH mine AS (SELECT id, org_id FROM jobs WHERE id = ANY (:job_ids)),
+WITH mine AS (SELECT id, org_id, livemode FROM jobs WHERE id = ANY (:job_ids)),
 due AS (
-    SELECT DISTINCT o.org_id, o.job_id FROM operations AS o
+    SELECT DISTINCT o.org_id, o.livemode, o.job_id FROM operations AS o
     WHERE o.org_id IN (SELECT org_id FROM mine) AND o.status = 'queued' AND o.due_at IS NOT NULL
 )
-SELECT mine.id, count(*) FROM mine JOIN due ON due.org_id = mine.org_id AND due.job_id < mine.id GROUP BY mine.id
+SELECT mine.id, count(*) FROM mine
+JOIN due ON due.org_id = mine.org_id AND due.livemode = mine.livemode AND due.job_id < mine.id GROUP BY mine.id
 """)
 
 
-def job(session: Session, *, org_id: str, job_id: str) -> dict[str, Any]:
+def job(session: Session, *, org_id: str, livemode: bool, job_id: str) -> dict[str, Any]:
     """Return one job with its first 50 generations.
 
     Raises:
-        NotFound: the organization has none of this id.
+        NotFound: the organization has none of this id in this mode.
     """
-    return jobs_as_dicts(session, [_job_of(session, org_id=org_id, job_id=job_id)])[0]
+    return jobs_as_dicts(session, [_job_of(session, org_id=org_id, livemode=livemode, job_id=job_id)])[0]
 
 
-def jobs_by_id(session: Session, wanted: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """Return jobs by id; ``wanted`` maps each to the organization whose it must be, others are left out."""
+def jobs_by_id(session: Session, wanted: Mapping[str, tuple[str, bool]]) -> dict[str, dict[str, Any]]:
+    """Return jobs by id; ``wanted`` maps each to the organization and mode it must be of, others are left out."""
     found = session.scalars(_JOBS, {"job_ids": list(wanted)})
-    rows = [row for row in found if row.org_id == wanted[row.id]]
+    rows = [row for row in found if (row.org_id, row.livemode) == wanted[row.id]]
     return {shown["id"]: shown for shown in jobs_as_dicts(session, rows)}
 
 
@@ -111,13 +112,14 @@ def jobs(
     session: Session,
     *,
     org_id: str,
+    livemode: bool,
     workflow: str | None = None,
     status: str | None = None,
     limit: int = 50,
     after: str | None = None,
 ) -> dict[str, Any]:
     """Return jobs, newest first, as a page."""
-    statement = sa.select(Job).where(Job.org_id == org_id).order_by(Job.id.desc())
+    statement = sa.select(Job).where(Job.org_id == org_id, Job.livemode == livemode).order_by(Job.id.desc())
     if workflow:
         statement = statement.where(Job.workflow == workflow)
     if status:
@@ -128,14 +130,21 @@ def jobs(
 
 
 def job_generations(
-    session: Session, *, org_id: str, job_id: str, status: str | None = None, limit: int = 50, after: str | None = None
+    session: Session,
+    *,
+    org_id: str,
+    livemode: bool,
+    job_id: str,
+    status: str | None = None,
+    limit: int = 50,
+    after: str | None = None,
 ) -> dict[str, Any]:
     """Return a job's generations by number, as a page.
 
     Raises:
-        NotFound: the organization has no such job.
+        NotFound: the organization has no such job in this mode.
     """
-    _job_of(session, org_id=org_id, job_id=job_id)
+    _job_of(session, org_id=org_id, livemode=livemode, job_id=job_id)
     statement = sa.select(Generation).where(Generation.job_id == job_id).order_by(Generation.number)
     if status:
         statement = statement.where(Generation.status == status)
@@ -146,23 +155,30 @@ def job_generations(
     return _page(rows, limit, lambda some: generations_as_dicts(session, some))
 
 
-def image(session: Session, *, org_id: str, image_id: str) -> dict[str, Any]:
+def image(session: Session, *, org_id: str, livemode: bool, image_id: str) -> dict[str, Any]:
     """Return one image.
 
     Raises:
-        NotFound: the organization has none of this id.
+        NotFound: the organization has none of this id in this mode.
     """
     row = session.get(Image, image_id)
-    if row is None or row.org_id != org_id or row.deleted_at:
+    if row is None or (row.org_id, row.livemode) != (org_id, livemode) or row.deleted_at:
         raise NotFound("There is no such image.")
     return image_as_dict(row)
 
 
 def images(
-    session: Session, *, org_id: str, job_id: str | None = None, limit: int = 50, after: str | None = None
+    session: Session,
+    *,
+    org_id: str,
+    livemode: bool,
+    job_id: str | None = None,
+    limit: int = 50,
+    after: str | None = None,
 ) -> dict[str, Any]:
     """Return images, newest first, as a page."""
-    statement = sa.select(Image).where(Image.org_id == org_id, Image.deleted_at.is_(None)).order_by(Image.id.desc())
+    mine = sa.and_(Image.org_id == org_id, Image.livemode == livemode, Image.deleted_at.is_(None))
+    statement = sa.select(Image).where(mine).order_by(Image.id.desc())
     if job_id:
         statement = statement.where(Image.job_id == job_id)
     if after:
@@ -212,13 +228,14 @@ def image_as_dict(row: Image) -> dict[str, Any]:
         "job_id": row.job_id,
         "generation_id": row.generation_id,
         "created_at": _time(row.created_at),
+        "livemode": row.livemode,
         "provenance": row.provenance,
     }
 
 
-def _job_of(session: Session, *, org_id: str, job_id: str) -> Job:
+def _job_of(session: Session, *, org_id: str, livemode: bool, job_id: str) -> Job:
     row = session.get(Job, job_id)
-    if row is None or row.org_id != org_id:
+    if row is None or (row.org_id, row.livemode) != (org_id, livemode):
         raise NotFound("There is no such job.")
     return row
 
@@ -316,7 +333,7 @@ def _first_generations(session: Session, rows: Sequence[Job]) -> dict[str, list[
 
 
 def _jobs_ahead(session: Session, rows: Sequence[Job]) -> dict[str, int]:
-    """Count, for each waiting job, the older jobs of its organization that still have something due."""
+    """Count, for each waiting job, the older jobs of its organization and mode that still have something due."""
     waiting = [row.id for row in rows if row.status in {"awaiting_credit", "queued"}]
     if not waiting:
         return {}

@@ -34,10 +34,11 @@ class Generation:
 
     @rpc
     def quote(
-        self, *, org_id: str, workflow: str, inputs: dict[str, Any], assets: dict[str, dict[str, Any]]
+        self, *, org_id: str, livemode: bool, workflow: str, inputs: dict[str, Any], assets: dict[str, dict[str, Any]]
     ) -> dict[str, Any]:
         log.debug("quote_asked_for", org_id=org_id, workflow=workflow)
-        return planning.quote(self.engine, workflow_name=workflow, inputs=inputs, assets=assets)
+        engine = self.engine.in_mode(livemode=livemode)
+        return planning.quote(engine, workflow_name=workflow, inputs=inputs, assets=assets)
 
     @rpc
     def submit(self, **submission: Any) -> dict[str, Any]:
@@ -52,29 +53,29 @@ class Generation:
         )
 
     @rpc
-    def job(self, *, org_id: str, job_id: str) -> dict[str, Any]:
-        with self.db.transaction(org_id=org_id) as session:
-            return queries.job(session, org_id=org_id, job_id=job_id)
+    def job(self, *, org_id: str, livemode: bool, job_id: str) -> dict[str, Any]:
+        with self.db.transaction(org_id=org_id, livemode=livemode) as session:
+            return queries.job(session, org_id=org_id, livemode=livemode, job_id=job_id)
 
     @rpc
-    def jobs(self, *, org_id: str, **page: Any) -> dict[str, Any]:
-        with self.db.transaction(org_id=org_id) as session:
-            return queries.jobs(session, org_id=org_id, **page)
+    def jobs(self, *, org_id: str, livemode: bool, **page: Any) -> dict[str, Any]:
+        with self.db.transaction(org_id=org_id, livemode=livemode) as session:
+            return queries.jobs(session, org_id=org_id, livemode=livemode, **page)
 
     @rpc
-    def job_generations(self, *, org_id: str, **page: Any) -> dict[str, Any]:
-        with self.db.transaction(org_id=org_id) as session:
-            return queries.job_generations(session, org_id=org_id, **page)
+    def job_generations(self, *, org_id: str, livemode: bool, **page: Any) -> dict[str, Any]:
+        with self.db.transaction(org_id=org_id, livemode=livemode) as session:
+            return queries.job_generations(session, org_id=org_id, livemode=livemode, **page)
 
     @rpc
-    def image(self, *, org_id: str, image_id: str) -> dict[str, Any]:
-        with self.db.transaction(org_id=org_id) as session:
-            return queries.image(session, org_id=org_id, image_id=image_id)
+    def image(self, *, org_id: str, livemode: bool, image_id: str) -> dict[str, Any]:
+        with self.db.transaction(org_id=org_id, livemode=livemode) as session:
+            return queries.image(session, org_id=org_id, livemode=livemode, image_id=image_id)
 
     @rpc
-    def images(self, *, org_id: str, **page: Any) -> dict[str, Any]:
-        with self.db.transaction(org_id=org_id) as session:
-            return queries.images(session, org_id=org_id, **page)
+    def images(self, *, org_id: str, livemode: bool, **page: Any) -> dict[str, Any]:
+        with self.db.transaction(org_id=org_id, livemode=livemode) as session:
+            return queries.images(session, org_id=org_id, livemode=livemode, **page)
 
     @rpc
     def workflows(self) -> dict[str, Any]:

@@ -10,10 +10,11 @@ from sqlalchemy.orm import Session
 from services.generation import endings
 from services.generation.engine import Engine
 from services.generation.holding import RESERVE_AGAIN
-from services.generation.jobs import deadline
+from services.generation.jobs import deadline, lane
 from services.generation.models import Generation, Job, Operation
 from services.generation.planning import Plan, expected_cost_microusd, provider_of
 from services.generation.rows import insert_new_rows, insert_rows
+from services.generation.trials import Named
 from services.generation.turns import in_turns
 from services.generation.workflows import PlannedGeneration, PlannedOperation
 from shared import logs
@@ -44,6 +45,11 @@ class Submission:
     session_name: str | None = None
     correlation_id: str | None = None
 
+    @property
+    def named(self) -> Named:
+        """The job and its quote."""
+        return Named(org_id=self.org_id, job_id=self.job_id, quote_id=self.quote_id)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Planned:
@@ -54,6 +60,11 @@ class Planned:
     generations: Sequence[Mapping[str, Any]]
     operations: Sequence[Mapping[str, Any]]
 
+    @property
+    def pays(self) -> bool:
+        """Whether anything has to be held for it: not for what is free of charge, nor for a test key's."""
+        return self.asked.livemode and not self.plan.free
+
 
 def planned(engine: Engine, asked: Submission, plan: Plan) -> Planned:
     """Return a submission ready to be written.
@@ -63,7 +74,7 @@ def planned(engine: Engine, asked: Submission, plan: Plan) -> Planned:
     """
     told = asked if asked.correlation_id else replace(asked, correlation_id=logs.correlation()[0])
     generations, operations = [], []
-    job = {"id": asked.job_id, "org_id": asked.org_id, "user_id": asked.user_id}
+    job = {"id": asked.job_id, "org_id": asked.org_id, "user_id": asked.user_id, "livemode": asked.livemode}
     for number, item in enumerate(in_turns(plan.generations), start=1):
         generation = _generation_row(engine, item, number=number, job=job)
         generations.append(generation)
@@ -81,7 +92,7 @@ def take_in(session: Session, several: Sequence[Planned]) -> tuple[list[Event], 
         The events of those that were written now, and their rows by id; of a job that is there already nothing.
     """
     now = endings.database_now(session)
-    rows = {each.asked.job_id: _job_row(each.asked, each.plan, now=now) for each in several}
+    rows = {each.asked.job_id: _job_row(each, now=now) for each in several}
     # In the one order of ids: two that take in the same jobs must not lock each other out.
     added = insert_new_rows(session, Job, [rows[job_id] for job_id in sorted(rows)])
     new = [each for each in several if each.asked.job_id in added]
@@ -114,7 +125,8 @@ def operation_row(
         "position": position,
         "name": planned.name,
         "status": "queued",
-        "lane": 0,
+        "lane": lane(livemode=job["livemode"]),
+        "livemode": job["livemode"],
         "provider": provider.name,
         "model_requested": provider.model,
         "prompt": planned.prompt,
@@ -126,7 +138,8 @@ def operation_row(
     }
 
 
-def _job_row(asked: Submission, plan: Plan, *, now: datetime) -> dict[str, Any]:
+def _job_row(each: Planned, *, now: datetime) -> dict[str, Any]:
+    asked, plan = each.asked, each.plan
     return {
         "id": asked.job_id,
         "org_id": asked.org_id,
@@ -134,7 +147,7 @@ def _job_row(asked: Submission, plan: Plan, *, now: datetime) -> dict[str, Any]:
         "workflow": plan.workflow,
         "inputs": dict(plan.inputs),
         "assets": {name: dict(value) for name, value in asked.assets.items()},
-        "status": "queued" if plan.free else "awaiting_credit",
+        "status": "awaiting_credit" if each.pays else "queued",
         "livemode": asked.livemode,
         "correlation_id": asked.correlation_id,
         "total": len(plan.generations),
@@ -145,7 +158,7 @@ def _job_row(asked: Submission, plan: Plan, *, now: datetime) -> dict[str, Any]:
         "created_at": now,
         "deadline_at": deadline(now, estimated_seconds=plan.estimated_seconds, asked_seconds=asked.deadline_seconds),
         "deadline_seconds": asked.deadline_seconds,
-        "reserve_after": None if plan.free else now + RESERVE_AGAIN,
+        "reserve_after": now + RESERVE_AGAIN if each.pays else None,
         "on_insufficient": asked.on_insufficient,
         "quote_id": asked.quote_id,
         "fingerprint": plan.fingerprint,
@@ -154,7 +167,7 @@ def _job_row(asked: Submission, plan: Plan, *, now: datetime) -> dict[str, Any]:
 
 def _operations(each: Planned, *, now: datetime) -> Sequence[Mapping[str, Any]]:
     """Return the rows of a job's operations; of one that costs nothing they are due at once."""
-    return [{**row, "due_at": now} for row in each.operations] if each.plan.free else each.operations
+    return each.operations if each.pays else [{**row, "due_at": now} for row in each.operations]
 
 
 def _accepted(each: Planned, row: Mapping[str, Any]) -> JobAccepted:
@@ -166,6 +179,7 @@ def _accepted(each: Planned, row: Mapping[str, Any]) -> JobAccepted:
         workflow=each.plan.workflow,
         generations=len(each.generations),
         deadline_at=row["deadline_at"].isoformat(),
+        livemode=each.asked.livemode,
     )
 
 
@@ -182,4 +196,7 @@ def _generation_row(engine: Engine, item: PlannedGeneration, *, number: int, job
         "style": item.style,
         "room_type": item.room_type,
         "settings": item.settings,
+        "livemode": job["livemode"],
+        # A test key's job holds nothing, and what nothing is held for is free: it waits for nobody.
+        "amount": None if job["livemode"] else 0,
     }
