@@ -13,10 +13,10 @@ from werkzeug.datastructures import EnvironHeaders, MultiDict
 
 @dataclass(frozen=True, kw_only=True)
 class Principal:
-    """Who asks, as the credential says: ``kind`` is ``key``, ``session`` or ``admin``, which has no organization.
+    """Who asks, as the credential says: ``kind`` is ``key``, ``session``, ``oidc`` or ``admin``.
 
-    ``role`` is the person's in the organization. ``scopes`` and ``workflows`` narrow what a key may do; ``workflows``
-    is None where it may ask for all. ``session_id`` is the session's where one was shown.
+    An administrator has no organization. ``role`` is the person's in it. ``scopes`` and ``workflows`` narrow what a
+    key may do; ``workflows`` is None where it may ask for all. ``session_id`` is the session's where one was shown.
     """
 
     kind: str

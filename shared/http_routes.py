@@ -30,7 +30,7 @@ Guard = Callable[[Any, Request, Callable[[], Outcome]], Outcome]
 
 @dataclass(frozen=True, kw_only=True)
 class Auth:
-    """A way to prove who asks: ``check(service, request)`` returns the principal or raises 401 or 403.
+    """A way to prove who asks: ``check(service, request)`` returns the principal or raises 401, 403 or ``problems``.
 
     ``permit(route, principal)`` raises 403 where that principal may not use the route; ``described(route)`` says in
     the document who may. ``sent_as`` says where the credential is in a request, as an OpenAPI security scheme.
@@ -41,6 +41,7 @@ class Auth:
     check: Callable[[Any, Request], Principal]
     permit: Callable[["Route", Principal], None] = lambda _route, _principal: None
     described: Callable[["Route"], Mapping[str, Any]] = lambda _route: {}
+    problems: tuple[type[Problem], ...] = ()
     sent_as: Mapping[str, str] = field(default_factory=lambda: {"type": "http", "scheme": "bearer"})
 
 

@@ -61,7 +61,7 @@ def problems_of(route: Route) -> list[type[Problem]]:
     """Return every problem ``route`` may answer, by status and code: those it declares and those that go with it."""
     found: list[type[Problem]] = [*route.problems, BadRequest, Unavailable, Problem]
     if route.auth:
-        found.append(Unauthenticated)
+        found += [Unauthenticated, *route.auth.problems]
     if route.takes_body:
         found += [BodyTooLarge, UnsupportedMediaType, RequestTimeout]
     if "<" in route.url:

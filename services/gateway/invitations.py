@@ -203,6 +203,12 @@ def open_invitation(session: Session, *, invitation_id: str, public_url: str) ->
         InvitationInvalid, InvitationUsed, InvitationRevoked, InvitationExpired: it may not.
         AccountExists: its address has an account, here or elsewhere.
     """
+    session.execute(  # first the member, then the invitation: in this order whoever invites or removes locks them too
+        sa.select(Member.id)
+        .join(Invitation, sa.and_(Invitation.org_id == Member.org_id, Invitation.user_id == Member.id))
+        .where(Invitation.id == invitation_id)
+        .with_for_update(of=Member)
+    )
     invitation = session.scalar(sa.select(Invitation).where(Invitation.id == invitation_id).with_for_update())
     if invitation is None:
         raise _invalid()

@@ -155,6 +155,23 @@ class AuthSession(Model):
     )
 
 
+class LinkedIdentity(Model):
+    """Who a member is at an identity provider: one subject is one member, who has one subject of each issuer."""
+
+    __tablename__ = "linked_identities"
+
+    issuer: Mapped[str] = mapped_column(sa.Text, primary_key=True)
+    subject: Mapped[str] = mapped_column(sa.Text, primary_key=True)
+    org_id: Mapped[str] = mapped_column(sa.Text)
+    user_id: Mapped[str] = mapped_column(sa.Text)
+    created_at: Mapped[datetime] = mapped_column(_MOMENT, server_default=sa.func.now())
+
+    __table_args__ = (
+        _of_member("linked_identities_member"),
+        sa.UniqueConstraint("org_id", "user_id", "issuer", name="linked_identities_one_of_issuer"),
+    )
+
+
 class PasswordReset(Model):
     """Somebody who forgot a password; like an invitation's, its token is made of its id. Good once."""
 

@@ -62,7 +62,7 @@ def test_a_person_belongs_to_one_organization(old):
         session.execute(sa.update(Member).where(Member.id == "usr_2").values(status="active"))
 
 
-@pytest.mark.parametrize("table", ["invitations", "auth_sessions", "password_resets"])
+@pytest.mark.parametrize("table", ["invitations", "auth_sessions", "password_resets", "linked_identities"])
 def test_the_new_tables_stand_behind_the_tenant_wall(gateway_db, table):
     with gateway_db.transaction() as session:
         walls = session.execute(
