@@ -10,6 +10,9 @@ from urllib.parse import parse_qsl
 
 from werkzeug.datastructures import EnvironHeaders, MultiDict
 
+from shared.http_limits import Limits
+from shared.http_problems import Quota
+
 
 @dataclass(frozen=True, kw_only=True)
 class Principal:
@@ -35,7 +38,8 @@ class Principal:
 class Request:
     """One request. ``query`` and ``body`` are what the route's schemas made of it; ``claim`` is its guard's.
 
-    ``address`` is the client's, without its port.
+    ``address`` is the client's, without its port: whom the request is counted for; ``limits`` by what, and ``quotas``
+    what is left.
     """
 
     method: str
@@ -43,13 +47,15 @@ class Request:
     query_string: str
     headers: EnvironHeaders
     request_id: str
-    address: str = ""
     path_values: Mapping[str, Any] = field(default_factory=dict)
     content: BinaryIO | None = None
     principal: Principal | None = None
     query: dict[str, Any] = field(default_factory=dict)
     body: dict[str, Any] = field(default_factory=dict)
     claim: Any = None
+    address: str = "unknown"
+    limits: Limits | None = None
+    quotas: list[Quota] = field(default_factory=list)
 
     @property
     def full_path(self) -> str:

@@ -31,6 +31,7 @@ class WrongPassword(Forbidden):
 
     code = "wrong_password"
     title = "The current password is not right"
+    remedy = "Send the password you log in with as `current_password`."
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,6 +27,7 @@ class NameTaken(Conflict):
 
     code = "name_taken"
     title = "There is a key of that name"
+    remedy = "Choose another name, or revoke the key that has it."
 
 
 def create(db: Database, *, key_id: str, name: str, secret: keys.Secret) -> dict[str, Any]:

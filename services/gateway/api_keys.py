@@ -25,6 +25,7 @@ class KeyNotUsable(Conflict):
 
     code = "key_not_usable"
     title = "The key is not in use any more"
+    remedy = "Make a new key with `POST /v1/api-keys`."
 
 
 @dataclass(frozen=True, kw_only=True)

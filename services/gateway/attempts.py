@@ -36,6 +36,7 @@ class TooManyAttempts(Problem):
     status = 429
     code = "too_many_attempts"
     title = "Too many attempts"
+    remedy = "Wait `Retry-After` seconds; a forgotten password is replaced with `POST /v1/auth/password-reset`."
     retryable = True
 
 

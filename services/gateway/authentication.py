@@ -122,7 +122,7 @@ api_key = Auth(
     scheme="apiKey",
     description="An API key of an organization, the token of a session, or a token of the identity provider that is "
     "set up: `Bearer sk_live_…`, `Bearer ust_…`, `Bearer eyJ…`",
-    problems=(identities.NotInvited, identities.LinkedToAnother),
+    problems=(Unauthenticated, Forbidden, identities.NotInvited, identities.LinkedToAnother),
     check=_check_key,
     permit=permissions.permit,
     described=permissions.described,

@@ -31,6 +31,7 @@ class NotInvited(Forbidden):
 
     code = "not_invited"
     title = "You are not a member here"
+    remedy = "Ask an owner to invite the address your identity provider has verified; the token has to carry it."
 
 
 class LinkedToAnother(Forbidden):
@@ -38,6 +39,7 @@ class LinkedToAnother(Forbidden):
 
     code = "linked_to_another"
     title = "This member has another account"
+    remedy = "Log in with the account you came with first, or ask an owner to remove and invite you again."
 
 
 def principal_of(db: Database, claimed: Claimed) -> Principal:

@@ -35,6 +35,7 @@ class InvitationInvalid(BadRequest):
 
     code = "invitation_invalid"
     title = "This invitation is not valid"
+    remedy = "Open the link exactly as you got it; if it was cut, ask for a new invitation."
 
 
 class InvitationExpired(Problem):
@@ -43,6 +44,7 @@ class InvitationExpired(Problem):
     status = 410
     code = "invitation_expired"
     title = "The invitation has expired"
+    remedy = "Ask whoever invited you to send another invitation."
 
 
 class InvitationRevoked(Problem):
@@ -51,6 +53,7 @@ class InvitationRevoked(Problem):
     status = 410
     code = "invitation_revoked"
     title = "The invitation was taken back"
+    remedy = "Look for a newer invitation, or ask whoever invited you for one."
 
 
 class InvitationUsed(Conflict):
@@ -58,6 +61,7 @@ class InvitationUsed(Conflict):
 
     code = "invitation_used"
     title = "The invitation was used already"
+    remedy = "Log in at `login_url` with the password you chose then."
 
 
 class AccountExists(Conflict):
@@ -65,6 +69,7 @@ class AccountExists(Conflict):
 
     code = "account_exists"
     title = "There is an account already"
+    remedy = "Log in at `login_url`, or choose a new password at `reset_url`."
 
 
 class AlreadyMember(Conflict):
@@ -72,6 +77,7 @@ class AlreadyMember(Conflict):
 
     code = "already_member"
     title = "This person is a member already"
+    remedy = "Nothing is left to do; `GET /v1/members` lists them."
 
 
 @dataclass(frozen=True, kw_only=True)

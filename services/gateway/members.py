@@ -22,6 +22,7 @@ class LastOwner(Conflict):
 
     code = "last_owner"
     title = "This is the only owner"
+    remedy = "Make somebody else an owner first."
 
 
 def page(db: Database, *, org_id: str, limit: int, after: str | None) -> dict[str, Any]:

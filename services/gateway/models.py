@@ -222,6 +222,20 @@ class AuthAttempt(Model):
     __table_args__ = (sa.Index("auth_attempts_ends_at", "ends_at"),)
 
 
+class OrganizationFlag(Model):
+    """A feature that an administrator has switched for an organization."""
+
+    __tablename__ = "organization_flags"
+
+    org_id: Mapped[str] = mapped_column(
+        sa.Text, sa.ForeignKey("organizations.id", name="organization_flags_organization"), primary_key=True
+    )
+    name: Mapped[str] = mapped_column(sa.Text, primary_key=True)
+    enabled: Mapped[bool]
+    changed_by: Mapped[str] = mapped_column(sa.Text)
+    changed_at: Mapped[datetime] = mapped_column(_MOMENT, server_default=sa.func.now())
+
+
 class IdempotencyKey(Model):
     """A request with an Idempotency-Key: what it makes, who is at it until when, and its answer once it has one.
 

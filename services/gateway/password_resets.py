@@ -30,6 +30,7 @@ class ResetInvalid(BadRequest):
 
     code = "reset_invalid"
     title = "This link is not valid"
+    remedy = "Open the link exactly as you got it, or ask for a new one with `POST /v1/auth/password-reset`."
 
 
 class ResetExpired(Problem):
@@ -38,6 +39,7 @@ class ResetExpired(Problem):
     status = 410
     code = "reset_expired"
     title = "The link has expired"
+    remedy = "Ask for a new link with `POST /v1/auth/password-reset`."
 
 
 class ResetUsed(Conflict):
@@ -45,6 +47,7 @@ class ResetUsed(Conflict):
 
     code = "reset_used"
     title = "The link was used already"
+    remedy = "Log in with the new password, or ask for another link."
 
 
 def request(db: Database, *, email: str, address: str) -> None:

@@ -8,6 +8,7 @@ from services.gateway.routes.admin_credits import AdminCreditRoutes
 from services.gateway.routes.admin_keys import AdminKeyRoutes
 from services.gateway.routes.api_keys import ApiKeyRoutes
 from services.gateway.routes.credits import CreditRoutes
+from services.gateway.routes.flags import FlagRoutes
 from services.gateway.routes.health import HealthRoutes
 from services.gateway.routes.images import ImageRoutes
 from services.gateway.routes.invitations import InvitationRoutes
@@ -31,6 +32,7 @@ class Gateway(
     AdminRoutes,
     ApiKeyRoutes,
     CreditRoutes,
+    FlagRoutes,
     HealthRoutes,
     ImageRoutes,
     InvitationRoutes,

@@ -27,7 +27,7 @@ class SignUpRequest(Schema):
     email = EmailAddress(load_default=None)
     name = fields.String(required=True, validate=[validate.Length(1, NAME_MAX), said])
     password = fields.String(required=True, validate=_NEW_PASSWORD)
-    terms_accepted = Flag(required=True, validate=_agreed)
+    terms_accepted = Flag(required=True, validate=_agreed, metadata={"examples": [True]})
 
 
 class LogInRequest(Schema):

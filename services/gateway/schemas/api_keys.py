@@ -94,7 +94,11 @@ class ApiKeysQuery(PageQuery):
 class AdminKeyRequest(Schema):
     """A key for one administrator, under whose name everything done with it is recorded."""
 
-    name = fields.String(required=True, validate=validate.Regexp(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,99}\Z"))
+    name = fields.String(
+        required=True,
+        validate=validate.Regexp(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,99}\Z"),
+        metadata={"examples": ["ada.byron"]},
+    )
 
 
 class AdminKeySchema(Schema):

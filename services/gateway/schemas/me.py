@@ -39,7 +39,7 @@ class MeSchema(MemberSchema):
 class ProfileRequest(Schema):
     """What to change of oneself; what is left out stays. The photo is an upload for the purpose `profile`."""
 
-    name = fields.String(validate=[validate.Length(1, NAME_MAX), said])
+    name = fields.String(validate=[validate.Length(1, NAME_MAX), said], metadata={"examples": ["Ada Byron"]})
     photo_upload_id = fields.String(allow_none=True, validate=id_of("ast", "an upload"))
 
 

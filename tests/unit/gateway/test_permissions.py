@@ -12,6 +12,7 @@ PUBLIC = {
     "GET /readyz",
     "GET /openapi.json",
     "GET /docs",
+    "GET /docs/errors",
     "POST /v1/invitations/lookup",
     "POST /v1/auth/signup",
     "POST /v1/auth/login",
