@@ -95,6 +95,8 @@ def question(session: Session, job: Job) -> Question | None:
         "session_id": job.session_id,
         "actor": job.user_id,
         "accepted_at": job.created_at.isoformat(),
+        "cap_id": job.cap_id,
+        "daily_cap": job.daily_cap,
     }
     if job.quote_id:
         request |= {"quote_id": job.quote_id, "fingerprint": job.fingerprint}

@@ -26,7 +26,8 @@ from shared.ids import new_id
 class Submission:
     """A job as the gateway hands it over: ids from the credential, assets resolved to snapshots.
 
-    ``on_insufficient`` is ``reject``, ``partial`` or ``pause``: what to do when not everything can be paid for.
+    ``on_insufficient`` is ``reject``, ``partial`` or ``pause``: what to do when not everything can be paid for. Its
+    credits count against ``cap_id``, which allows ``daily_cap`` of them a day: None where it was asked for without one.
     """
 
     job_id: str
@@ -42,6 +43,8 @@ class Submission:
     dry_run: bool = False
     session_id: str | None = None
     session_name: str | None = None
+    cap_id: str | None = None
+    daily_cap: int | None = None
 
 
 def take_in(session: Session, engine: Engine, asked: Submission, plan: Plan) -> list[Event]:
@@ -123,6 +126,8 @@ def _job_row(asked: Submission, plan: Plan, *, now: datetime) -> dict[str, Any]:
         "on_insufficient": asked.on_insufficient,
         "quote_id": asked.quote_id,
         "fingerprint": plan.fingerprint,
+        "cap_id": asked.cap_id,
+        "daily_cap": asked.daily_cap,
     }
 
 
