@@ -19,7 +19,8 @@ class Principal:
     """Who asks, as the credential says: ``kind`` is ``key``, ``session``, ``oidc`` or ``admin``.
 
     An administrator has no organization. ``role`` is the person's in it. ``scopes`` and ``workflows`` narrow what a
-    key may do; ``workflows`` is None where it may ask for all. ``session_id`` is the session's where one was shown.
+    key may do; ``workflows`` is None where it may ask for all. Of credits it may use ``daily_cap`` in a day, counted
+    for all keys with its ``cap_id``; None is any number. ``session_id`` is the session's where one was shown.
     """
 
     kind: str
@@ -31,6 +32,8 @@ class Principal:
     role: str | None = None
     scopes: frozenset[str] = frozenset()
     workflows: frozenset[str] | None = None
+    daily_cap: int | None = None
+    cap_id: str | None = None
     session_id: str | None = None
 
 

@@ -36,6 +36,8 @@ def submit(service: Any, request: Request, *, workflow: str, inputs: Mapping[str
         org_id=request.org_id,
         user_id=request.asker.user_id,
         livemode=request.asker.livemode,
+        cap_id=request.asker.cap_id,
+        daily_cap=request.asker.daily_cap,
     )
     return answer
 
