@@ -164,13 +164,6 @@ def test_the_history_can_be_filtered_and_taken_away_as_a_table(new_client: NewCl
     assert rows[0]["reason"] == "'=HYPERLINK(1)"
 
 
-def test_the_ledger_adds_up_after_all_of_that(admin: Client) -> None:
-    proof = get(admin, "/v1/admin/invariants")
-
-    assert proof["violations"] == []
-    assert proof["entries"] > 0
-
-
 def test_of_a_hundred_orders_with_one_key_exactly_those_are_held_that_it_may_pay_for(new_client: NewClient) -> None:
     owner = new_client(2000)
     made = post(owner, "/v1/api-keys", {"name": "CI", "daily_cap": 200}).json()
@@ -194,3 +187,10 @@ def test_of_a_hundred_orders_with_one_key_exactly_those_are_held_that_it_may_pay
     }
     wallet = until(lambda: found if (found := owner.wallet())["held"] == 0 else None, seconds=180, what="settlement")
     assert wallet["available"] == 2000 - 200 - 10
+
+
+def test_the_ledger_adds_up_after_all_of_that(admin: Client) -> None:
+    proof = get(admin, "/v1/admin/invariants")
+
+    assert proof["violations"] == []
+    assert proof["entries"] > 0
