@@ -221,11 +221,12 @@ class FakeSite:
         self._listener = socket.create_server((address, 0))
         self.port = self._listener.getsockname()[1]
         self.place = f"{address}:{self.port}"
+        self._serving = threading.Thread(target=self._serve, daemon=True)
 
     @contextmanager
     def running(self) -> Iterator["FakeSite"]:
         """Serve until the block ends."""
-        threading.Thread(target=self._serve, daemon=True).start()
+        self._serving.start()
         try:
             yield self
         finally:
@@ -235,6 +236,8 @@ class FakeSite:
         """Take no further connection."""
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
+        if self._serving.is_alive():  # else it would wait for a number that is soon somebody else's
+            self._serving.join()
         self._listener.close()
 
     def _serve(self) -> None:
