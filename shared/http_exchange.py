@@ -16,11 +16,12 @@ from shared.http_problems import Quota
 
 @dataclass(frozen=True, kw_only=True)
 class Principal:
-    """Who asks, as the credential says: ``kind`` is ``key``, ``session`` or ``admin``, which has no organization.
+    """Who asks, as the credential says: ``kind`` is ``key``, ``session``, ``oidc`` or ``admin``.
 
-    ``livemode`` is False for a test key, which sees and makes only what test keys have made; all others are live.
-    ``role`` is the person's in the organization. ``scopes`` and ``workflows`` narrow what a key may do; ``workflows``
-    is None where it may ask for all. ``session_id`` is the session's where one was shown.
+    An administrator has no organization. ``livemode`` is False for a test key, which sees and makes only what test keys
+    have made; all others are live. ``role`` is the person's in the organization. ``scopes`` and ``workflows`` narrow
+    what a key may do; ``workflows`` is None where it may ask for all. Of credits it may use ``daily_cap`` in a day,
+    counted for all keys with its ``cap_id``; None is any number. ``session_id`` is the session's where one was shown.
     """
 
     kind: str
@@ -32,6 +33,8 @@ class Principal:
     role: str | None = None
     scopes: frozenset[str] = frozenset()
     workflows: frozenset[str] | None = None
+    daily_cap: int | None = None
+    cap_id: str | None = None
     session_id: str | None = None
 
 

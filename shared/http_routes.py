@@ -34,6 +34,7 @@ from shared.problems import (
     Forbidden,
     InsufficientCredits,
     JobClosed,
+    KeyCapReached,
     NotFound,
     PreconditionFailed,
     Problem,
@@ -140,7 +141,8 @@ class Route:
         if self.authenticates_first:
             found.append(ReducedCapacity)
         if self.holds:
-            found += [InsufficientCredits, QuotaExceeded, DailyCapReached, Conflict, JobClosed, NotFound, UnknownSku]
+            found += [InsufficientCredits, QuotaExceeded, DailyCapReached, KeyCapReached]
+            found += [Conflict, JobClosed, NotFound, UnknownSku]
         return sorted(set(found), key=lambda problem: (problem.status, problem.code))
 
     @cached_property

@@ -66,7 +66,8 @@ def reserve(db: Database, *, dry_run: bool = False, **asked: Any) -> dict[str, A
         ``{code, detail, ...}`` why a partial request lacks lines.
 
     Raises:
-        HoldRefused: as `InsufficientCredits`, `QuotaExceeded` or `DailyCapReached`; nothing was written.
+        HoldRefused: as `InsufficientCredits`, `QuotaExceeded`, `DailyCapReached` or `KeyCapReached`; nothing was
+            written.
         JobClosed: the job has ended, or is known under another organization.
         UnknownSku: a line has no price.
         NotFound, QuoteExpired, QuoteUsed, QuoteMismatch: the quote is no good for this job.

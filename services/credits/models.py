@@ -201,7 +201,8 @@ class Line(Model):
 
     ``grant_ids`` and ``grant_amounts`` say what was taken from which grant, in the order of spending: what is captured
     came from the first of them, and what is given back returns to the last. ``returned_amount`` was given back after
-    it had been captured. ``cost_microusd`` is what the generation was expected to cost us at a provider.
+    it had been captured. ``cost_microusd`` is what the generation was expected to cost us at a provider. ``cap_id``
+    is the daily cap of an API key that its credits count against.
     """
 
     __tablename__ = "lines"
@@ -222,6 +223,7 @@ class Line(Model):
     created_at: Mapped[datetime] = mapped_column(_MOMENT, server_default=sa.func.now())
     settled_at: Mapped[datetime | None] = mapped_column(_MOMENT)
     cost_microusd: Mapped[int] = mapped_column(sa.BigInteger, server_default="0")
+    cap_id: Mapped[str | None] = mapped_column(sa.Text)
     grant_ids: Mapped[list[str]] = mapped_column(ARRAY(sa.Text))
     grant_amounts: Mapped[list[int]] = mapped_column(ARRAY(sa.BigInteger))
     returned_amount: Mapped[int] = mapped_column(sa.BigInteger, server_default="0")
@@ -362,6 +364,19 @@ class DailyUsage(Model):
     credits: Mapped[int] = mapped_column(sa.BigInteger, server_default="0")
     plan_generations: Mapped[int] = mapped_column(sa.BigInteger, server_default="0")
     provider_cost_microusd: Mapped[int] = mapped_column(sa.BigInteger, server_default="0")
+
+
+class CapUsage(Model):
+    """What lines that were held on a day (UTC) hold, or were charged, of those that count against one cap of keys."""
+
+    __tablename__ = "cap_usage"
+
+    org_id: Mapped[str] = mapped_column(sa.Text, primary_key=True)
+    cap_id: Mapped[str] = mapped_column(sa.Text, primary_key=True)
+    day: Mapped[date] = mapped_column(primary_key=True)
+    amount: Mapped[int] = mapped_column(sa.BigInteger)
+
+    __table_args__ = (sa.CheckConstraint("amount >= 0", name="cap_usage_amount"),)
 
 
 class EntrySeal(Model):

@@ -35,6 +35,8 @@ def submit(service: Any, request: Request, *, workflow: str, inputs: Mapping[str
         **request.owner,
         job_id=request.claim.resource_id,
         user_id=request.asker.user_id,
+        cap_id=request.asker.cap_id,
+        daily_cap=request.asker.daily_cap,
     )
     return answer
 

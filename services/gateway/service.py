@@ -1,6 +1,6 @@
 """The gateway as a nameko service: wiring only."""
 
-from services.gateway import attempts, idempotency, password_resets, sessions
+from services.gateway import attempts, idempotency, identity_provider, password_resets, sessions
 from services.gateway.authentication import KnownKeys
 from services.gateway.routes.accounts import AccountRoutes
 from services.gateway.routes.admin import AdminRoutes
@@ -57,6 +57,7 @@ class Gateway(
     health = HealthProvider()
     known_keys = KnownKeys()
     outside = Built(lambda settings: Outside(allowed=settings.outside_allowed))
+    identity_provider = Built(identity_provider.of)
     turns = Built(lambda _: Turns())
     credits = RpcClient("credits")
     catalog = RpcClient(

@@ -34,7 +34,9 @@ from shared.problems import NotFound, Problem
 
 log = structlog.get_logger(__name__)
 
-_SHORT_OF = {"credits": "insufficient_credits", "plan_generations": "quota_exceeded"}
+_SHORT_OF = {"credits": ("insufficient_credits",), "plan_generations": ("quota_exceeded",)}
+# What comes back to the wallet is no longer counted against the cap of a key either.
+_SHORT_OF_BEFORE_REFUND = {**_SHORT_OF, "credits": ("insufficient_credits", "key_cap_reached")}
 
 
 def submit(db: Database, credits_service: Credits, engine: Engine, asked: Submission) -> dict[str, Any]:
@@ -110,7 +112,7 @@ def ask_for_waiting_jobs(
 
     Nothing that happens here moves the day's limit: those that wait for it ask when it is time to.
     """
-    causes = {(event.org_id, code) for event in events if (code := _may_wait_no_longer(event))}
+    causes = {(event.org_id, code) for event in events for code in _may_wait_no_longer(event)}
     if causes:
         holding.ask_now(session, causes)
     return []
@@ -211,11 +213,12 @@ def _require_own(job: Job, asked: Submission) -> None:
         raise NotFound("There is no such job.")
 
 
-def _may_wait_no_longer(event: PlanChanged | CreditsGranted | CreditsAdjusted | RefundIssued) -> str | None:
-    """Return why jobs waited that may be paid for now, or None where there is not more of anything."""
+def _may_wait_no_longer(event: PlanChanged | CreditsGranted | CreditsAdjusted | RefundIssued) -> Sequence[str]:
+    """Return why jobs waited that may be paid for now; nothing where there is not more of anything."""
     if isinstance(event, PlanChanged):
-        return "quota_exceeded"
-    return _SHORT_OF.get(event.unit) if event.amount > 0 else None
+        return ("quota_exceeded",)
+    codes = _SHORT_OF_BEFORE_REFUND if isinstance(event, RefundIssued) else _SHORT_OF
+    return codes.get(event.unit, ()) if event.amount > 0 else ()
 
 
 def _unknown_job(event: CreditReserved | ReservationOverdue, line_ids: Sequence[str]) -> JobFinished:

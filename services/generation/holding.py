@@ -54,6 +54,8 @@ _ASKED_ABOUT = (
     "fingerprint",
     "reserve_after",
     "correlation_id",
+    "cap_id",
+    "daily_cap",
 )
 
 # Jobs whose first hold is under way are marked too: their answer may be older than what has come since.
@@ -286,6 +288,8 @@ def _question(about: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], *, e
         "session_id": about["session_id"],
         "actor": about["user_id"],
         "accepted_at": about["created_at"].isoformat(),
+        "cap_id": about["cap_id"],
+        "daily_cap": about["daily_cap"],
     }
     if about["quote_id"]:
         request |= {"quote_id": about["quote_id"], "fingerprint": about["fingerprint"]}

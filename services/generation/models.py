@@ -25,7 +25,7 @@ class Job(Base):
     """One paid request. ``open_generations`` reaches 0 exactly when the job ends.
 
     ``reserve_after`` is when credits are to be asked (again) for what is not held yet; ``waiting_reason`` is what they
-    said last, while generations wait for it.
+    said last, while generations wait for it. ``cap_id`` and ``daily_cap`` are of the API key it was asked for with.
     """
 
     __tablename__ = "jobs"
@@ -56,6 +56,8 @@ class Job(Base):
     quote_id: Mapped[str | None]
     fingerprint: Mapped[str | None]
     waiting_reason: Mapped[str | None]
+    cap_id: Mapped[str | None]
+    daily_cap: Mapped[int | None]
     paused_at: Mapped[datetime | None]
 
     @validates("status")

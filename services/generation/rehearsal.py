@@ -67,6 +67,8 @@ def _ask(credits_service: Credits, engine: Engine, asked: Submission, plan: Plan
         "session_id": asked.session_id,
         "actor": asked.user_id,
         "accepted_at": now.isoformat(),
+        "cap_id": asked.cap_id,
+        "daily_cap": asked.daily_cap,
         "dry_run": True,
     }
     if asked.quote_id:

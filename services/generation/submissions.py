@@ -26,7 +26,8 @@ from shared.ids import new_id
 class Submission:
     """A job as the gateway hands it over: ids from the credential, assets resolved to snapshots.
 
-    ``on_insufficient`` is ``reject``, ``partial`` or ``pause``: what to do when not everything can be paid for.
+    ``on_insufficient`` is ``reject``, ``partial`` or ``pause``: what to do when not everything can be paid for. Its
+    credits count against ``cap_id``, which allows ``daily_cap`` of them a day: None where it was asked for without one.
     ``correlation_id`` is of the request it came with; that of the current context unless given.
     """
 
@@ -43,6 +44,8 @@ class Submission:
     dry_run: bool = False
     session_id: str | None = None
     session_name: str | None = None
+    cap_id: str | None = None
+    daily_cap: int | None = None
     correlation_id: str | None = None
 
     @property
@@ -162,6 +165,8 @@ def _job_row(each: Planned, *, now: datetime) -> dict[str, Any]:
         "on_insufficient": asked.on_insufficient,
         "quote_id": asked.quote_id,
         "fingerprint": plan.fingerprint,
+        "cap_id": asked.cap_id,
+        "daily_cap": asked.daily_cap,
     }
 
 

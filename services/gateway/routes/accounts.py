@@ -92,6 +92,8 @@ class AccountRoutes(Wiring):
     )
     def log_out(self, request: Request) -> Answer:
         """End the session that asks."""
+        if request.asker.session_id is None:
+            raise Forbidden("You are logged in at your identity provider; log out there.")
         sessions.end(self.db, request.asker, session_id=str(request.asker.session_id))
         return Answer(204)
 

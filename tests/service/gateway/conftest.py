@@ -96,6 +96,7 @@ def gateway(gateway_db, settings, services, store):
     service.health = Health()
     service.known_keys = KnownKeys()
     service.outside = Outside()
+    service.identity_provider = None
     service.turns = Turns()
     service.credits = services.credits
     service.catalog = services.catalog
