@@ -13,6 +13,7 @@ from shared.http import Route, routes_of
 from shared.http_problems import CONTENT_TYPE, problem_body
 from shared.http_schemas import ProblemSchema
 from shared.openapi_examples import EXAMPLE_ID, example_of
+from shared.openapi_webhooks import add_webhooks
 from shared.problems import Problem, kinds
 
 _PLACEHOLDER = re.compile(r"<(?:\w+:)?(\w+)>")
@@ -20,7 +21,10 @@ _REQUEST_ID = {"X-Request-Id": {"description": "Quote it when you ask about the 
 
 
 def openapi_document(service_class: type) -> dict[str, Any]:
-    """Return the document of all routes of ``service_class``; the same routes always give the same document."""
+    """Return the document of all routes of ``service_class``; the same routes always give the same document.
+
+    ``service_class.webhooks``, where it has them, are the types of events that are sent to its clients.
+    """
     plugin = MarshmallowPlugin(schema_name_resolver=_schema_name)
     spec = APISpec(
         title="Darkroom",
@@ -46,6 +50,8 @@ def openapi_document(service_class: type) -> dict[str, Any]:
             document["components"]["schemas"][_schema_name(route.body)].update(described())
     _open_answers(document)
     _add_examples(document)
+    if webhooks := getattr(service_class, "webhooks", ()):
+        add_webhooks(document, webhooks)
     return document
 
 
