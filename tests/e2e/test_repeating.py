@@ -1,4 +1,4 @@
-"""One request sent many times at once, as impatient clients and their proxies do, is one job and one hold."""
+"""One request sent again and again, at once or after a crash, is one job and one hold."""
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +9,7 @@ import requests
 from shared.ids import new_id
 from tests.e2e.steps import NewClient, finished, get, post, settled
 from tests.faults.client import Client
+from tests.faults.stack import Stack
 from tests.polling import until
 
 pytestmark = pytest.mark.stack
@@ -53,3 +54,32 @@ def test_fifty_at_once_with_one_key_are_one_job_and_one_hold(new_client: NewClie
     held = get(client, "/v1/credits/entries?kind=hold")["data"]
     assert [entry["job_id"] for entry in held] == [job_id]
     assert client.wallet()["available"] == 990
+
+
+@pytest.mark.parametrize("point", ["gateway.job_submitted", "gateway.answered"])
+def test_a_gateway_that_dies_between_accepting_and_answering_answers_the_same_job_later(
+    new_client: NewClient, stack: Stack, point: str
+) -> None:
+    client = new_client(100)
+    body = {"upload_id": client.upload(), "style": "modern", "room_type": "bedroom", "variants": 1}
+    key = new_id("key")
+
+    stack.arm(point)
+    with pytest.raises(requests.ConnectionError):
+        post(client, "/v1/stagings", body, key=key)
+    answer = until(lambda: answered_at_last(client, body, key=key), seconds=60, what="an answer")
+    (job,) = get(client, "/v1/jobs")["data"]
+
+    assert not stack.armed
+    assert (answer.status_code, answer.json()["id"]) == (202, job["id"])
+    finished(client, job["id"])
+    assert settled(client)["available"] == 90
+
+
+def answered_at_last(client: Client, body: dict[str, object], *, key: str) -> requests.Response | None:
+    """Send a request again; None while the gateway is not back, or still has the request of before."""
+    try:
+        answer = post(client, "/v1/stagings", body, key=key)
+    except requests.ConnectionError:
+        return None
+    return None if answer.status_code in {409, 503} else answer
