@@ -3,6 +3,7 @@
 import inspect
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from http import HTTPStatus
 from typing import Any
 
@@ -49,6 +50,7 @@ def openapi_document(service_class: type) -> dict[str, Any]:
         if route.body and (described := getattr(route.body, "described", None)):
             document["components"]["schemas"][_schema_name(route.body)].update(described())
     _open_answers(document)
+    _add_aliases(document, declared)
     _add_examples(document)
     if webhooks := getattr(service_class, "webhooks", ()):
         add_webhooks(document, webhooks)
@@ -63,6 +65,17 @@ def _open_answers(document: dict[str, Any]) -> None:
     for name, schema in schemas.items():
         if name not in sent and schema.get("additionalProperties") is False:
             del schema["additionalProperties"]
+
+
+def _add_aliases(document: dict[str, Any], routes: Iterable[Route]) -> None:
+    """Describe each further address of a route as the route, and as one that is not to be used any more."""
+    for route in routes:
+        path, method = _PLACEHOLDER.sub(r"{\1}", route.url), route.method.lower()
+        for alias in route.aliases:
+            operation = deepcopy(document["paths"][path][method])
+            alias.described(operation, method=route.method, path=path)
+            item = document["paths"].setdefault(_PLACEHOLDER.sub(r"{\1}", alias.url), {})
+            item[alias.method.lower()] = operation
 
 
 def _add_examples(document: dict[str, Any]) -> None:

@@ -83,7 +83,7 @@ def _webhooks(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _operation(method: str, path: str, operation: Mapping[str, Any]) -> Iterator[str]:
-    title = escape(operation["summary"])
+    title = escape(operation["summary"]) + (" (deprecated)" if operation.get("deprecated") else "")
     yield f"<details id='{escape(operation['operationId'])}'>"
     yield f"<summary><b>{method.upper()}</b> <code>{escape(path)}</code> {title}</summary><div>"
     yield f"<p>{escape(operation.get('description', ''))}</p>"

@@ -27,6 +27,7 @@ OPEN = {
     "GET /docs/errors",
     "POST /v1/invitations/lookup",
     "POST /v1/auth/signup",
+    "POST /api/auth/signup",
     "POST /v1/auth/login",
     "POST /v1/auth/password-reset",
     "POST /v1/auth/password-reset/confirm",
