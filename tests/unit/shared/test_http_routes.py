@@ -10,6 +10,8 @@ import psycopg2
 import pytest
 from marshmallow import fields, validate
 from prometheus_client import REGISTRY
+from structlog.contextvars import merge_contextvars
+from structlog.testing import capture_logs
 from werkzeug.test import Client, create_environ, run_wsgi_app
 
 from shared import budget, logs
@@ -266,6 +268,15 @@ def test_no_text_of_an_unexpected_error_reaches_the_client(client):
     assert "RuntimeError" not in answer.text
 
 
+def test_the_request_id_of_a_failure_finds_in_the_logs_what_the_client_was_not_told(client):
+    with capture_logs(processors=[merge_contextvars]) as lines:
+        answer = client.get("/broken")
+
+    (line,) = [line for line in lines if line["event"] == "request_failed"]
+    assert line["request_id"] == answer.json["request_id"] == answer.headers["X-Request-Id"]
+    assert "hunter2" in str(line["exc_info"])
+
+
 def test_a_status_that_is_not_declared_is_our_mistake(client):
     assert client.get("/undeclared").status_code == 500
 
@@ -477,6 +488,17 @@ def test_requests_are_counted_by_route_not_by_address(client):
     client.get("/things/2")
 
     assert _count("/things/<thing_id>", "GET", "401") == before + 2
+
+
+def test_the_time_to_answer_is_measured_by_route(client):
+    name, labels = "darkroom_http_request_seconds", {"route": "/things/<thing_id>"}
+    before = REGISTRY.get_sample_value(f"{name}_count", labels) or 0
+
+    client.get("/things/1")
+    client.get("/things/2")
+
+    assert REGISTRY.get_sample_value(f"{name}_count", labels) == before + 2
+    assert REGISTRY.get_sample_value(f"{name}_bucket", {**labels, "le": "+Inf"}) == before + 2
 
 
 def test_an_unknown_method_does_not_become_a_label(client):
