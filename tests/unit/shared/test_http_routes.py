@@ -14,7 +14,7 @@ from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 from werkzeug.test import Client, create_environ, run_wsgi_app
 
-from shared import budget, logs
+from shared import budget, http_application, logs
 from shared.http import Answer, Auth, Principal, Request, Schema, Stream, Waiting, application_of, route
 from shared.http_body import read_body
 from shared.http_exchange import WaitingRoom
@@ -532,6 +532,38 @@ def test_a_guard_is_asked_before_the_body_is_looked_at():
     assert (bad.status_code, good.status_code) == (400, 201)
     assert good.json == {"id": "guarded"}
     assert seen == [{}, {}]
+
+
+def test_of_large_bodies_few_are_worked_on_at_once_and_the_next_is_told_to_come_again(monkeypatch):
+    monkeypatch.setattr(http_application, "LARGE_BODIES_AT_ONCE", 1)
+    at_work, go_on = eventlet.Event(), eventlet.Event()
+
+    large = {"auth": key, "reads": ("image/png",), "max_body_bytes": 200_000, "answers": {201: ThingSchema}}
+
+    class Files:
+        @route("POST", "/slow", summary="Slow", time_limit_seconds=30, **large)
+        def slow(self, _request: Request) -> Answer:
+            at_work.send()
+            go_on.wait()
+            return Answer(201, {"id": "1"})
+
+        @route("POST", "/quick", summary="Quick", time_limit_seconds=0.2, **large)
+        def quick(self, _request: Request) -> Answer:
+            return Answer(201, {"id": "1"})
+
+    client = Client(application_of(Files()))
+    send = {"headers": {"Authorization": "Bearer good"}}
+
+    first = eventlet.spawn(client.post, "/slow", data=b"first", **send)
+    at_work.wait()
+    refused = client.post("/quick", data=b"second", **send)
+    go_on.send()
+    first_answer = first.wait()
+    again = client.post("/quick", data=b"third", **send)
+
+    assert (refused.status_code, refused.json["code"]) == (503, "reduced_capacity")
+    assert (refused.headers["Retry-After"], refused.json["retryable"]) == ("2", True)
+    assert (first_answer.status_code, again.status_code) == (201, 201)
 
 
 def test_a_schema_refuses_what_it_does_not_know():
