@@ -8,6 +8,7 @@ has asked for.
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import cache
 from typing import Annotated, Any, ClassVar, TypeVar, get_args, get_type_hints
 
 import msgspec
@@ -103,6 +104,7 @@ def data_of(item: Event) -> dict[str, Any]:
     return {name: getattr(item, name) for name in item.__struct_fields__ if name != "meta"}
 
 
+@cache
 def public_fields(cls: type[Event]) -> tuple[str, ...]:
     """Return the names of an event type's public fields, in order."""
     hints = get_type_hints(cls, include_extras=True)
@@ -113,12 +115,29 @@ def public_fields(cls: type[Event]) -> tuple[str, ...]:
     )
 
 
+def logged() -> tuple[type[Event], ...]:
+    """Return the types that an organization's log has: all public ones that are of one organization, by name."""
+    return tuple(cls for _, cls in sorted(types.items()) if cls.PUBLIC and "org_id" in cls.__struct_fields__)
+
+
 def encode(item: Event) -> bytes:
     """Return the structured-mode CloudEvent, without ``sequence``: the relay adds that one.
 
     Args:
         item: an event; one without ``meta`` gets a fresh id and no correlation.
     """
+    return msgspec.json.encode({**_envelope(item), "data": data_of(item)})
+
+
+def public(item: Event) -> dict[str, Any]:
+    """Return the CloudEvent of an event as its organization may see it, as plain JSON values."""
+    data = {name: getattr(item, name) for name in public_fields(type(item))}
+    sequence = {"sequence": item.meta.sequence} if item.meta and item.meta.sequence else {}
+    shown: dict[str, Any] = msgspec.to_builtins({**_envelope(item), **sequence, "data": data})
+    return shown
+
+
+def _envelope(item: Event) -> dict[str, Any]:
     meta = item.meta or correlated(None)
     envelope: dict[str, Any] = {
         "specversion": "1.0",
@@ -136,9 +155,7 @@ def encode(item: Event) -> bytes:
         "causationid": meta.causation_id,
         "traceparent": meta.traceparent,
     }
-    envelope.update({name: value for name, value in optional.items() if value is not None})
-    envelope["data"] = data_of(item)
-    return msgspec.json.encode(envelope)
+    return envelope | {name: value for name, value in optional.items() if value is not None}
 
 
 def decode(body: bytes) -> Event:

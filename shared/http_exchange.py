@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 
 from werkzeug.datastructures import EnvironHeaders, MultiDict
 
+from shared.http_aliases import Alias
 from shared.http_limits import Limits
 from shared.http_problems import Quota
 
@@ -43,7 +44,7 @@ class Request:
     """One request. ``query`` and ``body`` are what the route's schemas made of it; ``claim`` is its guard's.
 
     ``address`` is the client's, without its port: whom the request is counted for; ``limits`` by what, and ``quotas``
-    what is left.
+    what is left. ``alias`` is the address of before that it came to, if it did.
     """
 
     method: str
@@ -52,6 +53,7 @@ class Request:
     headers: EnvironHeaders
     request_id: str
     path_values: Mapping[str, Any] = field(default_factory=dict)
+    alias: Alias | None = None
     content: BinaryIO | None = None
     principal: Principal | None = None
     query: dict[str, Any] = field(default_factory=dict)

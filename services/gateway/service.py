@@ -20,6 +20,7 @@ from services.gateway.routes.stagings import StagingRoutes
 from services.gateway.routes.uploads import UploadRoutes
 from services.gateway.routes.workflows import WorkflowRoutes
 from services.gateway.turns import Turns
+from shared import events
 from shared.host import Built, DatabaseProvider, HealthProvider, SettingsProvider, StoreProvider, every
 from shared.outside import Outside
 from shared.rpc import RpcClient
@@ -51,6 +52,7 @@ class Gateway(
     """
 
     name = "gateway"
+    webhooks = events.logged()
     db = DatabaseProvider()
     settings = SettingsProvider()
     store = StoreProvider()

@@ -4,11 +4,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import requests
 
-from tests.e2e.steps import NewClient, finished, get, post, raw_get, settled
+from tests.e2e.steps import PASSWORD, NewClient, finished, get, post, raw_get, settled
 from tests.faults.client import Client
 from tests.oidc_issuer import LocalIssuer
-
-PASSWORD = "correct horse battery"
 
 
 def test_a_person_is_invited_signs_up_works_and_is_removed(new_client: NewClient) -> None:

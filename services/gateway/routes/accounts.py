@@ -23,7 +23,7 @@ from services.gateway.schemas.accounts import (
 )
 from services.gateway.schemas.pages import PageQuery
 from services.gateway.sessions import Device
-from shared.http import Answer, Outcome, Request, route
+from shared.http import Alias, Answer, Outcome, Request, route
 from shared.http_fields import rfc3339
 from shared.ids import is_id
 from shared.problems import Forbidden, NotFound, Unauthenticated
@@ -43,6 +43,7 @@ class AccountRoutes(Wiring):
     @route(
         "POST",
         "/v1/auth/signup",
+        aliases=(Alias("POST", "/api/auth/signup"),),
         auth=None,
         guard=_with_key,
         body=SignUpRequest,

@@ -16,7 +16,7 @@ from services.gateway.schemas.credits import (
     UsageSchema,
 )
 from services.gateway.schemas.history import ChosenEntriesQuery, EntriesQuery, EntriesSchema
-from shared.http import Answer, Request, Stream, route
+from shared.http import Alias, Answer, Request, Stream, route
 from shared.problems import Forbidden, NotFound
 
 _TAGS = ("credits",)
@@ -46,6 +46,7 @@ class CreditRoutes(Wiring):
     @route(
         "GET",
         "/v1/credits/entries",
+        aliases=(Alias("GET", "/api/credits/history", renamed={"type": "product"}),),
         auth=api_key,
         query=EntriesQuery,
         answers={200: EntriesSchema},

@@ -3,7 +3,7 @@
 from services.gateway.authentication import api_key
 from services.gateway.routes.wiring import Wiring, links_now
 from services.gateway.schemas.images import ImageSchema, ImagesQuery, ImagesSchema
-from shared.http import Answer, Request, route
+from shared.http import Alias, Answer, Request, route
 from shared.ids import is_id
 from shared.problems import Forbidden, NotFound
 
@@ -16,6 +16,7 @@ class ImageRoutes(Wiring):
     @route(
         "GET",
         "/v1/images",
+        aliases=(Alias("GET", "/api/generated-images", ignored={"clientId": "the credential says whose they are"}),),
         auth=api_key,
         query=ImagesQuery,
         answers={200: ImagesSchema},

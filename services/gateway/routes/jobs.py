@@ -15,7 +15,7 @@ from services.gateway.schemas.jobs import (
 from services.gateway.schemas.pages import PageQuery
 from services.gateway.schemas.quotes import DryRunSchema
 from services.gateway.schemas.receipts import ReceiptSchema
-from shared.http import Answer, Request, route
+from shared.http import Alias, Answer, Request, route
 from shared.ids import is_id
 from shared.problems import Forbidden, LimitExceeded, NotFound, QuoteExpired, QuoteMismatch, QuoteUsed
 
@@ -73,6 +73,7 @@ class JobRoutes(Wiring):
     @route(
         "GET",
         "/v1/jobs/<job_id>",
+        aliases=(Alias("GET", "/api/jobs/<job_id>"), Alias("GET", "/api/headshots/status/<job_id>")),
         auth=api_key,
         answers={200: JobSchema},
         problems=(Forbidden,),

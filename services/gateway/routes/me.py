@@ -9,7 +9,7 @@ from services.gateway.permissions import ACCOUNT
 from services.gateway.routes.wiring import Wiring, links_now
 from services.gateway.schemas.jobs import JOB_ENDS
 from services.gateway.schemas.me import DashboardSchema, DefaultsSchema, MeSchema, ProfileRequest
-from shared.http import Answer, Request, route
+from shared.http import Alias, Answer, Request, route
 from shared.problems import Forbidden, NotFound, Unavailable
 
 _TAGS = ("people",)
@@ -24,6 +24,7 @@ class MeRoutes(Wiring):
     @route(
         "GET",
         "/v1/me",
+        aliases=(Alias("GET", "/api/settings"),),
         auth=api_key,
         answers={200: MeSchema},
         problems=(Forbidden,),
@@ -37,6 +38,7 @@ class MeRoutes(Wiring):
     @route(
         "PATCH",
         "/v1/me",
+        aliases=(Alias("PATCH", "/api/settings"),),
         auth=api_key,
         needs=ACCOUNT,
         body=ProfileRequest,

@@ -15,7 +15,7 @@ from services.gateway.schemas.uploads import (
     UploadQuery,
     UploadSchema,
 )
-from shared.http import Answer, Request, route
+from shared.http import Alias, Answer, Request, route
 from shared.ids import is_id
 from shared.images import CorruptImage, ImageTooLarge, UnsupportedImage
 from shared.off_hub import WorkFailed
@@ -40,6 +40,7 @@ class UploadRoutes(Wiring):
     @route(
         "POST",
         "/v1/uploads",
+        aliases=(Alias("POST", "/api/upload"),),
         auth=api_key,
         guard=idempotent(prefix="ast"),
         query=UploadQuery,

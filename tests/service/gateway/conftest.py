@@ -37,8 +37,8 @@ class CheckedClient(Client):
 
 def operation_of(method, path):
     for template, item in DOCUMENT["paths"].items():
-        if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", template), path):
-            return item.get(method.lower())
+        if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", template), path) and method.lower() in item:
+            return item[method.lower()]
     return None
 
 
