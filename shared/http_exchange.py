@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 from io import BytesIO
 from typing import Any, BinaryIO
@@ -19,7 +20,8 @@ class Principal:
     """Who asks, as the credential says: ``kind`` is ``key``, ``session`` or ``admin``, which has no organization.
 
     ``role`` is the person's in the organization. ``scopes`` and ``workflows`` narrow what a key may do; ``workflows``
-    is None where it may ask for all. ``session_id`` is the session's where one was shown.
+    is None where it may ask for all; ``expires_at`` is when it ends, ``replaced`` that it does so only since an endless
+    one took its place. ``session_id`` is the session's where one was shown.
     """
 
     kind: str
@@ -31,6 +33,8 @@ class Principal:
     role: str | None = None
     scopes: frozenset[str] = frozenset()
     workflows: frozenset[str] | None = None
+    expires_at: datetime | None = None
+    replaced: bool = False
     session_id: str | None = None
 
 

@@ -28,10 +28,14 @@ SCOPES: Final = (READ, WRITE, SPEND, MANAGE)
 
 @dataclass(frozen=True)
 class Allowed:
-    """Who may do one kind of thing: members of these roles, and keys with this scope, if keys may at all."""
+    """Who may do one kind of thing: members of these roles, and keys with this scope, if keys may at all.
+
+    ``unlimited``: only keys that nothing limits.
+    """
 
     roles: tuple[str, ...]
     scope: str | None
+    unlimited: bool = False
 
 
 TABLE: Final[Mapping[str, Allowed]] = MappingProxyType(
@@ -39,7 +43,8 @@ TABLE: Final[Mapping[str, Allowed]] = MappingProxyType(
         READ: Allowed((OWNER, EDITOR, VIEWER), scope=READ),
         WRITE: Allowed((OWNER, EDITOR), scope=WRITE),
         SPEND: Allowed((OWNER, EDITOR), scope=SPEND),
-        MANAGE: Allowed((OWNER,), scope=MANAGE),
+        # Whoever can invite an owner, or make a key, can have all that an owner has, for good: a limit would be none.
+        MANAGE: Allowed((OWNER,), scope=MANAGE, unlimited=True),
         ACCOUNT: Allowed((OWNER, EDITOR, VIEWER), scope=None),  # a person's own: no key stands for a person
     }
 )
@@ -72,8 +77,22 @@ def permit(route: Route, principal: Principal) -> None:
         raise Forbidden("This is for a person who is logged in: log in, and send the session's token.")
     if allowed.scope not in principal.scopes:
         raise Forbidden(f"This key has no scope {allowed.scope}; make one that has it, or use another.")
+    if allowed.unlimited and not is_unlimited(principal):
+        raise Forbidden(
+            "Only a key that nothing limits may manage: a live one, with every scope, for every workflow, that does not"
+            " expire. Use such a key, or log in."
+        )
     if need == SPEND and not principal.livemode:
         raise Forbidden("A test key holds no credits: ask for prices with it, and use a live key for the work.")
+
+
+def is_unlimited(key: Principal) -> bool:
+    """Tell whether a key is live, with every scope, for every workflow and without an end of its own.
+
+    One that was replaced by such a key is so to its end: its holder has yet to take the new one.
+    """
+    endless = key.expires_at is None or key.replaced
+    return key.livemode and key.scopes >= set(SCOPES) and key.workflows is None and endless
 
 
 def permit_workflow(principal: Principal, workflow: str) -> None:

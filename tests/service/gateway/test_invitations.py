@@ -3,10 +3,13 @@
 import pytest
 import sqlalchemy as sa
 
+from services.gateway import invitations
 from services.gateway.models import Invitation, Member
 from shared.events import MemberInvited
+from shared.http import Principal
 from shared.ids import new_id
-from tests.service.gateway.people import change, everything_kept, invite, told
+from shared.problems import Forbidden
+from tests.service.gateway.people import change, everything_kept, invite, join, sign_up, told
 
 
 def lookup(client, token):
@@ -185,3 +188,45 @@ def test_an_invitation_that_makes_no_sense_is_refused(client, studio, body):
 
     assert answer.status_code == 400
     assert answer.json["errors"]
+
+
+@pytest.mark.parametrize("leave", ["removed", "demoted"])
+def test_what_somebody_sent_ends_with_the_right_to_send_it(client, studio, gateway_db, leave):
+    _, owner = studio
+    user_id, mary = join(client, owner, "mary@example.com", role="owner")
+    hers = invite(client, mary, "accomplice@example.com", role="owner")
+    others = invite(client, owner, "ada@example.com")
+
+    if leave == "removed":
+        client.delete(f"/v1/members/{user_id}", headers=owner)
+    else:
+        client.patch(f"/v1/members/{user_id}", json={"role": "editor"}, headers=owner)
+
+    assert lookup(client, hers["token"]).json["code"] == "invitation_revoked"
+    assert sign_up(client, hers).status_code == 410
+    assert statuses(gateway_db)["accomplice@example.com"] == "removed"
+    assert sign_up(client, others).status_code == 201
+
+
+def test_a_changed_role_is_a_new_version_of_whoever_waits(client, studio):
+    _, headers = studio
+    invite(client, headers, role="viewer")
+
+    invite(client, headers, role="editor")
+    invite(client, headers, role="editor")
+
+    [waiting] = [one for one in client.get("/v1/members", headers=headers).json["data"] if one["email"]]
+    assert (waiting["role"], waiting["version"]) == ("editor", 2)
+
+
+def test_who_was_removed_while_asking_invites_nobody(client, studio, gateway_db):
+    org_id, owner = studio
+    user_id, _ = join(client, owner, "mary@example.com", role="owner")
+    let_in = Principal(kind="session", id=user_id, name="Mary", org_id=org_id, user_id=user_id, role="owner")
+    client.delete(f"/v1/members/{user_id}", headers=owner)
+
+    wanted = invitations.Wanted(id=new_id("inv"), org_id=org_id, email="accomplice@example.com", role="owner")
+    with pytest.raises(Forbidden):
+        invitations.invite(gateway_db, wanted, asker=let_in)
+
+    assert "accomplice@example.com" not in statuses(gateway_db)
