@@ -2,7 +2,8 @@
 
 On the wire an event is a CloudEvents 1.0 JSON object (https://github.com/cloudevents/spec); the struct's fields are
 its ``data``. Fields are only ever added, with a default; a breaking change is a new type with the suffix V2.
-Fields marked `Internal` never reach an organization's log, SSE or webhooks.
+Fields marked `Internal` never reach an organization's log, SSE or webhooks. ``livemode`` is False for what a test key
+has asked for.
 """
 
 from collections.abc import Callable, Mapping
@@ -429,6 +430,7 @@ class JobAccepted(Event, frozen=True, kw_only=True):
     workflow: str
     generations: int
     deadline_at: str
+    livemode: bool = True
 
 
 @event("generation", subject="generation_id")
@@ -439,6 +441,7 @@ class GenerationStarted(Event, frozen=True, kw_only=True):
     generation_id: str
     org_id: str
     workflow: str
+    livemode: bool = True
 
 
 @event("generation", subject="generation_id")
@@ -462,6 +465,7 @@ class GenerationCompleted(Event, frozen=True, kw_only=True):
     revision_id: str | None = None
     style: str | None = None
     room_type: str | None = None
+    livemode: bool = True
 
 
 @event("generation", subject="generation_id")
@@ -483,6 +487,7 @@ class GenerationFailed(Event, frozen=True, kw_only=True):
     style: str | None = None
     room_type: str | None = None
     provider_cost_microusd: Annotated[int, Internal] = 0
+    livemode: bool = True
 
 
 @event("generation", subject="job_id")
@@ -496,6 +501,7 @@ class JobPaused(Event, frozen=True, kw_only=True):
     reason: str
     waiting: int
     session_id: str | None = None
+    livemode: bool = True
 
 
 @event("generation", subject="job_id")
@@ -508,6 +514,7 @@ class JobResumed(Event, frozen=True, kw_only=True):
     workflow: str
     deadline_at: str
     session_id: str | None = None
+    livemode: bool = True
 
 
 @event("generation", subject="job_id")
@@ -524,6 +531,7 @@ class JobFinished(Event, frozen=True, kw_only=True):
     lines: list[SettledLine]
     session_id: str | None = None
     session_name: str | None = None
+    livemode: bool = True
 
 
 # --- catalog ----------------------------------------------------------------------------------------------------
@@ -540,6 +548,7 @@ class AssetUploaded(Event, frozen=True, kw_only=True):
     content_type: str
     bytes: int
     sha256: str
+    livemode: bool = True
 
 
 @event("catalog", subject="asset_id")
@@ -550,3 +559,4 @@ class SourceDeleted(Event, frozen=True, kw_only=True):
     org_id: str
     reason: str
     sha256: str
+    livemode: bool = True

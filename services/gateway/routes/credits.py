@@ -57,8 +57,8 @@ class CreditRoutes(Wiring):
     )
     def entries(self, request: Request) -> Answer:
         """Return a page of the history."""
-        filters = history.chosen(self, request.query, org_id=request.org_id)
-        return Answer(200, self.credits.entries(org_id=request.org_id, **filters))
+        filters = history.chosen(self, request.query, request.owner)
+        return Answer(200, history.entries(self, filters, request.owner))
 
     @route(
         "GET",
@@ -75,8 +75,8 @@ class CreditRoutes(Wiring):
     )
     def entries_as_csv(self, request: Request) -> Answer:
         """Return the whole history, made while it is sent."""
-        filters = history.chosen(self, request.query, org_id=request.org_id)
-        file = history.as_csv(history.pages_of(self, filters, org_id=request.org_id))
+        filters = history.chosen(self, request.query, request.owner)
+        file = history.as_csv(history.pages_of(self, filters, request.owner))
         return Answer(
             200,
             Stream(pieces=file),

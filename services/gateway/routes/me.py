@@ -34,7 +34,7 @@ def _defaults(service: Any, request: Request) -> dict[str, Any]:
 
 
 def _newest_jobs(service: Any, request: Request, *, limit: int) -> list[Mapping[str, Any]]:
-    page = service.generation.jobs(org_id=request.org_id, workflow=None, status=None, limit=limit, after=None)
+    page = service.generation.jobs(**request.owner, workflow=None, status=None, limit=limit, after=None)
     return list(page["data"])
 
 
@@ -70,7 +70,7 @@ class MeRoutes(Wiring):
         """Change what is given."""
         photo = request.body.get("photo_upload_id")
         if photo:
-            profiles.require_photo(self.catalog.asset(org_id=request.org_id, asset_id=photo))
+            profiles.require_photo(self.catalog.asset(**request.owner, asset_id=photo))
         check = as_seen(request, MeSchema, onboarding_step=None, product_count=_PRODUCT_COUNT)
         profiles.change(self.db, request.asker, check=check, **request.body)
         return Answer(200, _me(self, request))
