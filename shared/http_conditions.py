@@ -51,11 +51,11 @@ def with_tag(request: Request, answer: Answer, tag: str) -> Answer:
     return Answer(HTTPStatus.NOT_MODIFIED, None, kept)
 
 
-def require_match(request: Request, current: Mapping[str, Any], shape: Shape | None) -> None:
+def require_match(request: Request, current: Mapping[str, Any], shape: Shape | None, *, whole: bool = False) -> None:
     """Refuse to change what is no longer as the client saw it.
 
     Where the resource has a ``version`` that alone decides, so that what is only derived (an estimate, a counter)
-    never stands in the way.
+    never stands in the way; unless it is the ``whole`` that has to be as it was.
 
     Raises:
         PreconditionFailed: ``current`` matches none of the tags in If-Match; it has the current state.
@@ -65,7 +65,7 @@ def require_match(request: Request, current: Mapping[str, Any], shape: Shape | N
         return
     shown = cut(current, shape)
     tag = tag_of(shown, shape)
-    if "version" in shown:
+    if "version" in shown and not whole:
         stale = str(shown["version"]) not in {one.partition("-")[0] for one in wanted}
     else:
         stale = tag.strip('"') not in wanted

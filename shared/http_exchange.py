@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 from io import BytesIO
 from typing import Any, BinaryIO
@@ -22,7 +23,8 @@ class Principal:
     An administrator has no organization. ``livemode`` is False for a test key, which sees and makes only what test keys
     have made; all others are live. ``role`` is the person's in the organization. ``scopes`` and ``workflows`` narrow
     what a key may do; ``workflows`` is None where it may ask for all. Of credits it may use ``daily_cap`` in a day,
-    counted for all keys with its ``cap_id``; None is any number. ``session_id`` is the session's where one was shown.
+    counted for all keys with its ``cap_id``; None is any number. ``expires_at`` is when it ends, ``replaced`` that it
+    does so only since an endless one took its place. ``session_id`` is the session's where one was shown.
     """
 
     kind: str
@@ -36,6 +38,8 @@ class Principal:
     workflows: frozenset[str] | None = None
     daily_cap: int | None = None
     cap_id: str | None = None
+    expires_at: datetime | None = None
+    replaced: bool = False
     session_id: str | None = None
 
 

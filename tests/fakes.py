@@ -26,7 +26,7 @@ from werkzeug.http import parse_options_header
 from services.generation.operations import Answered, MadeImage, Outcome
 from services.generation.providers import Request
 from shared.ids import new_id
-from shared.problems import BadRequest, NotFound, Problem, Unavailable, from_dict
+from shared.problems import BadRequest, NotFound, PreconditionFailed, Problem, Unavailable, from_dict
 from shared.rpc_batches import answers_to
 
 
@@ -712,9 +712,11 @@ class FakeServices:
             "counters": {"generations": 7, "credits_spent": 70},
         }
 
-    def _change_plan(self, *, org_id: str, plan: str, actor: str) -> dict[str, Any]:
+    def _change_plan(self, *, org_id: str, plan: str, actor: str, only_from: str | None = None) -> dict[str, Any]:
         assert actor
-        self._balance(org_id=org_id)
+        balance = self._balance(org_id=org_id)
+        if only_from not in {None, balance["plan"]}:
+            raise PreconditionFailed("The organization is on another plan by now.")
         if plan not in {"free", "pro", "team"}:
             raise BadRequest(f"There is no plan {plan!r}.")
         self.plans[org_id] = plan

@@ -35,9 +35,11 @@ class KnownKeys:
         while len(self._known) > self._most:
             self._known.popitem(last=False)
 
-    def forget(self) -> None:
-        """Forget all, so that what was changed here counts here at once."""
-        self._known.clear()
+    def forget(self, org_id: str | None = None) -> None:
+        """Forget an organization's keys, or all, so that what was changed here counts here at once."""
+        gone = [key for key, (_, principal) in self._known.items() if org_id in {None, principal.org_id}]
+        for key in gone:
+            del self._known[key]
 
 
 def credential(request: Request) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from services.gateway import keys
+from services.gateway import keys, pages
 from services.gateway.models import AuthSession, Member
 from shared.database import Database
 from shared.http import Principal, Request
@@ -64,19 +64,21 @@ def looks_like_one(text: str) -> bool:
 def begin(session: Session, *, org_id: str, user_id: str, device: Device) -> Opened:
     """Log a member in."""
     token = TOKEN_PREFIX + secrets.token_urlsafe(_TOKEN_BYTES)
-    row = AuthSession(
-        id=new_id("lgn"),
-        org_id=org_id,
-        user_id=user_id,
-        token_sha256=keys.sha256(token),
-        expires_at=_END,
-        address=device.address or None,
-        user_agent=device.user_agent,
-    )
-    session.add(row)
-    session.flush()
-    session.refresh(row)
-    return Opened(row.id, row.expires_at, token)
+    session_id = new_id("lgn")
+    expires_at = session.execute(
+        sa.insert(AuthSession)
+        .values(
+            id=session_id,
+            org_id=org_id,
+            user_id=user_id,
+            token_sha256=keys.sha256(token),
+            expires_at=_END,
+            address=device.address or None,
+            user_agent=device.user_agent,
+        )
+        .returning(AuthSession.expires_at)
+    ).scalar_one()
+    return Opened(session_id, expires_at, token)
 
 
 def principal_of(db: Database, token: str) -> Principal:
@@ -107,17 +109,13 @@ def principal_of(db: Database, token: str) -> Principal:
 
 def page(db: Database, asker: Principal, *, limit: int, after: str | None) -> dict[str, Any]:
     """Return a page of the asker's own open sessions, newest first."""
-    statement = sa.select(AuthSession).where(_of(asker), _USABLE).order_by(AuthSession.id.desc())
-    if after:
-        statement = statement.where(AuthSession.id < after)
+    statement = sa.select(AuthSession).where(_of(asker), _USABLE)
+
+    def show(row: AuthSession) -> dict[str, Any]:
+        return _as_dict(row, current=row.id == asker.session_id)
+
     with db.transaction(org_id=asker.org_id) as session:
-        rows = list(session.scalars(statement.limit(limit + 1)))
-    shown, more = rows[:limit], len(rows) > limit
-    return {
-        "data": [_as_dict(row, current=row.id == asker.session_id) for row in shown],
-        "has_more": more,
-        "next_cursor": shown[-1].id if more else None,
-    }
+        return pages.cut(session, statement, by=AuthSession.id, limit=limit, after=after, show=show)
 
 
 def end(db: Database, asker: Principal, *, session_id: str) -> None:

@@ -9,7 +9,7 @@ from services.gateway.attempts import TooManyAttempts
 from services.gateway.authentication import api_key
 from services.gateway.password_resets import ResetExpired, ResetInvalid, ResetUsed
 from services.gateway.permissions import ACCOUNT
-from services.gateway.routes.invitations import NOT_OPEN
+from services.gateway.routes.invitations import NOT_TO_ACCEPT
 from services.gateway.routes.wiring import Wiring
 from services.gateway.schemas.accounts import (
     LogInRequest,
@@ -48,7 +48,7 @@ class AccountRoutes(Wiring):
         guard=_with_key,
         body=SignUpRequest,
         answers={201: SignedInSchema},
-        problems=(*NOT_OPEN, TooManyAttempts),
+        problems=(*NOT_TO_ACCEPT, TooManyAttempts),
         summary="Sign up with an invitation",
         description="Makes the member and logs in, both or neither.",
         tags=_TAGS,
@@ -142,13 +142,13 @@ class AccountRoutes(Wiring):
         auth=None,
         body=NewPasswordRequest,
         answers={204: None},
-        problems=(ResetInvalid, ResetExpired, ResetUsed),
+        problems=(ResetInvalid, ResetExpired, ResetUsed, TooManyAttempts),
         summary="Set a new password with a link; ends all sessions",
         tags=_TAGS,
     )
     def reset_password(self, request: Request) -> Answer:
         """Set the new password."""
-        password_resets.confirm(self.db, **request.body, secret=self.settings.signing_secret)
+        password_resets.confirm(self.db, **request.body, address=request.address, secret=self.settings.signing_secret)
         return Answer(204)
 
     @route(

@@ -67,10 +67,10 @@ def test_name_and_photo_change_and_what_is_left_out_stays(client, studio, grace,
     without = client.patch("/v1/me", json={"photo_upload_id": None}, headers=grace).json
 
     assert [(one["name"], one["photo_upload_id"], one["version"]) for one in (named, pictured, same, without)] == [
-        ("Grace H.", None, 2),
-        ("Grace H.", photo, 3),
-        ("Grace H.", photo, 3),
-        ("Grace H.", None, 4),
+        ("Grace H.", None, 3),
+        ("Grace H.", photo, 4),
+        ("Grace H.", photo, 4),
+        ("Grace H.", None, 5),
     ]
 
 

@@ -7,6 +7,7 @@ from services.gateway import keys
 from services.gateway.authentication import KnownKeys
 from services.gateway.models import ApiKey, IdempotencyKey, Member, Organization
 from shared import events
+from shared.http import Principal
 
 BODY = {"name": "Rooms & Co", "owner_email": "ada@example.com", "credits": 50, "plan": "team"}
 
@@ -119,6 +120,17 @@ def test_a_known_key_needs_no_database_for_a_moment(client, gateway, studio):
     assert client.get("/v1/credits", headers=headers).status_code == 200
 
 
+def test_a_change_in_one_organization_forgets_only_its_keys():
+    known = KnownKeys()
+    ours, theirs = (Principal(kind="key", id=org_id, name="CI", org_id=org_id) for org_id in ("org_1", "org_2"))
+    known.put("ours", ours)
+    known.put("theirs", theirs)
+
+    known.forget("org_1")
+
+    assert (known.get("ours"), known.get("theirs")) == (None, theirs)
+
+
 def test_only_so_many_keys_are_remembered():
     known = KnownKeys(most=2)
 
@@ -188,3 +200,14 @@ def test_a_tenant_sees_neither_keys_nor_members_nor_requests_of_another(an_organ
             rows = session.scalars(sa.select(model)).all()
             assert [getattr(row, column) for row in rows] == [second]
             assert first not in str(rows)
+
+
+def test_the_same_request_again_shows_the_owners_invitation_and_nobody_elses(client, admin):
+    request = {"json": {"name": "A studio"}, "headers": {**admin, "Idempotency-Key": "k"}}
+    made = client.post("/v1/admin/organizations", **request).json
+    key = {"Authorization": f"Bearer {made['api_key']}"}
+    client.post("/v1/invitations", json={"email": "someone@example.com"}, headers=key)
+
+    again = client.post("/v1/admin/organizations", **request).json
+
+    assert (made["invitation"], again["invitation"]) == (None, None)
