@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 
 from werkzeug.datastructures import EnvironHeaders, MultiDict
 
-from shared.http_limits import Limits
+from shared.http_limits import Limits, counted_as
 from shared.http_problems import Quota
 
 
@@ -38,8 +38,8 @@ class Principal:
 class Request:
     """One request. ``query`` and ``body`` are what the route's schemas made of it; ``claim`` is its guard's.
 
-    ``address`` is the client's, without its port: whom the request is counted for; ``limits`` by what, and ``quotas``
-    what is left.
+    ``address`` is the client's, without its port; the request is counted for ``counted_as``, ``limits`` say by what,
+    and ``quotas`` what is left.
     """
 
     method: str
@@ -56,6 +56,11 @@ class Request:
     address: str = "unknown"
     limits: Limits | None = None
     quotas: list[Quota] = field(default_factory=list)
+
+    @cached_property
+    def counted_as(self) -> str:
+        """Return whom the request is counted for: an IPv4 address, or all that one customer of a network has."""
+        return counted_as(self.address)
 
     @property
     def full_path(self) -> str:

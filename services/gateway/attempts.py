@@ -5,18 +5,17 @@ an account.
 """
 
 import hashlib
-import ipaddress
 
 import sqlalchemy as sa
 
 from shared.database import Database
+from shared.http_limits import counted_as
 from shared.problems import Problem
 
 WINDOW_MINUTES = 15
 OF_ADDRESS = 100
 OF_ACCOUNT = 10
 RESETS_OF_ACCOUNT = 5
-_IPV6_NETWORK_BITS = 64
 
 _COUNT = sa.text(f"""
     INSERT INTO auth_attempts AS known (subject, attempts, ends_at)
@@ -46,7 +45,7 @@ def count(db: Database, *, address: str, email: str) -> None:
     Raises:
         TooManyAttempts: it is one too many for either.
     """
-    _count(db, f"address:{_network(address)}", most=OF_ADDRESS)
+    _count(db, f"address:{counted_as(address)}", most=OF_ADDRESS)
     _count(db, _account(email), most=OF_ACCOUNT)
 
 
@@ -56,7 +55,7 @@ def count_reset(db: Database, *, address: str, email: str) -> None:
     Raises:
         TooManyAttempts: it is one too many for the client's address, or for the account.
     """
-    _count(db, f"address:{_network(address)}", most=OF_ADDRESS)
+    _count(db, f"address:{counted_as(address)}", most=OF_ADDRESS)
     _count(db, f"reset:{_account(email)}", most=RESETS_OF_ACCOUNT)
 
 
@@ -83,14 +82,3 @@ def _count(db: Database, subject: str, *, most: int) -> None:
 
 def _account(email: str) -> str:
     return f"account:{hashlib.sha256(email.encode()).hexdigest()}"
-
-
-def _network(address: str) -> str:
-    """Return what one client has: an IPv4 address, or the IPv6 network of one connection."""
-    try:
-        known = ipaddress.ip_address(address)
-    except ValueError:
-        return address[:100]
-    if known.version == 4:  # noqa: PLR2004  the version's number is its name
-        return str(known)
-    return str(ipaddress.ip_network((known, _IPV6_NETWORK_BITS), strict=False))
