@@ -41,6 +41,7 @@ def register_asset(db: Database, upload: Upload) -> dict[str, Any]:
     Raises:
         BadRequest: the purpose is unknown.
         Conflict: the id or the key belongs to another upload.
+        NotFound: it was recorded and deleted since; bytes stored under its key again are the caller's to delete.
     """
     _require_known(upload.purpose)
     with db.transaction(org_id=upload.org_id) as session:
@@ -153,6 +154,8 @@ def _row(upload: Upload) -> dict[str, Any]:
 def _registered_before(session: Session, upload: Upload) -> dict[str, Any]:
     """Return the asset an earlier call recorded; the caller never got that answer, or asks again."""
     known = session.get(Asset, upload.asset_id)
+    if known is not None and known.org_id == upload.org_id and known.deletion_reason is not None:
+        raise NotFound("This upload was deleted.")
     if known is None or (known.org_id, known.key, known.sha256) != (upload.org_id, upload.key, upload.sha256):
         raise Conflict(f"The id {upload.asset_id} or its key is taken by another upload; use a new one.")
     return queries.as_dict(known)

@@ -153,3 +153,11 @@ def test_reads_name_the_organization_even_where_the_database_would_show_every_ro
             queries.asset(session, org_id="org_second", asset_id=theirs.asset_id)
         with pytest.raises(problems.NotFound):
             queries.resolve(session, org_id="org_second", asset_ids=[theirs.asset_id])
+
+
+def test_an_upload_that_was_deleted_is_never_recorded_again(catalog_db, store, an_asset):
+    upload = an_asset(purpose="face")
+    handlers.delete_asset(catalog_db, store, org_id=upload.org_id, asset_id=upload.asset_id)
+
+    with pytest.raises(problems.NotFound):
+        handlers.register_asset(catalog_db, upload)
