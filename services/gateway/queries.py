@@ -21,7 +21,7 @@ _USED = sa.text(
 
 
 def key_by_hash(session: Session, *, secret_sha256: str) -> dict[str, Any] | None:
-    """Return ``{id, name, org_id, user_id, livemode, role, scopes, workflows, secret_sha256}`` of a usable key.
+    """Return ``{id, name, org_id, user_id, livemode, role, scopes, workflows}`` of a usable key.
 
     None where there is none; ``role`` is its member's. Only a session of the system sees it: whose it is, is what is
     being asked.
@@ -29,7 +29,7 @@ def key_by_hash(session: Session, *, secret_sha256: str) -> dict[str, Any] | Non
     row = session.execute(
         sa.select(
             *(ApiKey.id, ApiKey.name, ApiKey.org_id, ApiKey.user_id, ApiKey.livemode),
-            *(ApiKey.scopes, ApiKey.workflows, ApiKey.secret_sha256, Member.role),
+            *(ApiKey.scopes, ApiKey.workflows, Member.role),
         )
         .join(Member, sa.and_(Member.org_id == ApiKey.org_id, Member.id == ApiKey.user_id))
         .where(ApiKey.secret_sha256 == secret_sha256, _USABLE, Member.status != "removed")

@@ -95,6 +95,14 @@ def test_sessions_are_listed_with_what_tells_them_apart(client, grace):
     assert older["current"] is True
 
 
+def test_a_session_shows_the_address_it_was_begun_from_and_not_the_network_it_counts_as(client, grace):
+    log_in(client, address="2001:DB8:1:2:3:0:0:4")
+
+    newest = client.get("/v1/auth/sessions", headers=grace).json["data"][0]
+
+    assert newest["address"] == "2001:db8:1:2:3::4"
+
+
 def test_one_session_can_be_ended_from_another(client, grace):
     other = logged_in(client)
     [newer, _] = client.get("/v1/auth/sessions", headers=grace).json["data"]
@@ -152,7 +160,9 @@ def test_a_wrong_password_and_an_unknown_account_are_answered_alike(client):
 def test_an_unknown_account_costs_as_much_hashing_as_a_known_one(client, monkeypatch):
     hashes = []
     real = passwords.in_a_thread
-    monkeypatch.setattr(passwords, "in_a_thread", lambda *given: hashes.append(given[0].__name__) or real(*given))
+    monkeypatch.setattr(
+        passwords, "in_a_thread", lambda *given, **more: hashes.append(given[0].__name__) or real(*given, **more)
+    )
     log_in(client, email="nobody@example.com")  # the hash to compare with is made once
     hashes.clear()
 
