@@ -647,7 +647,8 @@ class FakeServices:
             submit=self._submit,
             quote=lambda workflow, inputs, **_: _a_plan(workflow, inputs),
             job=self._job,
-            jobs=lambda org_id, **_: _page([job for job in self.jobs.values() if job["org_id"] == org_id]),
+            jobs=self._jobs,
+            has_jobs=lambda org_id: any(job["org_id"] == org_id for job in self.jobs.values()),
             job_generations=lambda org_id, job_id, **_: _page(self._job(org_id, job_id)["generations"]),
             image=self._image,
             images=lambda org_id, **_: _page([one for one in self.images.values() if one["org_id"] == org_id]),
@@ -663,6 +664,11 @@ class FakeServices:
             image = _an_image(job, generation["id"])
             self.images[image["id"]] = image
             job["generations"] = [{**generation, "images": [image]}]
+
+    def _jobs(self, *, org_id: str, active: bool = False, generations: int = 8, **_: Any) -> dict[str, Any]:
+        found = [job for job in self.jobs.values() if job["org_id"] == org_id]
+        shown = [{**job, "generations": job["generations"][:generations]} for job in found]
+        return _page([job for job in shown if not (active and job["finished_at"])])
 
     def _open_account(self, *, org_id: str, plan: str, amount: int = 0) -> dict[str, Any]:
         assert plan in {"free", "pro", "team"}

@@ -17,6 +17,8 @@ from services.generation.models import Generation, Image, Job, Operation
 from shared.problems import NotFound
 
 FIRST_GENERATIONS = 50
+# In a list, as many as a staging has at most: 200 jobs with 50 each would be a page of 10,000 images.
+LISTED_GENERATIONS = 8
 _PHASES = {
     "awaiting_credit": "Holding the credits",
     "queued": "Waiting for a free worker",
@@ -47,18 +49,28 @@ def jobs(
     org_id: str,
     workflow: str | None = None,
     status: str | None = None,
+    active: bool = False,
+    generations: int = LISTED_GENERATIONS,
     limit: int = 50,
     after: str | None = None,
 ) -> dict[str, Any]:
-    """Return jobs, newest first, as a page."""
+    """Return jobs, newest first, as a page, each with at most its first ``generations``; ``active``: not ended yet."""
     statement = sa.select(Job).where(Job.org_id == org_id).order_by(Job.id.desc())
+    if active:
+        statement = statement.where(Job.status.not_in(JOB_ENDS))
     if workflow:
         statement = statement.where(Job.workflow == workflow)
     if status:
         statement = statement.where(Job.status == status)
     if after:
         statement = statement.where(Job.id < after)
-    return _page(list(session.scalars(statement.limit(limit + 1))), limit, lambda rows: jobs_as_dicts(session, rows))
+    found = list(session.scalars(statement.limit(limit + 1)))
+    return _page(found, limit, lambda rows: jobs_as_dicts(session, rows, generations=generations))
+
+
+def has_jobs(session: Session, *, org_id: str) -> bool:
+    """Tell whether an organization has ever asked for a job."""
+    return bool(session.scalar(sa.select(sa.exists().where(Job.org_id == org_id))))
 
 
 def job_generations(
@@ -105,10 +117,12 @@ def images(
     return _page(rows, limit, lambda some: [image_as_dict(row) for row in some])
 
 
-def jobs_as_dicts(session: Session, rows: Sequence[Job]) -> list[dict[str, Any]]:
+def jobs_as_dicts(
+    session: Session, rows: Sequence[Job], *, generations: int = FIRST_GENERATIONS
+) -> list[dict[str, Any]]:
     """Return jobs in the contract's shape, with at most six queries however many they are."""
     totals = _totals(session, rows)
-    first = _first_generations(session, rows)
+    first = _first_generations(session, rows, most=generations) if generations else {}
     now = session.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
     ahead = _jobs_ahead(session, rows)
     return [_job_as_dict(row, totals[row.id], first.get(row.id, []), now=now, ahead=ahead) for row in rows]
@@ -266,10 +280,10 @@ def _not_begun(rows: Sequence[Job]) -> sa.Select[str, str | None, int]:
     )
 
 
-def _first_generations(session: Session, rows: Sequence[Job]) -> dict[str, list[dict[str, Any]]]:
+def _first_generations(session: Session, rows: Sequence[Job], *, most: int) -> dict[str, list[dict[str, Any]]]:
     statement = (
         sa.select(Generation)
-        .where(Generation.job_id.in_([row.id for row in rows]), Generation.number <= FIRST_GENERATIONS)
+        .where(Generation.job_id.in_([row.id for row in rows]), Generation.number <= most)
         .order_by(Generation.job_id, Generation.number)
     )
     found = list(session.scalars(statement))

@@ -53,6 +53,11 @@ class Generation:
             return queries.jobs(session, org_id=org_id, **page)
 
     @rpc
+    def has_jobs(self, *, org_id: str) -> bool:
+        with self.db.transaction(org_id=org_id) as session:
+            return queries.has_jobs(session, org_id=org_id)
+
+    @rpc
     def job_generations(self, *, org_id: str, **page: Any) -> dict[str, Any]:
         with self.db.transaction(org_id=org_id) as session:
             return queries.job_generations(session, org_id=org_id, **page)

@@ -1,19 +1,17 @@
 """Routes of a person's own: profile, what new sessions begin with, and the dashboard."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from services.gateway import profiles
 from services.gateway.authentication import api_key
 from services.gateway.permissions import ACCOUNT
-from services.gateway.routes.wiring import Wiring, links_now
-from services.gateway.schemas.jobs import JOB_ENDS
+from services.gateway.routes.wiring import Wiring
 from services.gateway.schemas.me import DashboardSchema, DefaultsSchema, MeSchema, ProfileRequest
 from shared.http import Answer, Request, route
 from shared.problems import Forbidden, NotFound, Unavailable
 
 _TAGS = ("people",)
-_NEWEST_JOBS = 50
+_ACTIVE_JOBS = 50
 # Products and sessions of staging have no service yet; their places in the answers are kept for clients.
 _PRODUCT_COUNT = 0
 
@@ -89,19 +87,18 @@ class MeRoutes(Wiring):
         answers={200: DashboardSchema},
         problems=(Forbidden,),
         summary="Everything the first page shows, in one call",
-        description="`jobs` are those of the newest 50 that have not ended.",
+        description="`jobs` are the newest 50 that have not ended, without their generations.",
         tags=_TAGS,
     )
     def dashboard(self, request: Request) -> Answer:
         """Gather what the first page shows."""
         profile = profiles.profile(self.db, request.asker)
-        newest = self._newest_jobs(request, limit=_NEWEST_JOBS)
-        active = [links_now(self).job(job) for job in newest if job["status"] not in JOB_ENDS]
+        active = self.generation.jobs(org_id=request.org_id, active=True, generations=0, limit=_ACTIVE_JOBS)["data"]
         return Answer(
             200,
             {
                 "organization": profile["organization"],
-                "onboarding_step": profiles.onboarding_step(profile, has_jobs=bool(newest)),
+                "onboarding_step": profiles.onboarding_step(profile, has_jobs=bool(active) or self._has_jobs(request)),
                 "products": {"total": _PRODUCT_COUNT},
                 "sessions": [],
                 "jobs": {"active": len(active), "data": active},
@@ -112,11 +109,10 @@ class MeRoutes(Wiring):
     def _me(self, request: Request) -> dict[str, Any]:
         profile = profiles.profile(self.db, request.asker)
         try:
-            step = profiles.onboarding_step(profile, has_jobs=bool(self._newest_jobs(request, limit=1)))
+            step = profiles.onboarding_step(profile, has_jobs=self._has_jobs(request))
         except Unavailable:  # who one is can be told all the same
             step = None
         return {**profile, "onboarding_step": step, "product_count": _PRODUCT_COUNT}
 
-    def _newest_jobs(self, request: Request, *, limit: int) -> list[Mapping[str, Any]]:
-        page = self.generation.jobs(org_id=request.org_id, workflow=None, status=None, limit=limit, after=None)
-        return list(page["data"])
+    def _has_jobs(self, request: Request) -> bool:
+        return bool(self.generation.has_jobs(org_id=request.org_id))
