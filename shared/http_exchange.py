@@ -19,7 +19,8 @@ class Principal:
     """Who asks, as the credential says: ``kind`` is ``key``, ``session`` or ``admin``, which has no organization.
 
     ``role`` is the person's in the organization. ``scopes`` and ``workflows`` narrow what a key may do; ``workflows``
-    is None where it may ask for all. ``session_id`` is the session's where one was shown.
+    is None where it may ask for all. ``session_id`` is the session's where one was shown; ``features`` are those
+    switched on for the organization.
     """
 
     kind: str
@@ -32,6 +33,7 @@ class Principal:
     scopes: frozenset[str] = frozenset()
     workflows: frozenset[str] | None = None
     session_id: str | None = None
+    features: frozenset[str] = frozenset()
 
 
 @dataclass(kw_only=True)

@@ -5,6 +5,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from services.gateway.flags import switched_of
 from services.gateway.models import ApiKey, Member
 from shared.database import Database
 from shared.http import Principal
@@ -21,15 +22,15 @@ _USED = sa.text(
 
 
 def key_by_hash(session: Session, *, secret_sha256: str) -> dict[str, Any] | None:
-    """Return ``{id, name, org_id, user_id, livemode, role, scopes, workflows}`` of a usable key.
+    """Return ``{id, name, org_id, user_id, livemode, role, scopes, workflows, switched}`` of a usable key.
 
-    None where there is none; ``role`` is its member's. Only a session of the system sees it: whose it is, is what is
-    being asked.
+    None where there is none; ``role`` is its member's, ``switched`` as `flags.switched_of` has it. Only a session of
+    the system sees it: whose it is, is what is being asked.
     """
     row = session.execute(
         sa.select(
             *(ApiKey.id, ApiKey.name, ApiKey.org_id, ApiKey.user_id, ApiKey.livemode),
-            *(ApiKey.scopes, ApiKey.workflows, Member.role),
+            *(ApiKey.scopes, ApiKey.workflows, Member.role, switched_of(ApiKey.org_id)),
         )
         .join(Member, sa.and_(Member.org_id == ApiKey.org_id, Member.id == ApiKey.user_id))
         .where(ApiKey.secret_sha256 == secret_sha256, _USABLE, Member.status != "removed")

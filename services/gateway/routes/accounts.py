@@ -93,6 +93,7 @@ class AccountRoutes(Wiring):
     def log_out(self, request: Request) -> Answer:
         """End the session that asks."""
         sessions.end(self.db, request.asker, session_id=str(request.asker.session_id))
+        self.known_keys.forget()
         return Answer(204)
 
     @route(
@@ -115,6 +116,7 @@ class AccountRoutes(Wiring):
             new=request.body["new_password"],
             address=request.address,
         )
+        self.known_keys.forget()
         return Answer(204)
 
     @route(
@@ -146,6 +148,7 @@ class AccountRoutes(Wiring):
     def reset_password(self, request: Request) -> Answer:
         """Set the new password."""
         password_resets.confirm(self.db, **request.body, secret=self.settings.signing_secret)
+        self.known_keys.forget()
         return Answer(204)
 
     @route(
@@ -178,6 +181,7 @@ class AccountRoutes(Wiring):
         asker = request.asker
         with self.db.transaction(org_id=asker.org_id) as session:
             sessions.end_all(session, org_id=request.org_id, user_id=asker.id, besides=asker.session_id)
+        self.known_keys.forget()
         return Answer(204)
 
     @route(
@@ -195,6 +199,7 @@ class AccountRoutes(Wiring):
         if not is_id(session_id, prefix="lgn"):
             raise NotFound("There is no such session.")
         sessions.end(self.db, request.asker, session_id=session_id)
+        self.known_keys.forget()
         return Answer(204)
 
 

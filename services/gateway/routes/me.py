@@ -49,6 +49,7 @@ class MeRoutes(Wiring):
         if photo:
             profiles.require_photo(self.catalog.asset(org_id=request.org_id, asset_id=photo))
         profiles.change(self.db, request.asker, **request.body)
+        self.known_keys.forget()
         return Answer(200, self._me(request))
 
     @route(

@@ -119,15 +119,6 @@ def test_a_known_key_needs_no_database_for_a_moment(client, gateway, studio):
     assert client.get("/v1/credits", headers=headers).status_code == 200
 
 
-def test_only_so_many_keys_are_remembered():
-    known = KnownKeys(most=2)
-
-    for number in range(3):
-        known.put(str(number), number)
-
-    assert [known.get(str(number)) for number in range(3)] == [None, 1, 2]
-
-
 def test_the_same_request_again_gives_the_same_key_which_is_kept_nowhere(client, admin, gateway_db):
     headers = {**admin, "Idempotency-Key": "first"}
 
