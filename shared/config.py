@@ -11,6 +11,7 @@ from environs import Env, EnvError, validate
 from marshmallow import ValidationError
 
 from shared.outside_allowed import Allowed
+from shared.outside_urls import UrlRefused, is_confidential, target_of
 
 SERVICES = ("gateway", "credits", "generation", "catalog", "downloads", "notifications")
 
@@ -55,6 +56,7 @@ class Settings:
     max_workers: int = 50
     worker_slots: int = 8
     operations_per_organization: int = 20
+    open_test_generations: int = 50
     opening_credits: int = 0
     terms_version: str = "1"
     drain_seconds: float = 8.0
@@ -69,6 +71,9 @@ class Settings:
     provider_routes: Mapping[str, list[str]] = field(default_factory=dict)
     # What requests to addresses from outside may reach though it is not public: networks, each with a port or without.
     outside_allowed: tuple[str, ...] = ()
+    # Whose tokens log people in besides our own sessions, exactly as they name themselves; and for whom they must be.
+    oidc_issuer: str = ""
+    oidc_audience: tuple[str, ...] = ()
 
 
 def load(process: str) -> Settings:
@@ -99,12 +104,16 @@ def load(process: str) -> Settings:
             max_workers=env.int("MAX_WORKERS", 50, validate=_SOME),
             worker_slots=env.int("WORKER_SLOTS", 8, validate=_SOME),
             operations_per_organization=env.int("OPERATIONS_PER_ORGANIZATION", 20, validate=_SOME),
+            open_test_generations=env.int("OPEN_TEST_GENERATIONS", 50, validate=_SOME),
             opening_credits=env.int("OPENING_CREDITS", 0, validate=validate.Range(min=0)),
             terms_version=env.str("TERMS_VERSION", "1", validate=validate.Length(1, 50)),
             # A worker lets its provider calls end, which may take as long as the slowest provider is allowed to.
             drain_seconds=env.float("DRAIN_SECONDS", 120.0 if process.endswith("-worker") else 8.0),
             retry_delays_seconds=retry_delays(),
             outside_allowed=tuple(env.list("OUTSIDE_ALLOWED", [], validate=_places)),
+            oidc_issuer=(issuer := env.str("AUTH_OIDC_ISSUER", "", validate=_an_issuer)),
+            # A token that was made for anybody would do for us too: without an audience none is taken.
+            oidc_audience=_audience(env) if issuer else (),
             rate_limit_address=env.str("RATE_LIMIT_ADDRESS", "6000/minute", validate=_a_rate),
             rate_limit_credential=env.str("RATE_LIMIT_CREDENTIAL", "3000/minute", validate=_a_rate),
             rate_limit_refused_credentials=env.str("RATE_LIMIT_REFUSED_CREDENTIALS", "60/minute", validate=_a_rate),
@@ -150,6 +159,28 @@ def _places(entries: list[str]) -> None:
         Allowed(entries)
     except ValueError as error:
         raise ValidationError("must be networks such as 10.1.0.0/16 or 127.0.0.1:8080, with commas") from error
+
+
+def _an_issuer(text: str) -> None:
+    """Check ``https://clerk.example.com``; plain http only to this machine, where nobody can come in between."""
+    if not text:
+        return
+    try:
+        target = target_of(text)
+    except UrlRefused as error:
+        raise ValidationError(f"must be the address of an issuer: {error.detail}") from error
+    if not is_confidential(target) or "?" in text or "#" in text:
+        raise ValidationError("must begin with https:// (http:// only for this machine) and have no query")
+
+
+def _audience(env: Env) -> tuple[str, ...]:
+    """Return for whom the issuer's tokens have to be, of which any will do."""
+    return tuple(env.list("AUTH_OIDC_AUDIENCE", subcast=str.strip, validate=_names))
+
+
+def _names(names: list[str]) -> None:
+    if not all(names) or not names:
+        raise ValidationError("must name whom the issuer's tokens are for, with commas")
 
 
 def _a_rate(text: str) -> None:

@@ -2,11 +2,13 @@
 
 On the wire an event is a CloudEvents 1.0 JSON object (https://github.com/cloudevents/spec); the struct's fields are
 its ``data``. Fields are only ever added, with a default; a breaking change is a new type with the suffix V2.
-Fields marked `Internal` never reach an organization's log, SSE or webhooks.
+Fields marked `Internal` never reach an organization's log, SSE or webhooks. ``livemode`` is False for what a test key
+has asked for.
 """
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import cache
 from typing import Annotated, Any, ClassVar, TypeVar, get_args, get_type_hints
 
 import msgspec
@@ -102,6 +104,7 @@ def data_of(item: Event) -> dict[str, Any]:
     return {name: getattr(item, name) for name in item.__struct_fields__ if name != "meta"}
 
 
+@cache
 def public_fields(cls: type[Event]) -> tuple[str, ...]:
     """Return the names of an event type's public fields, in order."""
     hints = get_type_hints(cls, include_extras=True)
@@ -112,12 +115,29 @@ def public_fields(cls: type[Event]) -> tuple[str, ...]:
     )
 
 
+def logged() -> tuple[type[Event], ...]:
+    """Return the types that an organization's log has: all public ones that are of one organization, by name."""
+    return tuple(cls for _, cls in sorted(types.items()) if cls.PUBLIC and "org_id" in cls.__struct_fields__)
+
+
 def encode(item: Event) -> bytes:
     """Return the structured-mode CloudEvent, without ``sequence``: the relay adds that one.
 
     Args:
         item: an event; one without ``meta`` gets a fresh id and no correlation.
     """
+    return msgspec.json.encode({**_envelope(item), "data": data_of(item)})
+
+
+def public(item: Event) -> dict[str, Any]:
+    """Return the CloudEvent of an event as its organization may see it, as plain JSON values."""
+    data = {name: getattr(item, name) for name in public_fields(type(item))}
+    sequence = {"sequence": item.meta.sequence} if item.meta and item.meta.sequence else {}
+    shown: dict[str, Any] = msgspec.to_builtins({**_envelope(item), **sequence, "data": data})
+    return shown
+
+
+def _envelope(item: Event) -> dict[str, Any]:
     meta = item.meta or correlated(None)
     envelope: dict[str, Any] = {
         "specversion": "1.0",
@@ -135,9 +155,7 @@ def encode(item: Event) -> bytes:
         "causationid": meta.causation_id,
         "traceparent": meta.traceparent,
     }
-    envelope.update({name: value for name, value in optional.items() if value is not None})
-    envelope["data"] = data_of(item)
-    return msgspec.json.encode(envelope)
+    return envelope | {name: value for name, value in optional.items() if value is not None}
 
 
 def decode(body: bytes) -> Event:
@@ -429,6 +447,7 @@ class JobAccepted(Event, frozen=True, kw_only=True):
     workflow: str
     generations: int
     deadline_at: str
+    livemode: bool = True
 
 
 @event("generation", subject="generation_id")
@@ -439,6 +458,7 @@ class GenerationStarted(Event, frozen=True, kw_only=True):
     generation_id: str
     org_id: str
     workflow: str
+    livemode: bool = True
 
 
 @event("generation", subject="generation_id")
@@ -462,6 +482,7 @@ class GenerationCompleted(Event, frozen=True, kw_only=True):
     revision_id: str | None = None
     style: str | None = None
     room_type: str | None = None
+    livemode: bool = True
 
 
 @event("generation", subject="generation_id")
@@ -483,6 +504,7 @@ class GenerationFailed(Event, frozen=True, kw_only=True):
     style: str | None = None
     room_type: str | None = None
     provider_cost_microusd: Annotated[int, Internal] = 0
+    livemode: bool = True
 
 
 @event("generation", subject="job_id")
@@ -496,6 +518,7 @@ class JobPaused(Event, frozen=True, kw_only=True):
     reason: str
     waiting: int
     session_id: str | None = None
+    livemode: bool = True
 
 
 @event("generation", subject="job_id")
@@ -508,6 +531,7 @@ class JobResumed(Event, frozen=True, kw_only=True):
     workflow: str
     deadline_at: str
     session_id: str | None = None
+    livemode: bool = True
 
 
 @event("generation", subject="job_id")
@@ -524,6 +548,7 @@ class JobFinished(Event, frozen=True, kw_only=True):
     lines: list[SettledLine]
     session_id: str | None = None
     session_name: str | None = None
+    livemode: bool = True
 
 
 # --- catalog ----------------------------------------------------------------------------------------------------
@@ -540,6 +565,7 @@ class AssetUploaded(Event, frozen=True, kw_only=True):
     content_type: str
     bytes: int
     sha256: str
+    livemode: bool = True
 
 
 @event("catalog", subject="asset_id")
@@ -550,3 +576,4 @@ class SourceDeleted(Event, frozen=True, kw_only=True):
     org_id: str
     reason: str
     sha256: str
+    livemode: bool = True

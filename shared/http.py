@@ -11,6 +11,7 @@ from typing import Any
 
 from nameko.extensions import register_entrypoint
 
+from shared.http_aliases import Alias
 from shared.http_application import Application
 from shared.http_exchange import Answer, Outcome, Principal, Request, Stream, Waiting
 from shared.http_routes import Auth, Endpoint, FeatureFlag, Guard, Handler, Route, enter
@@ -18,6 +19,7 @@ from shared.http_schemas import Schema
 from shared.http_server import HttpEntrypoint
 
 __all__ = [
+    "Alias",
     "Answer",
     "Auth",
     "FeatureFlag",

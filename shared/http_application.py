@@ -18,6 +18,7 @@ from werkzeug.datastructures import EnvironHeaders
 from werkzeug.routing import Map, Rule
 
 from shared import budget, logs, metrics
+from shared.http_aliases import Alias
 from shared.http_body import close_after, read_body
 from shared.http_conditions import tag_of, with_tag
 from shared.http_exchange import Answer, Outcome, Request, Stream, Waiting, WaitingRoom
@@ -73,7 +74,9 @@ class Application:
         # A second slash or a trailing one is another address, not a redirect: redirects lose bodies.
         self._map = Map(strict_slashes=True, merge_slashes=False, redirect_defaults=False)
         for endpoint in endpoints:
-            self._map.add(Rule(endpoint.route.url, methods=[endpoint.route.method], endpoint=endpoint))
+            self._map.add(Rule(endpoint.route.url, methods=[endpoint.route.method], endpoint=(endpoint, None)))
+            for alias in endpoint.route.aliases:
+                self._map.add(Rule(alias.url, methods=[alias.method], endpoint=(endpoint, alias)))
 
     def close(self) -> None:
         """Send home who waits: the process is about to end."""
@@ -89,7 +92,7 @@ class Application:
             try:
                 if request.limits and request.path not in self._unlimited:
                     request.quotas += request.limits.let_in(request.counted_as)
-                endpoint, request.path_values = self._find(environ)
+                endpoint, request.alias, request.path_values = self._find(environ)
                 route = endpoint.route
                 answer = _encoded(route, request, self._answer(endpoint, request, environ))
             except Exception as error:  # noqa: BLE001  problem_from logs what was not expected
@@ -111,7 +114,7 @@ class Application:
                 "their number, else all clients behind them share one limit; where a client made it up, all is well.",
             )
 
-    def _find(self, environ: dict[str, Any]) -> tuple[Endpoint, Any]:
+    def _find(self, environ: dict[str, Any]) -> tuple[Endpoint, Alias | None, Any]:
         path = environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace")
         if "\0" in path:
             raise NotFound(NO_ADDRESS)  # no id holds it, and no database takes it
@@ -119,8 +122,8 @@ class Application:
         method = environ["REQUEST_METHOD"]
         if method == "OPTIONS" and (allow := sorted(adapter.allowed_methods(path))):
             raise _Options(allow)
-        found: tuple[Endpoint, Any] = adapter.match(path, method=method)
-        return found
+        (endpoint, alias), path_values = adapter.match(path, method=method)
+        return endpoint, alias, path_values
 
     def _answer(self, endpoint: Endpoint, request: Request, environ: dict[str, Any]) -> Answer:
         route = endpoint.route

@@ -10,17 +10,20 @@ from urllib.parse import parse_qsl
 
 from werkzeug.datastructures import EnvironHeaders, MultiDict
 
+from shared.http_aliases import Alias
 from shared.http_limits import Limits, counted_as
 from shared.http_problems import Quota
 
 
 @dataclass(frozen=True, kw_only=True)
 class Principal:
-    """Who asks, as the credential says: ``kind`` is ``key``, ``session`` or ``admin``, which has no organization.
+    """Who asks, as the credential says: ``kind`` is ``key``, ``session``, ``oidc`` or ``admin``.
 
-    ``role`` is the person's in the organization. ``scopes`` and ``workflows`` narrow what a key may do; ``workflows``
-    is None where it may ask for all. ``session_id`` is the session's where one was shown; ``features`` are those
-    switched on for the organization.
+    An administrator has no organization. ``livemode`` is False for a test key, which sees and makes only what test keys
+    have made; all others are live. ``role`` is the person's in the organization. ``scopes`` and ``workflows`` narrow
+    what a key may do; ``workflows`` is None where it may ask for all. Of credits it may use ``daily_cap`` in a day,
+    counted for all keys with its ``cap_id``; None is any number. ``session_id`` is the session's where one was shown;
+    ``features`` are those switched on for the organization.
     """
 
     kind: str
@@ -32,6 +35,8 @@ class Principal:
     role: str | None = None
     scopes: frozenset[str] = frozenset()
     workflows: frozenset[str] | None = None
+    daily_cap: int | None = None
+    cap_id: str | None = None
     session_id: str | None = None
     features: frozenset[str] = frozenset()
 
@@ -41,7 +46,7 @@ class Request:
     """One request. ``query`` and ``body`` are what the route's schemas made of it; ``claim`` is its guard's.
 
     ``address`` is the client's, without its port; the request is counted for ``counted_as``, ``limits`` say by what,
-    and ``quotas`` what is left.
+    and ``quotas`` what is left. ``alias`` is the address of before that it came to, if it did.
     """
 
     method: str
@@ -50,6 +55,7 @@ class Request:
     headers: EnvironHeaders
     request_id: str
     path_values: Mapping[str, Any] = field(default_factory=dict)
+    alias: Alias | None = None
     content: BinaryIO | None = None
     principal: Principal | None = None
     query: dict[str, Any] = field(default_factory=dict)
@@ -89,6 +95,11 @@ class Request:
         if self.asker.org_id is None:
             raise LookupError(f"{self.method} {self.path} was let in without an organization")
         return self.asker.org_id
+
+    @property
+    def owner(self) -> dict[str, Any]:
+        """Return whose things a request is about, ``{org_id, livemode}``: a test key's are apart from all others."""
+        return {"org_id": self.org_id, "livemode": self.asker.livemode}
 
     def query_parameters(self) -> MultiDict[str, str]:
         """Return the query's parameters as they came."""

@@ -13,6 +13,7 @@ from typing import Any
 from marshmallow.fields import Integer
 
 from shared import budget, logs
+from shared.http_aliases import Alias
 from shared.http_body import SMALL_BODY_BYTES, json_of, too_large
 from shared.http_conditions import require_match
 from shared.http_exchange import Answer, Outcome, Principal, Request
@@ -34,6 +35,7 @@ from shared.problems import (
     Forbidden,
     InsufficientCredits,
     JobClosed,
+    KeyCapReached,
     NotFound,
     PreconditionFailed,
     Problem,
@@ -90,7 +92,7 @@ class Route:
     that it holds them for a job, which can be refused with 402, and waited for. ``needs`` names what one has to be
     allowed to do, where that does not follow from the method. ``current`` gives what a route is about to change,
     ``(schema, load)``: ``load(service, request, **path_values)`` returns it as its GET does, and If-Match says which
-    state of it is meant.
+    state of it is meant. ``aliases`` are addresses it had for clients of before.
     """
 
     method: str
@@ -114,6 +116,11 @@ class Route:
     problems: tuple[type[Problem], ...] = ()
     quiet: bool = False
     description: str = ""
+    aliases: tuple[Alias, ...] = ()
+
+    def __post_init__(self) -> None:
+        for alias in self.aliases:
+            alias.check(self.url)
 
     @property
     def takes_body(self) -> bool:
@@ -142,7 +149,8 @@ class Route:
         if self.authenticates_first:
             found.append(ReducedCapacity)
         if self.holds:
-            found += [InsufficientCredits, QuotaExceeded, DailyCapReached, Conflict, JobClosed, NotFound, UnknownSku]
+            found += [InsufficientCredits, QuotaExceeded, DailyCapReached, KeyCapReached]
+            found += [Conflict, JobClosed, NotFound, UnknownSku]
         return sorted(set(found), key=lambda problem: (problem.status, problem.code))
 
     @cached_property
@@ -211,7 +219,7 @@ def _handle(route: Route, handler: Handler, service: Any, request: Request) -> O
 
 def _query(schema: Schema | None, request: Request) -> dict[str, Any]:
     """Return the query as ``schema`` reads it; a parameter given twice is as much a mistake as an unknown one."""
-    given = request.query_parameters()
+    given = request.alias.read(request.query_parameters()) if request.alias else request.query_parameters()
     errors = [
         error_at(pointer("query", name), "invalid", "give it once, in printable characters")
         for name, values in given.lists()

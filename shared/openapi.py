@@ -3,6 +3,7 @@
 import inspect
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from http import HTTPStatus
 from typing import Any
 
@@ -13,6 +14,7 @@ from shared.http import Route, routes_of
 from shared.http_problems import CONTENT_TYPE, problem_body
 from shared.http_schemas import ProblemSchema
 from shared.openapi_examples import EXAMPLE_ID, example_of
+from shared.openapi_webhooks import add_webhooks
 from shared.problems import Problem, kinds
 
 _PLACEHOLDER = re.compile(r"<(?:\w+:)?(\w+)>")
@@ -20,7 +22,10 @@ _REQUEST_ID = {"X-Request-Id": {"description": "Quote it when you ask about the 
 
 
 def openapi_document(service_class: type) -> dict[str, Any]:
-    """Return the document of all routes of ``service_class``; the same routes always give the same document."""
+    """Return the document of all routes of ``service_class``; the same routes always give the same document.
+
+    ``service_class.webhooks``, where it has them, are the types of events that are sent to its clients.
+    """
     plugin = MarshmallowPlugin(schema_name_resolver=_schema_name)
     spec = APISpec(
         title="Darkroom",
@@ -45,7 +50,10 @@ def openapi_document(service_class: type) -> dict[str, Any]:
         if route.body and (described := getattr(route.body, "described", None)):
             document["components"]["schemas"][_schema_name(route.body)].update(described())
     _open_answers(document)
+    _add_aliases(document, declared)
     _add_examples(document)
+    if webhooks := getattr(service_class, "webhooks", ()):
+        add_webhooks(document, webhooks)
     return document
 
 
@@ -57,6 +65,17 @@ def _open_answers(document: dict[str, Any]) -> None:
     for name, schema in schemas.items():
         if name not in sent and schema.get("additionalProperties") is False:
             del schema["additionalProperties"]
+
+
+def _add_aliases(document: dict[str, Any], routes: Iterable[Route]) -> None:
+    """Describe each further address of a route as the route, and as one that is not to be used any more."""
+    for route in routes:
+        path, method = _PLACEHOLDER.sub(r"{\1}", route.url), route.method.lower()
+        for alias in route.aliases:
+            operation = deepcopy(document["paths"][path][method])
+            alias.described(operation, method=route.method, path=path)
+            item = document["paths"].setdefault(_PLACEHOLDER.sub(r"{\1}", alias.url), {})
+            item[alias.method.lower()] = operation
 
 
 def _add_examples(document: dict[str, Any]) -> None:

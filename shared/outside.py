@@ -17,7 +17,7 @@ from urllib3.response import BaseHTTPResponse
 
 from shared import budget
 from shared.outside_addresses import Address, parsed
-from shared.outside_allowed import PUBLIC_PORTS, Allowed
+from shared.outside_allowed import PUBLIC_PORTS, Allowed, Anywhere
 from shared.outside_connections import CONNECT_SECONDS, Deadline, Pinned, PinnedTls, Tls, UrlUnreachable, told
 from shared.outside_names import NameUnknown, Resolve, SystemResolver
 from shared.outside_urls import Target, UrlRefused, target_of
@@ -83,14 +83,20 @@ class Outside:
     """Goes to addresses outside on behalf of others.
 
     ``allowed`` lists what may be reached though it is not public, each a network with an optional port
-    (``10.1.0.0/16``, ``127.0.0.1:8080``). ``resolve`` asks the machine's own resolver, and ``authorities`` (a
-    PEM file) are the web's, unless a test says otherwise.
+    (``10.1.0.0/16``, ``127.0.0.1:8080``). ``anywhere`` is for addresses that an operator has set, which may lead
+    inside; all else holds for them too. ``resolve`` asks the machine's own resolver, and ``authorities`` (a PEM file)
+    are the web's, unless a test says otherwise.
     """
 
     def __init__(
-        self, *, allowed: Sequence[str] = (), resolve: Resolve | None = None, authorities: str | None = None
+        self,
+        *,
+        allowed: Sequence[str] = (),
+        anywhere: bool = False,
+        resolve: Resolve | None = None,
+        authorities: str | None = None,
     ) -> None:
-        self._allowed = Allowed(allowed)
+        self._allowed = Anywhere() if anywhere else Allowed(allowed)
         self._resolve = resolve or SystemResolver()
         self._tls = Tls(authorities or certifi.where())
 

@@ -34,6 +34,20 @@ class Allowed:
         return any(address in network and port in ports for network, ports in self._networks)
 
 
+class Anywhere:
+    """Every address and port: for what an operator has set, which nobody outside can choose."""
+
+    def has_port(self, port: int) -> bool:
+        """Return True."""
+        del port
+        return True
+
+    def lets(self, address: Address, *, port: int) -> bool:
+        """Return True."""
+        del address, port
+        return True
+
+
 def _entry(entry: str) -> tuple[IPv4Network | IPv6Network, frozenset[int]]:
     found = _WITH_PORT.fullmatch(entry)
     if found is None:

@@ -59,6 +59,12 @@ def target_of(url: str) -> Target:
     return Target(scheme=parts.scheme, host=_host(parts.host), port=port, path=parts.request_uri or "/", url=parts.url)
 
 
+def is_confidential(target: Target) -> bool:
+    """Return whether nobody on the way can read or change what is exchanged: by TLS, or within this machine."""
+    address = parsed(target.host)
+    return target.scheme == "https" or target.host == "localhost" or bool(address and address.is_loopback)
+
+
 def _host(host: str) -> str:
     """Return the name or address in a URL in the one way it is used from here on.
 

@@ -121,6 +121,15 @@ class DailyCapReached(HoldRefused):
     retryable = True
 
 
+class KeyCapReached(HoldRefused):
+    """The API key may use fewer credits today: of ``limit`` are ``used``, ``requested`` are asked for."""
+
+    code = "key_cap_reached"
+    title = "The API key's daily cap does not suffice"
+    remedy = "Ask for less, use another key, or send the request again after `resets_at`."
+    retryable = True
+
+
 class Forbidden(Problem):
     """The credential is good, but not for this."""
 

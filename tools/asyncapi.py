@@ -7,27 +7,13 @@ One channel per service's exchange, one message per event type, and an operation
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
 from shared import events
 from shared.config import SERVICES
+from shared.event_schemas import cloud_event, data_schemas
 from shared.events import Event
 from shared.topology import Binding
 
 _AMQP = "0.3.0"
-_TEXT = {"type": "string"}
-_MOMENT = {"type": "string", "format": "date-time"}
-_ENVELOPE = {
-    "id": {**_TEXT, "description": "Unique; an event may arrive twice under the same id."},
-    "subject": {**_TEXT, "description": "The id of what the event is about."},
-    "time": _MOMENT,
-    "dataschema": _TEXT,
-    "orgid": {**_TEXT, "description": "The organization it belongs to."},
-    "sequence": {**_TEXT, "description": "Orders the events of one source; compare as text."},
-    "correlationid": {**_TEXT, "description": "The request this story began with."},
-    "causationid": {**_TEXT, "description": "The event that brought this one about."},
-    "traceparent": _TEXT,
-}
 
 
 def document(bindings: Sequence[Binding], *, version: str) -> dict[str, Any]:
@@ -47,7 +33,10 @@ def document(bindings: Sequence[Binding], *, version: str) -> dict[str, Any]:
         "defaultContentType": "application/cloudevents+json",
         "channels": {_exchange(service): _channel(service) for service in SERVICES if _types_of(service)},
         "operations": {**_sends(), **_receives(bindings)},
-        "components": {"messages": {name: _message(cls) for name, cls in _types()}, "schemas": _schemas()},
+        "components": {
+            "messages": {name: _message(cls) for name, cls in _types()},
+            "schemas": data_schemas([cls for _, cls in _types()]),
+        },
     }
 
 
@@ -110,35 +99,10 @@ def _on(service: str, names: Sequence[str]) -> dict[str, Any]:
 
 
 def _message(cls: type[Event]) -> dict[str, Any]:
-    own = {
-        "specversion": {"const": "1.0"},
-        "source": {"const": f"/darkroom/{cls.SOURCE}"},
-        "type": {"const": cls.__name__},
-        "datacontenttype": {"const": "application/json"},
-        "data": {"$ref": f"#/components/schemas/{cls.__name__}"},
-    }
     return {
         "name": cls.__name__,
         "title": cls.__name__,
         "summary": str(cls.__doc__),
         "contentType": "application/cloudevents+json",
-        "payload": {
-            "type": "object",
-            "required": [*own, "id", "subject", "time", "dataschema", "sequence"],
-            "properties": {**own, **_ENVELOPE},
-        },
+        "payload": cloud_event(cls),
     }
-
-
-def _schemas() -> dict[str, Any]:
-    """Return the schemas of all events' data and of the values inside them, internal fields marked."""
-    classes = [cls for _, cls in _types()]
-    _, schemas = msgspec.json.schema_components(classes, ref_template="#/components/schemas/{name}")
-    schemas.pop("Meta")
-    for cls in classes:
-        properties = schemas[cls.__name__]["properties"]
-        properties.pop("meta")
-        leaving = set(events.public_fields(cls)) if cls.PUBLIC else set()
-        for name in properties.keys() - leaving:
-            properties[name] = {**properties[name], "x-internal": True}
-    return dict(sorted(schemas.items()))

@@ -11,11 +11,12 @@ from services.gateway.service import Gateway
 from services.generation import contract
 from shared import events
 from shared.openapi import openapi_document
-from tools import asyncapi, event_documents, problems, topology
+from tools import asyncapi, event_documents, problems, roles_table, topology
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 _EVENTS = "docs/events"
 _WORKFLOWS = "shared/contracts"
+_IDENTITY = "docs/identity.md"
 
 
 def documents(root: Path = CHECKOUT) -> dict[str, str]:
@@ -35,7 +36,11 @@ def documents(root: Path = CHECKOUT) -> dict[str, str]:
         path = f"{_EVENTS}/{name}.json"
         content[path] = event_documents.document_of(cls, stored=_stored(root / path))
     texts = {path: json.dumps(each, indent=2, ensure_ascii=False) + "\n" for path, each in content.items()}
-    return {**texts, "docs/errors.md": problems.page(problems.entries())}
+    return {
+        **texts,
+        "docs/errors.md": problems.page(problems.entries()),
+        _IDENTITY: roles_table.page((CHECKOUT / _IDENTITY).read_text()),
+    }
 
 
 def breaches(wanted: Mapping[str, str], root: Path = CHECKOUT) -> list[str]:
@@ -79,9 +84,8 @@ def write(wanted: Mapping[str, str], root: Path = CHECKOUT) -> list[str]:
 
 
 def _files(root: Path) -> list[Path]:
-    single = [
-        root / name for name in ("docs/openapi.json", "docs/asyncapi.json", "docs/errors.md", "shared/problems.json")
-    ]
+    names = ("docs/openapi.json", "docs/asyncapi.json", "docs/errors.md", _IDENTITY, "shared/problems.json")
+    single = [root / name for name in names]
     several = [*(root / _EVENTS).glob("*.json"), *(root / _WORKFLOWS).glob("*.json")]
     return [path for path in single if path.exists()] + sorted(several)
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from shared import events
+from shared.event_samples import sample_of
 from shared.events import Event
-from tools.samples import sample_of
 
 Document = Mapping[str, Any]
 

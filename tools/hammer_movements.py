@@ -16,6 +16,7 @@ from shared.problems import (
     DailyCapReached,
     InsufficientCredits,
     JobClosed,
+    KeyCapReached,
     Problem,
     QuotaExceeded,
     QuoteMismatch,
@@ -30,6 +31,7 @@ ORGANIZATIONS = {
 }  # few: all meet at the same rows
 PRICES = {"staging.variant": 10, "tech_pack.base_views": 3, "tech_pack.edit": 1, "studio.image": 1}
 EXPENSIVE_MICROUSD = 2_000_000  # of such lines a day's cost cap allows few
+DAILY_CAPS = {"key_hammer_0": 100, "key_hammer_1": 1_000, "key_hammer_2": 100_000}  # used up soon, later, and never
 CRASHES = 0.1
 
 
@@ -67,6 +69,7 @@ def _hold_quoted(shared: Field, dice: random.Random) -> None:
     quote = quotes.quote(
         shared.database,
         org_id=org_id,
+        livemode=True,
         quote_id=new_id("quo"),
         workflow="staging",
         fingerprint="of these inputs",
@@ -146,7 +149,7 @@ def _seal(shared: Field, _dice: random.Random) -> None:
     seals.seal_entries(shared.database)
 
 
-_MEANS = (InsufficientCredits, QuotaExceeded, DailyCapReached)
+_MEANS = (InsufficientCredits, QuotaExceeded, DailyCapReached, KeyCapReached)
 MOVEMENTS = (
     Movement("hold", 12, _hold, _MEANS),
     Movement("hold what can be held", 8, _hold_what_can_be, _MEANS),
@@ -187,6 +190,7 @@ def _reserve(
         deadline_at=_after(dice.choice([0.5, 3600])),
         lines=[{"line_id": new_id("gen"), "sku": sku, "cost_microusd": cost} for sku in skus or _skus(dice)],
         workflow="staging",
+        **_key(dice),
         **asked,
     )
     if not asked.get("dry_run"):
@@ -216,6 +220,12 @@ def _skus(dice: random.Random) -> list[str]:
 def _some(shared: Field, dice: random.Random) -> list[HeldLines]:
     chosen = [shared.choose(dice) for _ in range(dice.randint(1, 4))]
     return [held for held in chosen if held]
+
+
+def _key(dice: random.Random) -> dict[str, Any]:
+    """Choose the API key a job is asked for with: half of the time one without a cap."""
+    cap_id = dice.choice([*DAILY_CAPS, None, None, None])
+    return {"cap_id": cap_id, "daily_cap": DAILY_CAPS[cap_id]} if cap_id else {}
 
 
 def _coin(dice: random.Random) -> bool:

@@ -258,6 +258,16 @@ CHECKS = {
         ) l USING (org_id, unit)
         WHERE coalesce(u.amount, 0) <> coalesce(l.amount, 0)
     """,
+    # What counts against the cap of a key is what its lines hold, or were charged, by the day they were held.
+    "cap_usage_equals_its_lines": """
+        SELECT org_id || '/' || cap_id || '/' || day, coalesce(l.amount, 0), coalesce(u.amount, 0)
+        FROM cap_usage u
+        FULL JOIN (
+            SELECT org_id, cap_id, (created_at AT TIME ZONE 'UTC')::date AS day, sum(takes) AS amount
+            FROM taking WHERE cap_id IS NOT NULL GROUP BY 1, 2, 3
+        ) l USING (org_id, cap_id, day)
+        WHERE coalesce(u.amount, 0) <> coalesce(l.amount, 0)
+    """,
     # Sealed entries are as they were when they were sealed, all of them, in their order.
     "sealed_entry_is_there": """
         SELECT 'entry ' || entry_id, 1, 0 FROM link WHERE id IS NULL

@@ -44,7 +44,8 @@ _RESERVE = sa.text(
     " CAST(:deadlines AS timestamptz[]), CAST(:accepted AS timestamptz[]), CAST(:partials AS boolean[]),"
     " CAST(:waits AS boolean[]),"
     " CAST(:quote_ids AS text[]), CAST(:fingerprints AS text[]), CAST(:workflows AS text[]),"
-    " CAST(:session_ids AS text[]), CAST(:actors AS text[]), CAST(:requests AS integer[]), CAST(:line_ids AS text[]),"
+    " CAST(:session_ids AS text[]), CAST(:actors AS text[]), CAST(:cap_ids AS text[]), CAST(:daily_caps AS bigint[]),"
+    " CAST(:requests AS integer[]), CAST(:line_ids AS text[]),"
     " CAST(:skus AS text[]), CAST(:costs AS bigint[]), CAST(:now AS timestamptz))"
 ).columns(lines=JSONB, holds=JSONB, refusal=JSONB, thresholds=JSONB)
 _SETTLE = sa.text(
@@ -82,8 +83,8 @@ def reserve(session: Session, requests: Sequence[Request], *, now: datetime | No
 
     Returns:
         One outcome per request, in order: `Reserved`, or the refusal: `InsufficientCredits`, `QuotaExceeded`,
-        `DailyCapReached`, `JobClosed` (ended, or of another organization), `UnknownSku`, and about a quote `NotFound`,
-        `QuoteUsed`, `QuoteExpired`, `QuoteMismatch`.
+        `DailyCapReached`, `KeyCapReached`, `JobClosed` (ended, or of another organization), `UnknownSku`, and about a
+        quote `NotFound`, `QuoteUsed`, `QuoteExpired`, `QuoteMismatch`.
     """
     outcomes: dict[int, Reserved | Problem] = {}
     for places in rounds(requests):
@@ -261,6 +262,8 @@ def _reserve_arguments(requests: Sequence[Request]) -> dict[str, Any]:
         "workflows": [request.workflow for request in requests],
         "session_ids": [request.session_id for request in requests],
         "actors": [request.actor for request in requests],
+        "cap_ids": [request.cap_id for request in requests],
+        "daily_caps": [request.daily_cap for request in requests],
         "requests": [place for place, _, _, _ in lines],
         "line_ids": [line_id for _, line_id, _, _ in lines],
         "skus": [sku for _, _, sku, _ in lines],

@@ -201,7 +201,8 @@ class Line(Model):
 
     ``grant_ids`` and ``grant_amounts`` say what was taken from which grant, in the order of spending: what is captured
     came from the first of them, and what is given back returns to the last. ``returned_amount`` was given back after
-    it had been captured. ``cost_microusd`` is what the generation was expected to cost us at a provider.
+    it had been captured. ``cost_microusd`` is what the generation was expected to cost us at a provider. ``cap_id``
+    is the daily cap of an API key that its credits count against.
     """
 
     __tablename__ = "lines"
@@ -222,6 +223,7 @@ class Line(Model):
     created_at: Mapped[datetime] = mapped_column(_MOMENT, server_default=sa.func.now())
     settled_at: Mapped[datetime | None] = mapped_column(_MOMENT)
     cost_microusd: Mapped[int] = mapped_column(sa.BigInteger, server_default="0")
+    cap_id: Mapped[str | None] = mapped_column(sa.Text)
     grant_ids: Mapped[list[str]] = mapped_column(ARRAY(sa.Text))
     grant_amounts: Mapped[list[int]] = mapped_column(ARRAY(sa.BigInteger))
     returned_amount: Mapped[int] = mapped_column(sa.BigInteger, server_default="0")
@@ -302,6 +304,8 @@ class Grant(Model):
 class Quote(Model):
     """A price that was promised for one job until ``expires_at``; ``job_id`` is the job that took it.
 
+    What a test key was promised (not ``livemode``) no job is ever charged.
+
     ``fingerprint`` is the hash of workflow and inputs, ``lines`` are ``{sku, unit, count, unit_amount, amount,
     price_version}``.
     """
@@ -312,6 +316,7 @@ class Quote(Model):
     org_id: Mapped[str] = mapped_column(sa.Text)
     workflow: Mapped[str] = mapped_column(sa.Text)
     fingerprint: Mapped[str] = mapped_column(sa.Text)
+    livemode: Mapped[bool]
     lines: Mapped[list[Any]] = mapped_column(JSONB)
     amount: Mapped[int] = mapped_column(sa.BigInteger)
     images: Mapped[int]
@@ -359,6 +364,19 @@ class DailyUsage(Model):
     credits: Mapped[int] = mapped_column(sa.BigInteger, server_default="0")
     plan_generations: Mapped[int] = mapped_column(sa.BigInteger, server_default="0")
     provider_cost_microusd: Mapped[int] = mapped_column(sa.BigInteger, server_default="0")
+
+
+class CapUsage(Model):
+    """What lines that were held on a day (UTC) hold, or were charged, of those that count against one cap of keys."""
+
+    __tablename__ = "cap_usage"
+
+    org_id: Mapped[str] = mapped_column(sa.Text, primary_key=True)
+    cap_id: Mapped[str] = mapped_column(sa.Text, primary_key=True)
+    day: Mapped[date] = mapped_column(primary_key=True)
+    amount: Mapped[int] = mapped_column(sa.BigInteger)
+
+    __table_args__ = (sa.CheckConstraint("amount >= 0", name="cap_usage_amount"),)
 
 
 class EntrySeal(Model):

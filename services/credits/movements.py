@@ -11,6 +11,7 @@ from shared.problems import (
     HoldRefused,
     InsufficientCredits,
     JobClosed,
+    KeyCapReached,
     NotFound,
     Problem,
     QuotaExceeded,
@@ -50,6 +51,8 @@ class Request:
         workflow: the product line, for the history.
         session_id: what the job belongs to, for the history.
         actor: who asked for it.
+        cap_id: the daily cap of an API key that its credits count against, today and whenever more are held.
+        daily_cap: how many credits of a day (UTC) that cap allows; given with ``cap_id``.
     """
 
     org_id: str
@@ -65,6 +68,8 @@ class Request:
     workflow: str | None = None
     session_id: str | None = None
     actor: str | None = None
+    cap_id: str | None = None
+    daily_cap: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,6 +193,14 @@ def hold_refused(code: str, figures: Mapping[str, Any]) -> HoldRefused:
             f"Of this month's {figures['limit']} plan generations {figures['used']} are used, and this asks for"
             f" {figures['requested']}. Nothing was charged: {fewer}upgrade the plan, or wait until"
             f" {figures['resets_at'][:10]}.",
+            **figures,
+        )
+    if code == "key_cap_reached":
+        fewer = f"ask for at most {figures['max_affordable']}, " if figures["max_affordable"] else ""
+        return KeyCapReached(
+            f"Of the {figures['limit']} credits this API key may use in a day {figures['used']} are held or charged,"
+            f" and this asks for {figures['requested']}. Nothing was charged: {fewer}use another key, or try again"
+            f" after {figures['resets_at'][:16]} UTC.",
             **figures,
         )
     if code == "daily_cap_reached":

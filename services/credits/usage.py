@@ -14,7 +14,7 @@ from services.credits.movements import Returned, Settled
 from shared.events import GenerationCompleted, GenerationFailed
 
 UNKNOWN = "unknown"
-NOT_BEGUN = frozenset({"insufficient_credits", "quota_exceeded", "daily_cap_reached"})
+NOT_BEGUN = frozenset({"insufficient_credits", "quota_exceeded", "daily_cap_reached", "key_cap_reached"})
 
 # In one order everywhere, so that two batches never wait for each other.
 _ADD = sa.text(

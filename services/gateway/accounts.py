@@ -82,7 +82,7 @@ def sign_up(db: Database, wanted: SignUp, *, device: Device, secret: str, public
         with db.transaction() as session:
             invitation, _ = invitations.open_invitation(session, invitation_id=invitation_id, public_url=public_url)
             member = _join(session, wanted, invitation, password_hash=password_hash)
-            db.publish(session, [_joined(member)])
+            db.publish(session, [joined(member)])
             return _signed_in(session, member, device=device)
     except IntegrityError:  # the same address signed up to another organization within this very moment
         raise invitations.account_exists(public_url) from None
@@ -155,6 +155,17 @@ def _require_invited_address(wanted: SignUp, invitation: Invitation) -> None:
 
 
 def _join(session: Session, wanted: SignUp, invitation: Invitation, *, password_hash: str) -> Member:
+    member = accept(session, invitation, name=wanted.name)
+    member.password_hash = password_hash
+    member.terms_accepted_at = member.joined_at
+    member.terms_version = wanted.terms_version
+    invitation.request_sha256 = _sha256(wanted.request_key) if wanted.request_key else None
+    session.flush()
+    return member
+
+
+def accept(session: Session, invitation: Invitation, *, name: str | None) -> Member:
+    """Make whoever waits for ``invitation``, which is locked and open, a member under this name; return the member."""
     now = session.execute(sa.select(sa.func.now())).scalar_one()
     member = session.scalars(
         sa.select(Member)
@@ -162,18 +173,15 @@ def _join(session: Session, wanted: SignUp, invitation: Invitation, *, password_
         .with_for_update()
     ).one()
     member.status = "active"
-    member.name = wanted.name
+    member.name = name
     member.role = invitation.role
-    member.password_hash = password_hash
-    member.joined_at = member.terms_accepted_at = now
-    member.terms_version = wanted.terms_version
-    invitation.accepted_at = now
-    invitation.request_sha256 = _sha256(wanted.request_key) if wanted.request_key else None
+    member.joined_at = invitation.accepted_at = now
     session.flush()
     return member
 
 
-def _joined(member: Member) -> MemberJoined:
+def joined(member: Member) -> MemberJoined:
+    """Return the event of somebody who has just become a member."""
     log.info("member_joined", org_id=member.org_id, user_id=member.id)
     return MemberJoined(
         org_id=member.org_id,

@@ -1,7 +1,7 @@
 """The API keys of an organization: making them, showing them without their secret, replacing and revoking them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -30,7 +30,10 @@ class KeyNotUsable(Conflict):
 
 @dataclass(frozen=True, kw_only=True)
 class NewKey:
-    """What a key is to be called, and to be allowed; ``workflows`` is None for all of them."""
+    """What a key is to be called, and to be allowed; ``workflows`` is None for all of them.
+
+    ``daily_cap`` is how many credits it may use in a day, None for any number; ``cap_id`` is of keys that share a cap.
+    """
 
     id: str
     name: str
@@ -38,17 +41,21 @@ class NewKey:
     scopes: Sequence[str]
     workflows: Sequence[str] | None = None
     expires_at: datetime | None = None
+    daily_cap: int | None = None
+    cap_id: str | None = None
 
 
 def create(db: Database, wanted: NewKey, asker: Principal, *, secret: keys.Secret) -> dict[str, Any]:
     """Make a key that stands for the asker, and return it as `as_dict` does; the same id again changes nothing.
 
     Raises:
-        Forbidden: the asker is a key, and the new one might more than it may itself.
+        Forbidden: the asker is a key, and the new one might more than it may itself. Where that has a daily cap, both
+            count against it.
         BadRequest: it would have expired already.
     """
     _require_no_more(asker, scopes=wanted.scopes, workflows=wanted.workflows, livemode=wanted.livemode)
     _require_future(wanted.expires_at)
+    wanted = _with_cap(wanted, asker)
     with db.transaction(org_id=asker.org_id) as session:
         found = session.get(ApiKey, wanted.id)
         if found is None:
@@ -95,7 +102,7 @@ def rotate(
 ) -> dict[str, Any]:
     """Make a key in place of another, which ends after ``overlap``; the same new id again changes nothing.
 
-    The new one is allowed what the old one was, and expires when that would have.
+    The new one is allowed what the old one was, counts against the same daily cap, and expires when that would have.
 
     Raises:
         NotFound: the organization has no such key.
@@ -111,6 +118,8 @@ def rotate(
         if old.revoked_at or (old.expires_at and old.expires_at <= now):
             raise KeyNotUsable("This key was revoked or has expired; make a new one.")
         _require_no_more(asker, scopes=old.scopes, workflows=old.workflows, livemode=old.livemode)
+        if asker.cap_id and (old.cap_id != asker.cap_id or (old.daily_cap or 0) > (asker.daily_cap or 0)):
+            raise Forbidden("A key with a daily cap can replace only keys that share its cap.")
         wanted = NewKey(
             id=new_id,
             name=old.name,
@@ -118,6 +127,8 @@ def rotate(
             scopes=old.scopes,
             workflows=old.workflows,
             expires_at=old.expires_at,
+            daily_cap=old.daily_cap,
+            cap_id=old.cap_id,  # and with it what was used of it today
         )
         made = _add(session, wanted, org_id=old.org_id, user_id=old.user_id, secret=secret, rotated_from=old.id)
         old.expires_at = min(old.expires_at or datetime.max.replace(tzinfo=UTC), now + overlap)
@@ -148,6 +159,7 @@ def as_dict(key: ApiKey) -> dict[str, Any]:
         "livemode": key.livemode,
         "scopes": list(key.scopes),
         "workflows": None if key.workflows is None else list(key.workflows),
+        "daily_cap": key.daily_cap,
         "status": _status(key),
         "created_at": rfc3339(key.created_at),
         "expires_at": rfc3339(key.expires_at) if key.expires_at else None,
@@ -170,6 +182,8 @@ def _add(
         scopes=list(wanted.scopes),
         workflows=None if wanted.workflows is None else list(wanted.workflows),
         expires_at=wanted.expires_at,
+        daily_cap=wanted.daily_cap,
+        cap_id=wanted.cap_id,
         rotated_from=rotated_from,
     )
     session.add(made)
@@ -191,6 +205,15 @@ def _require_no_more(
         raise Forbidden("A key that is limited to some workflows can give no others.")
     if livemode and not asker.livemode:
         raise Forbidden("A test key makes no live keys.")
+
+
+def _with_cap(wanted: NewKey, asker: Principal) -> NewKey:
+    """Let the key count against a cap of its own, or against that of the key that makes it."""
+    if asker.cap_id is None:
+        return replace(wanted, cap_id=wanted.id if wanted.daily_cap else None)
+    if (wanted.daily_cap or 0) > (asker.daily_cap or 0):
+        raise Forbidden(f"A key cannot give what it has not got: its own daily cap is {asker.daily_cap} credits.")
+    return replace(wanted, daily_cap=wanted.daily_cap or asker.daily_cap, cap_id=asker.cap_id)
 
 
 def _require_future(expires_at: datetime | None) -> None:

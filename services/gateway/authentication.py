@@ -1,4 +1,4 @@
-"""Who asks: from the Authorization header to a principal, for API keys, sessions, and the administrator's root key."""
+"""Who asks: from the Authorization header to a principal, for keys, sessions, and tokens of an identity provider."""
 
 import hmac
 import time
@@ -7,14 +7,23 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from services.gateway import admin_keys, flags, keys, permissions, queries, sessions
+from services.gateway import (
+    admin_keys,
+    flags,
+    identities,
+    identity_provider,
+    keys,
+    permissions,
+    queries,
+    sessions,
+)
 from shared.database import Database
 from shared.http import Auth, Principal, Request
 from shared.problems import Forbidden, Unauthenticated
 
 CACHED_SECONDS = 5.0
 CACHED_KEYS = 10_000
-_CREDENTIAL_CHARACTERS = 512
+_CREDENTIAL_CHARACTERS = 8000  # a token of an identity provider may have as many as a header line
 
 
 class KnownKeys:
@@ -85,23 +94,11 @@ def principal_of_key(db: Database, secret: str) -> Principal:
     )
 
 
-def _member_with(service: Any, secret: str) -> Principal | None:
-    """Return who of an organization has this key or session; None where it is neither."""
-    if keys.looks_like_one(secret):
-        find = partial(principal_of_key, service.db, secret)
-    elif sessions.looks_like_one(secret):
-        find = partial(sessions.principal_of, service.db, secret)
-    else:
-        return None
-    known: KnownKeys = service.known_keys
-    return known.whose(secret, find)
-
-
 def _check_key(service: Any, request: Request) -> Principal:
     secret = credential(request)
-    member = _member_with(service, secret)
-    if member:
-        return member
+    principal = _of_organization(service, secret)
+    if principal:
+        return principal
     if _is_root(service, secret) or (
         secret.startswith(keys.ADMIN) and admin_keys.principal_of(service.db, secret) is not None
     ):
@@ -116,9 +113,21 @@ def _check_admin(service: Any, request: Request) -> Principal:
     named = admin_keys.principal_of(service.db, secret) if secret.startswith(keys.ADMIN) else None
     if named:
         return named
-    if _member_with(service, secret) is None:
+    if _of_organization(service, secret) is None:
         raise Unauthenticated("This administrator's key is not known.")
     raise Forbidden("This needs an administrator's key; yours is an organization's.")
+
+
+def _of_organization(service: Any, secret: str) -> Principal | None:
+    """Return whose credential ``secret`` is; None where it is of no kind that belongs to an organization."""
+    known: KnownKeys = service.known_keys
+    if keys.looks_like_one(secret):
+        return known.whose(secret, partial(principal_of_key, service.db, secret))
+    if sessions.looks_like_one(secret):
+        return known.whose(secret, partial(sessions.principal_of, service.db, secret))
+    if service.identity_provider and identity_provider.looks_like_one(secret):
+        return identities.principal_of(service.db, service.identity_provider.claimed(secret))
+    return None
 
 
 def _is_root(service: Any, secret: str) -> bool:
@@ -127,7 +136,9 @@ def _is_root(service: Any, secret: str) -> bool:
 
 api_key = Auth(
     scheme="apiKey",
-    description="An API key of an organization, or the token of a session: `Bearer sk_live_…`, `Bearer ust_…`",
+    description="An API key of an organization, the token of a session, or a token of the identity provider that is "
+    "set up: `Bearer sk_live_…`, `Bearer ust_…`, `Bearer eyJ…`",
+    problems=(Unauthenticated, Forbidden, identities.NotInvited, identities.LinkedToAnother),
     check=_check_key,
     permit=permissions.permit,
     described=permissions.described,

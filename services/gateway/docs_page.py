@@ -28,6 +28,7 @@ def render(document: Mapping[str, Any]) -> bytes:
         f"<h1>{escape(info['title'])} API</h1><p>{escape(info.get('description', ''))}</p>",
         "<p>For programs: <a href=/openapi.json>/openapi.json</a>. <a href=/docs/errors>What each error means</a></p>",
         *_operations(document),
+        *_webhooks(document),
         *_schemas(document),
         "</html>",
     ]
@@ -75,8 +76,14 @@ def _operations(document: Mapping[str, Any]) -> Iterator[str]:
         yield from by_tag[tag]
 
 
+def _webhooks(document: Mapping[str, Any]) -> Iterator[str]:
+    yield "<h2>Webhooks</h2><p>What is sent to the endpoints of yours, signed after Standard Webhooks.</p>"
+    for name, item in document.get("webhooks", {}).items():
+        yield from _operation("post", name, item["post"])
+
+
 def _operation(method: str, path: str, operation: Mapping[str, Any]) -> Iterator[str]:
-    title = escape(operation["summary"])
+    title = escape(operation["summary"]) + (" (deprecated)" if operation.get("deprecated") else "")
     yield f"<details id='{escape(operation['operationId'])}'>"
     yield f"<summary><b>{method.upper()}</b> <code>{escape(path)}</code> {title}</summary><div>"
     yield f"<p>{escape(operation.get('description', ''))}</p>"
@@ -133,6 +140,8 @@ def _type(schema: Mapping[str, Any]) -> str:
         return " or ".join(_type(one) for one in schema["anyOf"])
     if schema.get("type") == "array":
         return f"list of {_type(schema.get('items', {}))}"
+    if "const" in schema:
+        return escape(f"always {schema['const']}")
     kinds = schema.get("type", "anything")
     text = " or ".join(kinds) if isinstance(kinds, list) else str(kinds)
     if "enum" in schema:

@@ -37,8 +37,13 @@ def switched_of(org_id: Any) -> Any:
 
 
 def features(switched: Mapping[str, bool] | None) -> frozenset[str]:
-    """Return the names of the flags that are on for an organization."""
+    """Return the names of the flags that are on where these are ``switched``."""
     return frozenset(name for name, is_on in {**DEFAULTS, **(switched or {})}.items() if is_on)
+
+
+def features_of(session: Session, *, org_id: str) -> frozenset[str]:
+    """Return the names of the flags that are on for an organization."""
+    return features(_switched(session, org_id=org_id))
 
 
 def flags_of(db: Database, *, org_id: str) -> list[dict[str, Any]]:

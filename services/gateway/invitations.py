@@ -160,9 +160,7 @@ def revoke(db: Database, *, org_id: str, invitation_id: str) -> None:
         InvitationUsed: somebody has signed up with it.
     """
     with db.transaction(org_id=org_id) as session:
-        found = session.scalar(
-            sa.select(Invitation).where(Invitation.org_id == org_id, Invitation.id == invitation_id).with_for_update()
-        )
+        found = _locked(session, sa.and_(Invitation.org_id == org_id, Invitation.id == invitation_id))
         if found is None:
             raise NotFound("There is no such invitation.")
         if found.accepted_at:
@@ -209,7 +207,7 @@ def open_invitation(session: Session, *, invitation_id: str, public_url: str) ->
         InvitationInvalid, InvitationUsed, InvitationRevoked, InvitationExpired: it may not.
         AccountExists: its address has an account, here or elsewhere.
     """
-    invitation = session.scalar(sa.select(Invitation).where(Invitation.id == invitation_id).with_for_update())
+    invitation = _locked(session, Invitation.id == invitation_id)
     if invitation is None:
         raise _invalid()
     if invitation.accepted_at:
@@ -259,6 +257,17 @@ def link(invitation: dict[str, Any], *, secret: str, public_url: str) -> dict[st
     end = int(datetime.fromisoformat(invitation["expires_at"]).timestamp())
     token = tokens.mint(secret=secret, purpose=tokens.INVITATION, subject=invitation["id"], expires_at=end)
     return {"token": token, "url": f"{public_url}/signup?token={token}"}
+
+
+def _locked(session: Session, which: sa.ColumnElement[bool]) -> Invitation | None:
+    """Lock an invitation, its member first: in this order whoever invites or removes somebody locks them too."""
+    session.execute(
+        sa.select(Member.id)
+        .join(Invitation, sa.and_(Invitation.org_id == Member.org_id, Invitation.user_id == Member.id))
+        .where(which)
+        .with_for_update(of=Member)
+    )
+    return session.scalar(sa.select(Invitation).where(which).with_for_update())
 
 
 def _waiting_member(session: Session, wanted: Wanted) -> Member:

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.orm import Session
 
-from services.gateway.models import ApiKey, AuthSession, Invitation, Member
+from services.gateway.models import ApiKey, AuthSession, Invitation, LinkedIdentity, Member
 from services.gateway.permissions import OWNER
 from shared.database import Database
 from shared.events import MemberChanged, MemberRemoved
@@ -65,7 +65,7 @@ def change_role(db: Database, *, org_id: str, user_id: str, role: str, changed_b
 
 
 def remove(db: Database, *, org_id: str, user_id: str, removed_by: str) -> None:
-    """End a membership, and with it the member's sessions, keys and open invitations.
+    """End a membership, and with it the member's sessions, keys, open invitations and linked identities.
 
     Raises:
         NotFound: the organization has no such member.
@@ -85,6 +85,10 @@ def remove(db: Database, *, org_id: str, user_id: str, removed_by: str) -> None:
                 .where(model.org_id == org_id, model.user_id == user_id, model.revoked_at.is_(None))
                 .values(revoked_at=sa.func.now())
             )
+        session.execute(
+            # Were the person invited again, as a new member, the identity would have to lead there.
+            sa.delete(LinkedIdentity).where(LinkedIdentity.org_id == org_id, LinkedIdentity.user_id == user_id)
+        )
         db.publish(session, [MemberRemoved(org_id=org_id, user_id=user_id, role=member.role, removed_by=removed_by)])
         log.info("member_removed", org_id=org_id, user_id=user_id, removed_by=removed_by)
 

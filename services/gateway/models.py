@@ -74,8 +74,9 @@ class Member(Model):
 class ApiKey(Model):
     """A credential: only the SHA-256 of its secret is kept, and a prefix by which a person recognises it.
 
-    ``workflows`` are those it may ask for, None for all; ``daily_cap`` is in credits; ``rotated_from`` is the key it
-    takes the place of.
+    ``workflows`` are those it may ask for, None for all. ``daily_cap`` is how many credits of a day (UTC) it may use,
+    counted for all keys with the same ``cap_id``: the id of the first of them. ``rotated_from`` is the key it takes the
+    place of.
     """
 
     __tablename__ = "api_keys"
@@ -93,11 +94,13 @@ class ApiKey(Model):
     scopes: Mapped[list[str]] = mapped_column(sa.ARRAY(sa.Text), server_default=sa.text("'{read,write,spend,manage}'"))
     workflows: Mapped[list[str] | None] = mapped_column(sa.ARRAY(sa.Text))
     daily_cap: Mapped[int | None]
+    cap_id: Mapped[str | None] = mapped_column(sa.Text)
     rotated_from: Mapped[str | None] = mapped_column(sa.Text)
     last_used_at: Mapped[datetime | None] = mapped_column(_MOMENT)
 
     __table_args__ = (
         sa.UniqueConstraint("secret_sha256", name="api_keys_secret_sha256"),
+        sa.CheckConstraint("(daily_cap IS NULL) = (cap_id IS NULL) AND daily_cap > 0", name="api_keys_daily_cap"),
         _of_member("api_keys_member"),
         sa.Index("api_keys_org_id", "org_id", "id"),
     )
@@ -152,6 +155,23 @@ class AuthSession(Model):
         _of_member("auth_sessions_member"),
         sa.Index("auth_sessions_user_id", "org_id", "user_id", "id"),
         sa.Index("auth_sessions_expires_at", "expires_at"),
+    )
+
+
+class LinkedIdentity(Model):
+    """Who a member is at an identity provider: one subject is one member, who has one subject of each issuer."""
+
+    __tablename__ = "linked_identities"
+
+    issuer: Mapped[str] = mapped_column(sa.Text, primary_key=True)
+    subject: Mapped[str] = mapped_column(sa.Text, primary_key=True)
+    org_id: Mapped[str] = mapped_column(sa.Text)
+    user_id: Mapped[str] = mapped_column(sa.Text)
+    created_at: Mapped[datetime] = mapped_column(_MOMENT, server_default=sa.func.now())
+
+    __table_args__ = (
+        _of_member("linked_identities_member"),
+        sa.UniqueConstraint("org_id", "user_id", "issuer", name="linked_identities_one_of_issuer"),
     )
 
 

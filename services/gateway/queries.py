@@ -22,7 +22,7 @@ _USED = sa.text(
 
 
 def key_by_hash(session: Session, *, secret_sha256: str) -> dict[str, Any] | None:
-    """Return ``{id, name, org_id, user_id, livemode, role, scopes, workflows, switched}`` of a usable key.
+    """Return ``{id, name, org_id, user_id, livemode, role, scopes, workflows, daily_cap, cap_id, switched}``.
 
     None where there is none; ``role`` is its member's, ``switched`` as `flags.switched_of` has it. Only a session of
     the system sees it: whose it is, is what is being asked.
@@ -30,7 +30,8 @@ def key_by_hash(session: Session, *, secret_sha256: str) -> dict[str, Any] | Non
     row = session.execute(
         sa.select(
             *(ApiKey.id, ApiKey.name, ApiKey.org_id, ApiKey.user_id, ApiKey.livemode),
-            *(ApiKey.scopes, ApiKey.workflows, Member.role, switched_of(ApiKey.org_id)),
+            *(ApiKey.scopes, ApiKey.workflows, ApiKey.daily_cap, ApiKey.cap_id, Member.role),
+            switched_of(ApiKey.org_id),
         )
         .join(Member, sa.and_(Member.org_id == ApiKey.org_id, Member.id == ApiKey.user_id))
         .where(ApiKey.secret_sha256 == secret_sha256, _USABLE, Member.status != "removed")

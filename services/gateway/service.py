@@ -1,6 +1,6 @@
 """The gateway as a nameko service: wiring only."""
 
-from services.gateway import attempts, idempotency, password_resets, sessions
+from services.gateway import attempts, idempotency, identity_provider, password_resets, sessions
 from services.gateway.authentication import KnownKeys
 from services.gateway.routes.accounts import AccountRoutes
 from services.gateway.routes.admin import AdminRoutes
@@ -20,9 +20,11 @@ from services.gateway.routes.stagings import StagingRoutes
 from services.gateway.routes.uploads import UploadRoutes
 from services.gateway.routes.workflows import WorkflowRoutes
 from services.gateway.turns import Turns
+from shared import events
 from shared.host import Built, DatabaseProvider, HealthProvider, SettingsProvider, StoreProvider, every
 from shared.outside import Outside
 from shared.rpc import RpcClient
+from shared.rpc_batches import Gathers
 
 
 class Gateway(
@@ -50,17 +52,24 @@ class Gateway(
     """
 
     name = "gateway"
+    webhooks = events.logged()
     db = DatabaseProvider()
     settings = SettingsProvider()
     store = StoreProvider()
     health = HealthProvider()
     known_keys = KnownKeys()
     outside = Built(lambda settings: Outside(allowed=settings.outside_allowed))
+    identity_provider = Built(identity_provider.of)
     turns = Built(lambda _: Turns())
     documents = Built(lambda _: documents_of(Gateway))  # before the first request: nobody else would have a turn
     credits = RpcClient("credits")
-    catalog = RpcClient("catalog")
-    generation = RpcClient("generation")
+    catalog = RpcClient(
+        "catalog", gathers={"resolve": Gathers(twin="resolve_many", size=lambda asked: len(asked["asset_ids"]))}
+    )
+    # How large a job is follows from its pictures; the largest have hundreds.
+    generation = RpcClient(
+        "generation", gathers={"submit": Gathers(twin="submit_many", size=lambda asked: len(asked["assets"]))}
+    )
 
     @every(seconds=600)
     def prune_idempotency_keys(self) -> None:

@@ -21,6 +21,7 @@ _REASONS = (
     Reason(code="source_missing", message="The uploaded image is no longer there. Upload it again.", retryable=False),
     Reason(code="insufficient_credits", message="There were not enough credits.", retryable=True),
     Reason(code="quota_exceeded", message="The plan's monthly allowance was used up.", retryable=True),
+    Reason(code="key_cap_reached", message="The API key's daily cap was used up.", retryable=True),
     Reason(code="daily_cap_reached", message="The day's processing limit was reached.", retryable=True),
     Reason(code="rate_limited", message="The AI service is busy. Please retry.", retryable=True, waits_seconds=(5, 10)),
     Reason(code="capacity", message="The AI service is busy. Please retry.", retryable=True, waits_seconds=(5, 10)),
@@ -55,7 +56,7 @@ _REASONS = (
 )
 
 # Why credits were not held: these generations were never begun.
-NOT_BEGUN = frozenset({"insufficient_credits", "quota_exceeded", "daily_cap_reached"})
+NOT_BEGUN = frozenset({"insufficient_credits", "quota_exceeded", "daily_cap_reached", "key_cap_reached"})
 TAXONOMY = {reason.code: reason for reason in _REASONS}
 
 

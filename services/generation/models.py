@@ -25,7 +25,7 @@ class Job(Base):
     """One paid request. ``open_generations`` reaches 0 exactly when the job ends.
 
     ``reserve_after`` is when credits are to be asked (again) for what is not held yet; ``waiting_reason`` is what they
-    said last, while generations wait for it.
+    said last, while generations wait for it. ``cap_id`` and ``daily_cap`` are of the API key it was asked for with.
     """
 
     __tablename__ = "jobs"
@@ -56,6 +56,8 @@ class Job(Base):
     quote_id: Mapped[str | None]
     fingerprint: Mapped[str | None]
     waiting_reason: Mapped[str | None]
+    cap_id: Mapped[str | None]
+    daily_cap: Mapped[int | None]
     paused_at: Mapped[datetime | None]
 
     @validates("status")
@@ -87,6 +89,7 @@ class Generation(Base):
     product_id: Mapped[str | None]
     revision_id: Mapped[str | None]
     settings: Mapped[dict[str, Any]]
+    livemode: Mapped[bool]
     failure_reason: Mapped[str | None]
     failure_message: Mapped[str | None]
     result: Mapped[dict[str, Any] | None]
@@ -116,6 +119,7 @@ class Operation(Base):
     name: Mapped[str]
     status: Mapped[str]
     lane: Mapped[int]
+    livemode: Mapped[bool]
     provider: Mapped[str]
     model_requested: Mapped[str]
     model_used: Mapped[str | None]
@@ -165,6 +169,7 @@ class Image(Base):
     product_id: Mapped[str | None]
     settings: Mapped[dict[str, Any]]
     provenance: Mapped[dict[str, Any]]
+    livemode: Mapped[bool]
     parent_id: Mapped[str | None]
     pinned: Mapped[bool] = mapped_column(server_default=sa.false())
     favorite: Mapped[bool] = mapped_column(server_default=sa.false())

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -40,6 +41,9 @@ FILTERS = {
 # Every method of the client that sends something, with all its arguments.
 CALLS: dict[str, Callable[[Darkroom], Any]] = {
     "uploads.create": lambda one: one.uploads.create(b"\xff\xd8\xff", purpose="face", keep_original=True),
+    "uploads.from_url": lambda one: one.uploads.from_url(
+        "https://example.com/a.jpg", purpose="face", keep_original=True
+    ),
     "uploads.get": lambda one: one.uploads.get("ast_1"),
     "uploads.delete": lambda one: one.uploads.delete("ast_1"),
     "quotes.create": lambda one: one.quotes.create("staging", STAGING),
@@ -59,14 +63,23 @@ CALLS: dict[str, Callable[[Darkroom], Any]] = {
     "credits.plans": lambda one: one.credits.plans(),
     "credits.change_plan": lambda one: one.credits.change_plan("pro"),
     "credits.pricing": lambda one: one.credits.pricing(),
+    "credits.export": lambda one: one.credits.export("entries.csv", **FILTERS),
     "workflows.list": lambda one: one.workflows.list(),
+    "me.get": lambda one: one.me.get(),
+    "api_keys.create": lambda one: one.api_keys.create(
+        "CI", scopes=["read"], workflows=["staging"], livemode=False, expires_at="2030-01-01T00:00:00Z"
+    ),
+    "api_keys.list": lambda one: list(one.api_keys.list(prefix="sk_live_a", page_size=200)),
+    "api_keys.rotate": lambda one: one.api_keys.rotate("key_1", overlap_seconds=60),
+    "api_keys.revoke": lambda one: one.api_keys.revoke("key_1"),
 }
 ELSEWHERE = {"images.content", "images.download"}  # these follow signed links, which are no route of the gateway
 PATHS = {re.compile(re.sub(r"\{\w+\}", "[^/]+", path) + r"\Z"): methods for path, methods in DOCUMENT["paths"].items()}
 
 
 def operation_of(asked: Asked) -> dict[str, Any]:
-    (methods,) = [methods for pattern, methods in PATHS.items() if pattern.match(asked.path)]
+    exactly = DOCUMENT["paths"].get(asked.path)
+    (methods,) = [exactly] if exactly else [methods for pattern, methods in PATHS.items() if pattern.match(asked.path)]
     found: dict[str, Any] = methods[asked.method.lower()]
     return found
 
@@ -97,6 +110,8 @@ def answered(asked: Asked) -> Scripted:
     answers = {int(status): answer for status, answer in operation_of(asked)["responses"].items() if status < "300"}
     dry = b'"dry_run": true' in asked.body
     status = 200 if dry else max(answers)
+    if "application/json" not in answers[status].get("content", {"application/json": {}}):
+        return Scripted(status=status, body=b"a,b\r\n", headers={"Content-Type": "text/csv"})
     if "content" not in answers[status]:
         return Scripted(status=status)
     schema = answers[status]["content"]["application/json"]["schema"]
@@ -119,18 +134,45 @@ def test_every_method_is_among_these() -> None:
 
 
 @pytest.mark.parametrize("method", CALLS)
-def test_what_is_sent_is_described_and_what_is_described_is_understood(play: Play, method: str) -> None:
+def test_what_is_sent_is_described_and_what_is_described_is_understood(
+    play: Play, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     darkroom, server = play()
     server.otherwise = answered
 
     CALLS[method](darkroom)
 
     (asked,) = server.asked
+    assert ("Idempotency-Key" in asked.headers) == (asked.method == "POST")
+    described(asked)
+
+
+def test_each_request_of_a_presigned_upload_is_described(play: Play) -> None:
+    darkroom, server = play()
+    link = {"upload_id": UPLOAD, "method": "PUT", "headers": {}, "expires_at": "2026-01-01T00:00:00Z"}
+
+    def answer(asked: Asked) -> Scripted:
+        if asked.path == "/files/1":
+            return Scripted(status=201)
+        return Scripted(status=201, body={**answered(asked).body, **link, "url": f"{server.url}/files/1"})
+
+    server.otherwise = answer
+
+    darkroom.uploads.create(b"\xff\xd8\xff", purpose="face", keep_original=True, presigned=True)
+
+    presign, sent, complete = server.asked
+    assert (sent.path, complete.path) == ("/files/1", f"/v1/uploads/{UPLOAD}/complete")
+    described(presign)
+    assert operation_of(complete)["responses"]["201"]
+
+
+def described(asked: Asked) -> None:
+    """Compare a request with what the document says of its operation."""
     operation = operation_of(asked)
     known = {(one["in"], one["name"]) for one in operation.get("parameters", [])}
     assert {("query", name) for name in asked.query} <= known, urlencode(asked.query)
     assert {("header", name) for name in ("Idempotency-Key", "Prefer") if name in asked.headers} <= known
-    assert ("Idempotency-Key" in asked.headers) == (asked.method == "POST")
     if asked.body:
         accepted = operation["requestBody"]["content"][asked.headers["Content-Type"]]["schema"]
         if accepted.get("format") != "binary":
@@ -138,7 +180,7 @@ def test_what_is_sent_is_described_and_what_is_described_is_understood(play: Pla
 
 
 MODELS = {name: getattr(models, name) for name in darkroom_client.__all__ if hasattr(models, name)}
-SCHEMA_OF = {"Estimate": "DryRun", "PricedLine": "QuoteLine", "Wallet": "Credits"}
+SCHEMA_OF = {"Organization": "OrganizationName", "Estimate": "DryRun", "PricedLine": "QuoteLine", "Wallet": "Credits"}
 
 
 @pytest.mark.parametrize("name", [name for name, kind in MODELS.items() if issubclass(kind, models.Model)])

@@ -1,15 +1,19 @@
 """Photos go out whole, from wherever they come, and with the right type."""
 
+import hashlib
+import json
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from werkzeug.formparser import FormDataParser
 from werkzeug.http import parse_options_header
 
-from tests.clients.answers import UPLOAD
+from darkroom_client import InvalidRequest, LinkRefused
+from tests.clients.answers import UPLOAD, a_problem
 from tests.clients.conftest import Play
-from tests.fakes import Scripted
+from tests.fakes import Scripted, ScriptedServer
 
 JPEG = b"\xff\xd8\xff" + bytes(range(256)) * 600
 STORED = Scripted(status=201, body={**UPLOAD, "warnings": [{"code": "low_resolution", "detail": "Small."}]})
@@ -132,3 +136,102 @@ def test_an_empty_photo_is_not_sent(play: Play, multipart: bool) -> None:  # noq
         darkroom.uploads.create(b"", multipart=multipart)
 
     assert server.asked == []
+
+
+PUT_LINK = {
+    "upload_id": "ast_1",
+    "method": "PUT",
+    "headers": {"Content-Type": "image/jpeg"},
+    "expires_at": "2026-01-01T00:00:00Z",
+}
+
+
+def by_link(server: ScriptedServer, link: dict[str, Any], *sent: Scripted | None) -> None:
+    """Script a presigned upload whose link leads to the same server."""
+    announced = Scripted(status=201, body={**link, "url": f"{server.url}/files/1?signature=s"})
+    server.answers = [announced, *sent, STORED]
+
+
+def test_a_photo_goes_to_the_store_by_its_link_and_is_completed(play: Play) -> None:
+    darkroom, server = play()
+    by_link(server, PUT_LINK, Scripted(status=201))
+    told: list[tuple[int, int]] = []
+
+    upload = darkroom.uploads.create(
+        JPEG, purpose="face", presigned=True, on_progress=lambda *numbers: told.append(numbers), idempotency_key="k"
+    )
+
+    presign, sent, complete = server.asked
+    assert upload.id == "ast_1"
+    assert (presign.path, presign.headers["Idempotency-Key"]) == ("/v1/uploads/presign", "k")
+    assert json.loads(presign.body) == {
+        "purpose": "face",
+        "content_type": "image/jpeg",
+        "bytes": len(JPEG),
+        "sha256": hashlib.sha256(JPEG).hexdigest(),
+    }
+    assert (sent.method, sent.path, sent.query) == ("PUT", "/files/1", {"signature": "s"})
+    assert (sent.body, sent.headers["Content-Type"]) == (JPEG, "image/jpeg")
+    assert "Authorization" not in sent.headers
+    assert (complete.method, complete.path) == ("POST", "/v1/uploads/ast_1/complete")
+    assert told[-1] == (len(JPEG), len(JPEG))
+
+
+def test_a_store_that_wants_a_form_gets_its_fields_and_then_the_file(play: Play) -> None:
+    darkroom, server = play()
+    fields = {"key": "assets/1.jpg", "policy": "cG9saWN5", "x-amz-signature": "0f"}
+    link = {"upload_id": "ast_1", "method": "POST", "fields": fields, "expires_at": "2026-01-01T00:00:00Z"}
+    by_link(server, link, Scripted(status=204))
+
+    darkroom.uploads.create(JPEG, presigned=True)
+
+    sent = server.asked[1]
+    kind, options = parse_options_header(sent.headers["Content-Type"])
+    parser = FormDataParser(stream_factory=lambda *_, **__: BytesIO(), silent=False)
+    _, given, files = parser.parse(BytesIO(sent.body), kind, len(sent.body), dict(options))
+    assert (sent.method, given.to_dict(), files["file"].read()) == ("POST", fields, JPEG)
+    assert sent.body.rindex(b'name="x-amz-signature"') < sent.body.index(b'name="file"')
+
+
+def test_what_the_store_did_not_answer_is_sent_again_whole(play: Play) -> None:
+    darkroom, server = play()
+    by_link(server, PUT_LINK, None, Scripted(status=503, body=b"<Error/>"), Scripted(status=201))
+
+    darkroom.uploads.create(OneWay(JPEG), presigned=True)
+
+    assert [each.body for each in server.asked if each.path == "/files/1"] == [JPEG] * 3
+
+
+def test_what_the_store_refuses_is_not_completed(play: Play) -> None:
+    darkroom, server = play()
+    by_link(server, PUT_LINK, Scripted(status=403, body={"code": "link_expired", "detail": "Over."}))
+
+    with pytest.raises(LinkRefused):
+        darkroom.uploads.create(JPEG, presigned=True)
+
+    assert [each.path for each in server.asked] == ["/v1/uploads/presign", "/files/1"]
+
+
+def test_a_photo_goes_one_way(play: Play) -> None:
+    darkroom, server = play()
+
+    with pytest.raises(ValueError, match="multipart or presigned"):
+        darkroom.uploads.create(JPEG, multipart=True, presigned=True)
+
+    assert server.asked == []
+
+
+def test_a_photo_is_fetched_by_the_server(play: Play) -> None:
+    darkroom, server = play(STORED)
+
+    upload = darkroom.uploads.from_url("https://example.com/a.jpg", purpose="product")
+
+    assert upload.id == "ast_1"
+    assert json.loads(server.asked[0].body) == {"url": "https://example.com/a.jpg", "purpose": "product"}
+
+
+def test_an_address_that_is_refused_says_so(play: Play) -> None:
+    darkroom, _ = play(a_problem(422, "url_refused"))
+
+    with pytest.raises(InvalidRequest, match="url_refused"):
+        darkroom.uploads.from_url("http://127.0.0.1/a.jpg")

@@ -10,6 +10,7 @@ from tests.e2e.steps import NewClient, NewDarkroom
 from tests.fakes import FakeSite
 from tests.faults.client import Client, credentials, new_organization
 from tests.faults.stack import Stack, running_stack
+from tests.oidc_issuer import AUDIENCE, LocalIssuer
 
 
 @pytest.fixture(scope="session")
@@ -20,9 +21,18 @@ def outside_site() -> Iterator[FakeSite]:
 
 
 @pytest.fixture(scope="session")
-def stack(outside_site: FakeSite) -> Iterator[Stack]:
+def issuer() -> Iterator[LocalIssuer]:
+    """Serve the identity provider of the stack."""
+    with LocalIssuer().running() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def stack(outside_site: FakeSite, issuer: LocalIssuer) -> Iterator[Stack]:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("OUTSIDE_ALLOWED", outside_site.place)
+        environment.setenv("AUTH_OIDC_ISSUER", issuer.url)
+        environment.setenv("AUTH_OIDC_AUDIENCE", AUDIENCE)
         with running_stack() as running:
             yield running
 

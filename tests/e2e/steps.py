@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import requests
@@ -14,6 +15,16 @@ from tests.polling import until
 NewClient = Callable[..., Client]
 NewDarkroom = Callable[..., Darkroom]
 POLL_SECONDS = 0.1
+PASSWORD = "correct horse battery"
+
+
+@dataclass
+class Person(Client):
+    """A client that asks with the token of somebody's session."""
+
+    user_id: str = ""
+    session_id: str = ""
+    email: str = ""
 
 
 def finished(client: Client, job_id: str, *, seconds: float = 60) -> dict[str, Any]:
@@ -59,6 +70,42 @@ def post(
             **(headers or {}),
         },
         timeout=60,
+    )
+
+
+def an_address() -> str:
+    """Return an e-mail address that nobody had before."""
+    return f"{new_id('mail').replace('_', '-')}@example.com"
+
+
+def joined(owner: Client, role: str) -> Person:
+    """Let somebody be invited into the owner's organization with a role and sign up."""
+    email = an_address()
+    invited = post(owner, "/v1/invitations", {"email": email, "role": role})
+    assert invited.status_code == 201, invited.text
+    nobody = Client(gateway_url=owner.gateway_url, api_key="")
+    about = {"token": invited.json()["token"], "name": role, "password": PASSWORD, "terms_accepted": True}
+    signed_up = post(nobody, "/v1/auth/signup", about)
+    assert signed_up.status_code == 201, signed_up.text
+    return _person(owner, signed_up.json(), email)
+
+
+def logged_in(person: Person) -> Person:
+    """Return the same person with another session."""
+    nobody = Client(gateway_url=person.gateway_url, api_key="")
+    answer = post(nobody, "/v1/auth/login", {"email": person.email, "password": PASSWORD})
+    assert answer.status_code == 200, answer.text
+    return _person(person, answer.json(), person.email)
+
+
+def _person(of: Client, signed_in: dict[str, Any], email: str) -> Person:
+    return Person(
+        gateway_url=of.gateway_url,
+        api_key=signed_in["session_token"],
+        org_id=of.org_id,
+        user_id=signed_in["member"]["id"],
+        session_id=signed_in["session"]["id"],
+        email=email,
     )
 
 

@@ -164,6 +164,31 @@ def test_the_history_can_be_filtered_and_taken_away_as_a_table(new_client: NewCl
     assert rows[0]["reason"] == "'=HYPERLINK(1)"
 
 
+def test_of_a_hundred_orders_with_one_key_exactly_those_are_held_that_it_may_pay_for(new_client: NewClient) -> None:
+    owner = new_client(2000)
+    made = post(owner, "/v1/api-keys", {"name": "CI", "daily_cap": 200}).json()
+    capped = Client(gateway_url=owner.gateway_url, api_key=made["secret"], org_id=owner.org_id)
+    order = staging(capped, variants=1)
+
+    capped.stage_many(order["upload_id"], count=100).join()
+    replaced = post(owner, f"/v1/api-keys/{made['id']}/rotate", {}).json()
+    heir = Client(gateway_url=owner.gateway_url, api_key=replaced["secret"], org_id=owner.org_id)
+    of_heir = post(heir, "/v1/stagings", order)
+    finished(owner, post(owner, "/v1/stagings", order).json()["id"], seconds=120)
+
+    assert (len(capped.accepted), capped.refused) == (20, [402] * 80)
+    figures = {name: of_heir.json()[name] for name in ("code", "limit", "used", "requested", "max_affordable")}
+    assert figures == {
+        "code": "key_cap_reached",
+        "limit": 200,
+        "used": 200,
+        "requested": 10,
+        "max_affordable": 0,
+    }
+    wallet = until(lambda: found if (found := owner.wallet())["held"] == 0 else None, seconds=180, what="settlement")
+    assert wallet["available"] == 2000 - 200 - 10
+
+
 def test_the_ledger_adds_up_after_all_of_that(admin: Client) -> None:
     proof = get(admin, "/v1/admin/invariants")
 

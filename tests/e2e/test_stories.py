@@ -1,9 +1,10 @@
+import csv
 from pathlib import Path
 
 import pytest
 import requests
 
-from darkroom_client import NotFound
+from darkroom_client import Darkroom, NotFound, PermissionDenied
 from tests.e2e.steps import POLL_SECONDS, NewClient, NewDarkroom, finished, get, paid, post, raw_get, settled
 from tests.faults.client import small_photo
 from tests.faults.stack import Stack
@@ -61,6 +62,30 @@ def test_the_published_client_takes_a_photo_from_its_upload_to_the_pictures_on_d
     darkroom.uploads.delete(upload.id)
     with pytest.raises(NotFound):
         darkroom.uploads.get(upload.id)
+
+
+def test_the_published_client_sends_to_the_store_takes_its_history_away_and_makes_keys(
+    new_darkroom: NewDarkroom, tmp_path: Path
+) -> None:
+    darkroom = new_darkroom(100)
+    upload = darkroom.uploads.create(small_photo(), presigned=True, purpose="product")
+    job = darkroom.stagings.create(upload.id, style="modern", room_type="bedroom", variants=1, wait_seconds=30)
+    paid(darkroom)
+
+    table = list(csv.DictReader(darkroom.credits.export(tmp_path / "entries.csv").read_text().splitlines()))
+    key = darkroom.api_keys.create("reader", scopes=["read"])
+    with Darkroom(key.secret, base_url=darkroom.base_url) as reader:
+        me = reader.me.get()
+        with pytest.raises(PermissionDenied):
+            reader.uploads.create(small_photo())
+    successor = darkroom.api_keys.rotate(key.id, overlap_seconds=0)
+    darkroom.api_keys.revoke(successor.id)
+
+    assert (upload.purpose, upload.width, job.status) == ("product", 320, "succeeded")
+    assert [row["kind"] for row in table] == ["capture", "hold", "grant"]
+    assert (me.organization.id, me.scopes) == (darkroom.me.get().organization.id, ["read"])
+    listed = {each.id: each.status for each in darkroom.api_keys.list()}
+    assert (listed[key.id], listed[successor.id]) == ("expired", "revoked")
 
 
 def test_of_a_hundred_requests_on_a_balance_for_fifty_exactly_fifty_are_accepted(new_client: NewClient) -> None:

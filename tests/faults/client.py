@@ -31,10 +31,10 @@ class Client:
     sent_again: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def upload(self) -> str:
-        """Upload a small photo; return its id."""
+    def upload(self, number: int = 0) -> str:
+        """Upload a small photo, another one for each ``number``; return its id."""
         answer = self._send(
-            "POST", "/v1/uploads?purpose=room", data=small_photo(), headers={"Content-Type": "image/jpeg"}
+            "POST", "/v1/uploads?purpose=room", data=small_photo(number), headers={"Content-Type": "image/jpeg"}
         )
         return str(answer.json()["id"])
 

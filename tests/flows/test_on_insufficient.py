@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from shared.database import Database
-from shared.problems import InsufficientCredits, QuotaExceeded, QuoteUsed
+from shared.problems import InsufficientCredits, KeyCapReached, QuotaExceeded, QuoteUsed
 from shared.storage import open_store
 from tests.flows.test_saga import assert_images_are_whole
 from tests.flows.world import World
+from tests.service.credits.ledger_steps import change, rows
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def of_180(world: World, on_insufficient: str) -> dict[str, Any]:
 
 
 def job(world: World, asked: dict[str, Any]) -> dict[str, Any]:
-    return dict(world.generation.job(org_id=world.org_id, job_id=asked["job_id"]))
+    return dict(world.generation.job(org_id=world.org_id, livemode=True, job_id=asked["job_id"]))
 
 
 def told(world: World, asked: dict[str, Any]) -> Counter[str]:
@@ -98,6 +99,83 @@ def test_paused_15_of_180_are_made_and_after_a_change_of_plan_the_rest_without_a
     events = told(world, asked)
     assert (events["JobPaused"], events["JobResumed"], events["JobFinished"]) == (1, 1, 1)
     assert (events["GenerationCompleted"], events["GenerationFailed"]) == (180, 0)
+    assert world.violations() == []
+
+
+CAP = {"cap_id": "key_1", "daily_cap": 20}
+
+
+def test_a_key_that_is_used_up_for_today_holds_nothing_more(make_world: Any) -> None:
+    world: World = make_world()
+    world.submit(**world.a_submission(variants=2, **CAP))
+    asked = world.a_submission(variants=1, **CAP)
+
+    with pytest.raises(KeyCapReached):
+        world.remote_generation.submit(**asked)
+    with pytest.raises(KeyCapReached):
+        world.remote_generation.submit(**world.a_submission(variants=1, dry_run=True, **CAP))
+    world.remote_generation.submit(**world.a_submission(variants=3))
+    world.rest()
+
+    assert job(world, asked)["status"] == "rejected"
+    assert (world.wallet()["available"], world.violations()) == (950, [])
+
+
+def test_what_a_key_allows_is_made_and_the_rest_was_never_begun(make_world: Any) -> None:
+    world: World = make_world()
+    asked = world.a_submission(variants=4, on_insufficient="partial", **CAP)
+
+    world.remote_generation.submit(**asked)
+    world.rest()
+
+    ended = job(world, asked)
+    assert (ended["status"], ended["charged"], ended["counts"]["failed"]) == ("partially_succeeded", 20, 2)
+    assert "2 of 4 generations were not begun: The API key's daily cap" in ended["warnings"][0]["detail"]
+    assert {one["failure"]["reason"] for one in ended["generations"] if one["failure"]} == {"key_cap_reached"}
+    assert world.violations() == []
+
+
+def test_a_job_that_waits_for_its_key_goes_on_when_a_new_day_begins(make_world: Any) -> None:
+    world: World = make_world()
+    asked = world.a_submission(variants=4, on_insufficient="pause", **CAP)
+    world.remote_generation.submit(**asked)
+    world.rest()
+    standing = job(world, asked)
+
+    world.repeat_reservations()
+    world.rest()
+    still_standing = job(world, asked)
+    for statement in (
+        "UPDATE lines SET created_at = created_at - interval '1 day'",
+        "UPDATE cap_usage SET day = day - 1",
+    ):
+        change(world.credits_db, statement)
+    world.repeat_reservations()
+    world.rest()
+
+    assert (standing["status"], standing["waiting_reason"]) == ("paused", "key_cap_reached")
+    assert (standing["counts"]["succeeded"], still_standing["counts"]["succeeded"]) == (2, 2)
+    assert (job(world, asked)["status"], job(world, asked)["charged"]) == ("succeeded", 40)
+    assert rows(world.credits_db, "SELECT amount FROM cap_usage ORDER BY day") == [(20,), (20,)]
+    assert world.violations() == []
+
+
+def test_a_charge_that_is_given_back_lets_a_job_of_the_same_key_go_on(make_world: Any) -> None:
+    world: World = make_world()
+    done = world.a_submission(variants=2, **CAP)
+    world.remote_generation.submit(**done)
+    world.rest()
+    asked = world.a_submission(variants=1, on_insufficient="pause", **CAP)
+    world.remote_generation.submit(**asked)
+    world.rest()
+    standing = job(world, asked)
+
+    generation = job(world, done)["generations"][0]["id"]
+    world.credits.refund(job_id=done["job_id"], generation_id=generation, reason="blurred", actor="Ada")
+    world.rest()
+
+    assert (standing["status"], standing["waiting_reason"]) == ("paused", "key_cap_reached")
+    assert job(world, asked)["status"] == "succeeded"
     assert world.violations() == []
 
 
@@ -187,9 +265,9 @@ def test_a_quoted_job_costs_what_the_quote_says_and_a_quote_is_good_for_one(make
     world: World = make_world(balance=100)
     asked = world.a_submission(variants=3)
     plan = world.remote_generation.quote(
-        org_id=world.org_id, workflow="staging", inputs=asked["inputs"], assets=asked["assets"]
+        org_id=world.org_id, livemode=True, workflow="staging", inputs=asked["inputs"], assets=asked["assets"]
     )
-    quote = world.credits.quote(org_id=world.org_id, quote_id="quo_1", **plan)
+    quote = world.credits.quote(org_id=world.org_id, livemode=True, quote_id="quo_1", **plan)
 
     rehearsed = world.remote_generation.submit(**asked, quote_id="quo_1", dry_run=True)
     world.remote_generation.submit(**asked, quote_id="quo_1")
@@ -206,9 +284,9 @@ def test_a_paused_job_keeps_its_quote_until_it_can_be_paid_for(make_world: Any) 
     world = make_world(balance=0, plan="pro")
     asked = world.a_submission(variants=2, on_insufficient="pause")
     plan = world.remote_generation.quote(
-        org_id=world.org_id, **{name: asked[name] for name in ("workflow", "inputs", "assets")}
+        org_id=world.org_id, **{name: asked[name] for name in ("livemode", "workflow", "inputs", "assets")}
     )
-    world.credits.quote(org_id=world.org_id, quote_id="quo_1", **plan)
+    world.credits.quote(org_id=world.org_id, livemode=True, quote_id="quo_1", **plan)
     world.remote_generation.submit(**asked, quote_id="quo_1")
 
     with pytest.raises(QuoteUsed):

@@ -23,7 +23,7 @@ from services.gateway.schemas.accounts import (
 )
 from services.gateway.schemas.pages import PageQuery
 from services.gateway.sessions import Device
-from shared.http import Answer, Outcome, Request, route
+from shared.http import Alias, Answer, Outcome, Request, route
 from shared.http_fields import rfc3339
 from shared.ids import is_id
 from shared.problems import Forbidden, NotFound, Unauthenticated
@@ -43,6 +43,7 @@ class AccountRoutes(Wiring):
     @route(
         "POST",
         "/v1/auth/signup",
+        aliases=(Alias("POST", "/api/auth/signup"),),
         auth=None,
         guard=_with_key,
         body=SignUpRequest,
@@ -92,6 +93,8 @@ class AccountRoutes(Wiring):
     )
     def log_out(self, request: Request) -> Answer:
         """End the session that asks."""
+        if request.asker.session_id is None:
+            raise Forbidden("You are logged in at your identity provider; log out there.")
         sessions.end(self.db, request.asker, session_id=str(request.asker.session_id))
         self.known_keys.forget()
         return Answer(204)

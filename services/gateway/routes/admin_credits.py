@@ -14,7 +14,7 @@ from services.gateway.schemas.credits import (
     RefundRequest,
     RefundSchema,
 )
-from shared.http import Answer, Request, route
+from shared.http import Alias, Answer, Request, route
 from shared.http_fields import rfc3339
 from shared.ids import is_id
 from shared.problems import Conflict, Forbidden, NotFound
@@ -69,6 +69,7 @@ class AdminCreditRoutes(Wiring):
     @route(
         "POST",
         "/v1/admin/jobs/<job_id>/refund",
+        aliases=(Alias("POST", "/api/admin/headshots/<job_id>/refund"),),
         auth=admin_key,
         guard=idempotent(prefix="rfd", required=True),
         money=True,

@@ -3,7 +3,7 @@
 from services.gateway.authentication import api_key
 from services.gateway.routes.wiring import Wiring, links_now
 from services.gateway.schemas.images import ImageSchema, ImagesQuery, ImagesSchema
-from shared.http import Answer, Request, route
+from shared.http import Alias, Answer, Request, route
 from shared.ids import is_id
 from shared.problems import Forbidden, NotFound
 
@@ -16,6 +16,7 @@ class ImageRoutes(Wiring):
     @route(
         "GET",
         "/v1/images",
+        aliases=(Alias("GET", "/api/generated-images", ignored={"clientId": "the credential says whose they are"}),),
         auth=api_key,
         query=ImagesQuery,
         answers={200: ImagesSchema},
@@ -25,7 +26,7 @@ class ImageRoutes(Wiring):
     )
     def images(self, request: Request) -> Answer:
         """Return a page of images."""
-        page = self.generation.images(org_id=request.org_id, **request.query)
+        page = self.generation.images(**request.owner, **request.query)
         return Answer(200, {**page, "data": [links_now(self).image(image) for image in page["data"]]})
 
     @route(
@@ -40,7 +41,7 @@ class ImageRoutes(Wiring):
     def image(self, request: Request, image_id: str) -> Answer:
         """Return one image."""
         _require_image_id(image_id)
-        found = self.generation.image(org_id=request.org_id, image_id=image_id)
+        found = self.generation.image(**request.owner, image_id=image_id)
         return Answer(200, links_now(self).image(found))
 
     @route(
@@ -55,7 +56,7 @@ class ImageRoutes(Wiring):
     def image_content(self, request: Request, image_id: str) -> Answer:
         """Lead to the image's bytes."""
         _require_image_id(image_id)
-        found = self.generation.image(org_id=request.org_id, image_id=image_id)
+        found = self.generation.image(**request.owner, image_id=image_id)
         return Answer(303, None, {"Location": links_now(self).to(found["key"]), "Cache-Control": "no-store"})
 
 

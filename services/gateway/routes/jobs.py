@@ -15,7 +15,7 @@ from services.gateway.schemas.jobs import (
 from services.gateway.schemas.pages import PageQuery
 from services.gateway.schemas.quotes import DryRunSchema
 from services.gateway.schemas.receipts import ReceiptSchema
-from shared.http import Answer, Request, route
+from shared.http import Alias, Answer, Request, route
 from shared.ids import is_id
 from shared.problems import Forbidden, LimitExceeded, NotFound, QuoteExpired, QuoteMismatch, QuoteUsed
 
@@ -68,12 +68,13 @@ class JobRoutes(Wiring):
     )
     def jobs(self, request: Request) -> Answer:
         """Return a page of jobs."""
-        page = self.generation.jobs(org_id=request.org_id, **request.query)
+        page = self.generation.jobs(**request.owner, **request.query)
         return Answer(200, {**page, "data": [links_now(self).job(job) for job in page["data"]]})
 
     @route(
         "GET",
         "/v1/jobs/<job_id>",
+        aliases=(Alias("GET", "/api/jobs/<job_id>"), Alias("GET", "/api/headshots/status/<job_id>")),
         auth=api_key,
         answers={200: JobSchema},
         problems=(Forbidden,),
@@ -83,7 +84,7 @@ class JobRoutes(Wiring):
     def job(self, request: Request, job_id: str) -> Answer:
         """Return one job."""
         require_job_id(job_id)
-        return jobs.shown(links_now(self), self.generation.job(org_id=request.org_id, job_id=job_id))
+        return jobs.shown(links_now(self), self.generation.job(**request.owner, job_id=job_id))
 
     @route(
         "GET",
@@ -98,7 +99,7 @@ class JobRoutes(Wiring):
     def job_generations(self, request: Request, job_id: str) -> Answer:
         """Return a page of a job's generations."""
         require_job_id(job_id)
-        page = self.generation.job_generations(org_id=request.org_id, job_id=job_id, **request.query)
+        page = self.generation.job_generations(**request.owner, job_id=job_id, **request.query)
         return Answer(200, {**page, "data": [links_now(self).generation(one) for one in page["data"]]})
 
     @route(
@@ -114,7 +115,7 @@ class JobRoutes(Wiring):
     def job_receipt(self, request: Request, job_id: str) -> Answer:
         """Return a job's receipt."""
         require_job_id(job_id)
-        return Answer(200, receipts.receipt(self, org_id=request.org_id, job_id=job_id, **request.query))
+        return Answer(200, receipts.receipt(self, request.owner, job_id=job_id, **request.query))
 
 
 def require_job_id(job_id: str) -> None:

@@ -7,7 +7,7 @@ from services.gateway.authentication import api_key
 from services.gateway.permissions import ACCOUNT
 from services.gateway.routes.wiring import Wiring
 from services.gateway.schemas.me import DashboardSchema, DefaultsSchema, MeSchema, ProfileRequest
-from shared.http import Answer, Request, route
+from shared.http import Alias, Answer, Request, route
 from shared.problems import Forbidden, NotFound, Unavailable
 
 _TAGS = ("people",)
@@ -22,6 +22,7 @@ class MeRoutes(Wiring):
     @route(
         "GET",
         "/v1/me",
+        aliases=(Alias("GET", "/api/settings"),),
         auth=api_key,
         answers={200: MeSchema},
         problems=(Forbidden,),
@@ -35,6 +36,7 @@ class MeRoutes(Wiring):
     @route(
         "PATCH",
         "/v1/me",
+        aliases=(Alias("PATCH", "/api/settings"),),
         auth=api_key,
         needs=ACCOUNT,
         body=ProfileRequest,
@@ -47,7 +49,7 @@ class MeRoutes(Wiring):
         """Change what is given."""
         photo = request.body.get("photo_upload_id")
         if photo:
-            profiles.require_photo(self.catalog.asset(org_id=request.org_id, asset_id=photo))
+            profiles.require_photo(self.catalog.asset(**request.owner, asset_id=photo))
         profiles.change(self.db, request.asker, **request.body)
         self.known_keys.forget()
         return Answer(200, self._me(request))
@@ -94,7 +96,7 @@ class MeRoutes(Wiring):
     def dashboard(self, request: Request) -> Answer:
         """Gather what the first page shows."""
         profile = profiles.profile(self.db, request.asker)
-        active = self.generation.jobs(org_id=request.org_id, active=True, generations=0, limit=_ACTIVE_JOBS)["data"]
+        active = self.generation.jobs(**request.owner, active=True, generations=0, limit=_ACTIVE_JOBS)["data"]
         return Answer(
             200,
             {
@@ -116,4 +118,4 @@ class MeRoutes(Wiring):
         return {**profile, "onboarding_step": step, "product_count": _PRODUCT_COUNT}
 
     def _has_jobs(self, request: Request) -> bool:
-        return bool(self.generation.has_jobs(org_id=request.org_id))
+        return bool(self.generation.has_jobs(**request.owner))

@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 from services.gateway.authentication import KnownKeys
+from services.gateway.identity_provider import IdentityProvider
 from services.gateway.links import Links
 from services.gateway.turns import Turns
 from shared.config import Settings
@@ -22,6 +23,7 @@ class Wiring:
     health: Health
     known_keys: KnownKeys
     outside: Outside
+    identity_provider: IdentityProvider | None
     turns: Turns
     credits: Any
     catalog: Any

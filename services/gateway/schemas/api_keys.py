@@ -13,6 +13,7 @@ from shared.http_fields import Flag, Moment, said
 
 NAME_MAX = 100
 DAY_SECONDS = 86_400
+HIGHEST_DAILY_CAP = 1_000_000_000
 LONGEST_OVERLAP_SECONDS = 7 * DAY_SECONDS
 _NAME: list[Any] = [validate.Length(1, NAME_MAX), said]
 
@@ -33,6 +34,7 @@ class ApiKeyRequest(Schema):
     """A new key. What it may do: `read`, `write`, `spend` (ask for paid work) and `manage` (people, keys, the plan).
 
     It may never more than the member it stands for. `workflows` limits what it may ask for; null is no limit.
+    `daily_cap` is how many credits its jobs may hold or be charged in a day (UTC); null is no limit.
     """
 
     name = fields.String(required=True, validate=_NAME)
@@ -47,6 +49,9 @@ class ApiKeyRequest(Schema):
         load_default=None,
         allow_none=True,
         validate=[validate.Length(1, 100), _each_once, _known],
+    )
+    daily_cap = fields.Integer(
+        load_default=None, allow_none=True, strict=True, validate=validate.Range(1, HIGHEST_DAILY_CAP)
     )
     expires_at = Moment(load_default=None, allow_none=True)
 
@@ -69,6 +74,7 @@ class ApiKeySchema(Schema):
     livemode = fields.Boolean(required=True)
     scopes = fields.List(fields.String(), required=True)
     workflows = fields.List(fields.String(), required=True, allow_none=True)
+    daily_cap = fields.Integer(required=True, allow_none=True)
     status = fields.String(required=True, validate=validate.OneOf(["active", "expired", "revoked"]))
     created_at = fields.DateTime(required=True)
     expires_at = fields.DateTime(required=True, allow_none=True)

@@ -26,7 +26,7 @@ class MeSchema(MemberSchema):
     """
 
     organization = fields.Nested(OrganizationNameSchema, required=True)
-    credential = fields.String(required=True, validate=validate.OneOf(["key", "session"]))
+    credential = fields.String(required=True, validate=validate.OneOf(["key", "session", "oidc"]))
     scopes = fields.List(fields.String(), required=True)
     livemode = fields.Boolean(required=True)
     terms_accepted_at = fields.DateTime(required=True, allow_none=True)

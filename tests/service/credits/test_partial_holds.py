@@ -14,6 +14,7 @@ from shared.problems import (
     DailyCapReached,
     InsufficientCredits,
     JobClosed,
+    KeyCapReached,
     NotFound,
     Problem,
     QuotaExceeded,
@@ -47,6 +48,7 @@ from tests.service.credits.ledger_steps import (
 TABLES = (
     "accounts",
     "adjustments",
+    "cap_usage",
     "daily_usage",
     "entries",
     "grants",
@@ -268,6 +270,8 @@ CASES: dict[str, tuple[tuple[str, ...], dict[str, Any], type[Problem] | None]] =
     "plan": ((STUDIO_IMAGE,) * 90, {}, None),
     "no credits": ((VARIANT,) * 9, {}, InsufficientCredits),
     "no allowance": ((STUDIO_IMAGE,) * 101, {}, QuotaExceeded),
+    "more than its key may": ((VARIANT,) * 3, {"cap_id": "key_1", "daily_cap": 20}, KeyCapReached),
+    "as much as its key may": ((VARIANT,) * 2, {"cap_id": "key_1", "daily_cap": 20}, None),
     "too expensive for us": ((VARIANT,), {"cost_microusd": 1_000_000_000}, DailyCapReached),
     "no price": (("teleportation.image",), {}, UnknownSku),
     "no quote": ((VARIANT,), {"quote_id": "quo_none", "fingerprint": "x"}, NotFound),
@@ -287,8 +291,9 @@ def test_a_hold_that_is_tried_ends_as_the_real_one_and_leaves_nothing(credits_db
     deliver(credits_db, job_finished(closed))
     change(
         credits_db,
-        "INSERT INTO quotes (id, org_id, workflow, fingerprint, lines, amount, images, estimated_seconds, expires_at)"
-        " VALUES ('quo_1', :org, 'staging', 'x', '[]', 100, 1, 1, now() + interval '1 hour')",
+        "INSERT INTO quotes"
+        " (id, org_id, livemode, workflow, fingerprint, lines, amount, images, estimated_seconds, expires_at)"
+        " VALUES ('quo_1', :org, true, 'staging', 'x', '[]', 100, 1, 1, now() + interval '1 hour')",
         org=org,
     )
     asked = {**asked, "job_id": closed.job_id} if case == "closed" else asked

@@ -4,6 +4,7 @@ import pytest
 import sqlalchemy as sa
 
 from services.gateway.models import ApiKey
+from shared.problems import KeyCapReached
 from tests.service.gateway.people import bearer, change, everything_kept, join
 
 
@@ -91,18 +92,12 @@ def test_a_key_for_some_workflows_asks_for_those_alone(client, studio, a_staging
     assert answer.status_code == 202
 
 
-def test_a_test_key_looks_and_prices_and_never_holds_a_credit(client, studio, a_staging, services):
-    org_id, owner = studio
-    made, headers = a_key(client, owner, livemode=False)
-    inputs = a_staging(org_id)
-
-    ordered = client.post("/v1/stagings", json=inputs, headers={**headers, "Idempotency-Key": "a"})
-    priced = client.post("/v1/quotes", json={"workflow": "staging", "inputs": inputs}, headers=headers)
+def test_a_test_key_says_what_it_is(client, studio):
+    made, headers = a_key(client, studio[1], livemode=False)
 
     assert made["secret"].startswith("sk_test_")
     assert made["livemode"] is False
-    assert (reads(client, headers), priced.status_code, ordered.status_code) == (200, 201, 403)
-    assert services.jobs == {}
+    assert client.get("/v1/me", headers=headers).json["livemode"] is False
 
 
 def test_a_key_is_refused_after_its_end(client, studio, gateway, gateway_db):
@@ -269,10 +264,108 @@ def test_another_organizations_keys_are_not_there(client, an_organization):
         ({"workflows": ["alchemy"]}, "/workflows"),
         ({"expires_at": "2020-01-01"}, "/expires_at"),
         ({"livemode": "no"}, "/livemode"),
-        ({"daily_cap": 5}, "/daily_cap"),
+        ({"daily_cap": 0}, "/daily_cap"),
     ],
 )
 def test_a_key_that_makes_no_sense_is_refused(client, studio, fields, pointer):
     answer = make(client, studio[1], **fields)
 
     assert (answer.status_code, answer.json["errors"][0]["pointer"]) == (400, pointer)
+
+
+def order(client, services, headers, body, key):
+    """Order a staging, and return what generation was told of its key."""
+    answer = client.post("/v1/stagings", json=body, headers={**headers, "Idempotency-Key": key})
+    assert answer.status_code == 202, answer.text
+    asked = services.generation.asked("submit")[-1]
+    return asked["cap_id"], asked["daily_cap"]
+
+
+def test_a_key_with_a_daily_cap_says_so_with_every_order(client, studio, services, a_staging):
+    org_id, owner = studio
+    made, headers = a_key(client, owner, daily_cap=50)
+    body = a_staging(org_id)
+
+    assert made["daily_cap"] == listed(client, owner)[0]["daily_cap"] == 50
+    assert order(client, services, headers, body, "a") == (made["id"], 50)
+    client.post("/v1/stagings", json={**body, "dry_run": True}, headers=headers)
+    assert services.generation.asked("submit")[-1]["cap_id"] == made["id"]
+
+
+def test_a_key_without_a_cap_and_a_person_have_none(client, studio, services, a_staging):
+    org_id, owner = studio
+    made, headers = a_key(client, owner)
+    _, person = join(client, owner)
+    body = a_staging(org_id)
+
+    assert made["daily_cap"] is None
+    assert order(client, services, headers, body, "a") == (None, None)
+    assert order(client, services, person, body, "b") == (None, None)
+
+
+@pytest.mark.parametrize("daily_cap", [0, -1, 1.5, "50", True, 1_000_000_001])
+def test_a_cap_is_a_number_of_credits(client, studio, daily_cap):
+    answer = make(client, studio[1], daily_cap=daily_cap)
+
+    assert answer.status_code == 400
+    assert answer.json["errors"][0]["pointer"] == "/daily_cap"
+
+
+def test_a_key_that_takes_the_place_of_another_shares_its_cap(client, studio, services, a_staging):
+    org_id, owner = studio
+    first, headers = a_key(client, owner, daily_cap=50)
+    body = a_staging(org_id)
+
+    second = rotate(client, owner, first["id"]).json
+    third = rotate(client, owner, second["id"]).json
+
+    assert (second["daily_cap"], third["daily_cap"]) == (50, 50)
+    caps = [
+        order(client, services, each, body, name)
+        for name, each in (("a", headers), ("b", bearer(second["secret"])), ("c", bearer(third["secret"])))
+    ]
+    assert caps == [(first["id"], 50)] * 3
+
+
+def test_what_a_key_with_a_cap_makes_shares_that_cap(client, studio, services, a_staging):
+    org_id, owner = studio
+    first, headers = a_key(client, owner, daily_cap=50, scopes=["spend", "write", "manage"])
+    body = a_staging(org_id)
+
+    same, with_same = a_key(client, headers, scopes=["spend", "write"])
+    less, with_less = a_key(client, headers, scopes=["spend", "write"], daily_cap=20)
+    more = make(client, headers, scopes=["spend"], daily_cap=51)
+
+    assert (same["daily_cap"], less["daily_cap"]) == (50, 20)
+    assert order(client, services, with_same, body, "a") == (first["id"], 50)
+    assert order(client, services, with_less, body, "b") == (first["id"], 20)
+    assert more.status_code == 403
+    assert "daily cap" in more.json["detail"]
+
+
+def test_a_key_with_a_cap_takes_over_no_key_with_another(client, studio):
+    _, owner = studio
+    all_scopes = ["read", "write", "spend", "manage"]
+    capped, headers = a_key(client, owner, daily_cap=50, scopes=all_scopes)
+    less, with_less = a_key(client, headers, daily_cap=20, scopes=all_scopes)
+    other, _ = a_key(client, owner, daily_cap=50)
+    unlimited, _ = a_key(client, owner)
+
+    refused = [rotate(client, headers, key["id"]).status_code for key in (other, unlimited)]
+
+    assert refused == [403, 403]
+    assert rotate(client, with_less, capped["id"]).status_code == 403
+    assert rotate(client, headers, less["id"]).status_code == 201
+    assert rotate(client, headers, capped["id"]).json["daily_cap"] == 50
+
+
+def test_a_key_that_is_used_up_is_answered_402_with_its_figures(client, studio, services, a_staging):
+    org_id, owner = studio
+    _, headers = a_key(client, owner, daily_cap=50)
+    figures = {"unit": "credits", "limit": 50, "used": 45, "requested": 20, "max_affordable": 0}
+    services.refusal = KeyCapReached("Of the 50 credits 45 are used.", **figures, resets_at="2031-05-02T00:00:00Z")
+
+    answer = client.post("/v1/stagings", json=a_staging(org_id), headers={**headers, "Idempotency-Key": "a"})
+
+    assert (answer.status_code, answer.json["code"]) == (402, "key_cap_reached")
+    assert {name: answer.json[name] for name in figures} == figures

@@ -1,11 +1,14 @@
 """Invitations: who may send them, what their link shows, and for how long."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import sqlalchemy as sa
 
 from services.gateway.models import Invitation, Member
 from shared.events import MemberInvited
 from shared.ids import new_id
+from tests.polling import until
 from tests.service.gateway.people import change, everything_kept, invite, told
 
 
@@ -185,3 +188,28 @@ def test_an_invitation_that_makes_no_sense_is_refused(client, studio, body):
 
     assert answer.status_code == 400
     assert answer.json["errors"]
+
+
+@pytest.mark.parametrize("way", ["revoke", "lookup"])
+def test_whoever_takes_an_invitation_waits_for_its_member_first_as_everybody_does(client, studio, gateway_db, way):
+    """Two that lock these rows in opposite order would wait for each other."""
+    made = invite(client, studio[1])
+    take = {
+        "revoke": lambda: client.delete(f"/v1/invitations/{made['id']}", headers=studio[1]).status_code,
+        "lookup": lambda: lookup(client, made["token"]).status_code,
+    }[way]
+
+    with ThreadPoolExecutor(1) as pool, gateway_db.transaction() as session:
+        session.execute(sa.select(Member.id).where(Member.id == made["user_id"]).with_for_update())
+        taking = pool.submit(take)
+        until(lambda: someone_waits(gateway_db), seconds=3, what="somebody who waits for the member")
+        session.execute(sa.select(Invitation.id).where(Invitation.id == made["id"]).with_for_update(nowait=True))
+        session.commit()
+
+        assert taking.result() in {200, 204}
+
+
+def someone_waits(db):
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with db.engine.connect() as connection:
+        return connection.execute(sa.text(waiting)).scalar_one()

@@ -50,7 +50,7 @@ def test_owners_known_by_address_may_still_sign_up_and_their_keys_may_do_everyth
         [key] = session.scalars(sa.select(ApiKey))
     assert members == [("ada@example.com", "invited"), ("ada@example.com", "invited"), (None, "active")]
     assert set(key.scopes) == {"read", "write", "spend", "manage"}
-    assert (key.workflows, key.daily_cap, key.last_used_at) == (None, None, None)
+    assert (key.workflows, key.daily_cap, key.cap_id, key.last_used_at) == (None, None, None, None)
 
 
 def test_a_person_belongs_to_one_organization(old):
@@ -62,7 +62,7 @@ def test_a_person_belongs_to_one_organization(old):
         session.execute(sa.update(Member).where(Member.id == "usr_2").values(status="active"))
 
 
-@pytest.mark.parametrize("table", ["invitations", "auth_sessions", "password_resets"])
+@pytest.mark.parametrize("table", ["invitations", "auth_sessions", "password_resets", "linked_identities"])
 def test_the_new_tables_stand_behind_the_tenant_wall(gateway_db, table):
     with gateway_db.transaction() as session:
         walls = session.execute(

@@ -244,6 +244,7 @@ def test_what_cannot_be_read_is_no_dry_run(client, headers, body):
 def test_the_document_lists_what_can_keep_a_job_from_being_paid(path):
     responses = DOCUMENT["paths"][path]["post"]["responses"]
 
-    assert responses["402"]["x-problem-codes"] == ["daily_cap_reached", "insufficient_credits", "quota_exceeded"]
+    caps = ["daily_cap_reached", "key_cap_reached"]
+    assert responses["402"]["x-problem-codes"] == sorted([*caps, "insufficient_credits", "quota_exceeded"])
     assert {"quote_expired", "quote_used"} < set(responses["409"]["x-problem-codes"])
     assert "quote_mismatch" in responses["422"]["x-problem-codes"]

@@ -91,6 +91,8 @@ def test_the_document_and_its_page_load_nothing_from_elsewhere(client):
     assert page.headers["Content-Security-Policy"].startswith("default-src 'none'")
     assert "/v1/stagings" in page.text
     assert "href='/docs/errors#insufficient_credits'" in page.text
+    assert "<code>webhook-signature</code> (needed)" in page.text
+    assert "<a href='#shape-JobFinishedEvent'>" in page.text
     for outside in ("http://", "https://", "<script", "src="):
         assert outside not in page.text
 

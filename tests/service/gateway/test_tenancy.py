@@ -14,12 +14,13 @@ OPEN = {
     "/docs/errors",
     "/v1/invitations/lookup",
     "/v1/auth/signup",
+    "/api/auth/signup",
     "/v1/auth/login",
     "/v1/auth/password-reset",
     "/v1/auth/password-reset/confirm",
 }
 OPERATIONS = [(method.upper(), path) for path, item in DOCUMENT["paths"].items() for method in item if path not in OPEN]
-OF_ADMINISTRATORS = [(method, path) for method, path in OPERATIONS if path.startswith("/v1/admin")]
+OF_ADMINISTRATORS = [(method, path) for method, path in OPERATIONS if path.startswith(("/v1/admin", "/api/admin"))]
 WITH_ID = [(method, path) for method, path in OPERATIONS if "{" in path]
 OF_ORGANIZATIONS = [operation for operation in WITH_ID if operation not in OF_ADMINISTRATORS]
 BODIES = {
@@ -28,6 +29,7 @@ BODIES = {
     "/v1/admin/organizations/{org_id}/plan": {"plan": "free"},
     "/v1/admin/organizations/{org_id}/flags": {"name": "csv_export", "enabled": True},
     "/v1/admin/jobs/{job_id}/refund": {"reason": "blurred"},
+    "/api/admin/headshots/{job_id}/refund": {"reason": "blurred"},
     "/v1/members/{user_id}": {"role": "viewer"},
     "/v1/api-keys/{key_id}/rotate": {},
 }

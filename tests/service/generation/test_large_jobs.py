@@ -184,10 +184,10 @@ def test_a_list_of_jobs_has_the_first_generations_of_each_and_can_do_without(
     asked = a_studio(products=3)
     handlers.submit(generation_db, credits_service, engine, asked)
 
-    with generation_db.transaction(org_id=asked.org_id) as session:
-        (listed,) = queries.jobs(session, org_id=asked.org_id)["data"]
-        (bare,) = queries.jobs(session, org_id=asked.org_id, generations=0)["data"]
-        single = queries.job(session, org_id=asked.org_id, job_id=asked.job_id)
+    with generation_db.transaction(org_id=asked.org_id, livemode=True) as session:
+        (listed,) = queries.jobs(session, org_id=asked.org_id, livemode=True)["data"]
+        (bare,) = queries.jobs(session, org_id=asked.org_id, livemode=True, generations=0)["data"]
+        single = queries.job(session, org_id=asked.org_id, livemode=True, job_id=asked.job_id)
 
     assert [one["number"] for one in listed["generations"]] == [one["number"] for one in single["generations"]][:8]
     assert (len(single["generations"]), bare["generations"]) == (24, [])

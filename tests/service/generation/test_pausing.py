@@ -333,6 +333,7 @@ WAKES = {
         "refund of plan_generations",
     },
     "daily_cap_reached": set(),
+    "key_cap_reached": {"refund of credits"},
 }
 
 

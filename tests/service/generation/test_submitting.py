@@ -227,9 +227,9 @@ def test_a_second_organization_sees_no_job_of_the_first_even_without_a_where(
     asked = a_submission()
     handlers.submit(generation_db, credits_service, engine, asked)
 
-    with generation_db.transaction(org_id=new_id("org")) as session:
+    with generation_db.transaction(org_id=new_id("org"), livemode=True) as session:
         seen = [session.execute(sa.text(f"SELECT count(*) FROM {table}")).scalar_one() for table in WALLED]
-        page = queries.jobs(session, org_id=asked.org_id)
+        page = queries.jobs(session, org_id=asked.org_id, livemode=True)
 
     assert seen == [0, 0, 0, 0]
     assert page["data"] == []
@@ -248,10 +248,10 @@ def test_jobs_that_have_ended_are_no_active_ones_and_have_been_there_all_the_sam
     with generation_db.transaction() as session:
         session.execute(sa.text("UPDATE jobs SET status = 'failed' WHERE id = :id"), {"id": ended.job_id})
 
-    with generation_db.transaction(org_id=ended.org_id) as session:
-        active = queries.jobs(session, org_id=ended.org_id, active=True)["data"]
-        has_jobs = queries.has_jobs(session, org_id=ended.org_id)
-        has_others = queries.has_jobs(session, org_id=new_id("org"))
+    with generation_db.transaction(org_id=ended.org_id, livemode=True) as session:
+        active = queries.jobs(session, org_id=ended.org_id, livemode=True, active=True)["data"]
+        has_jobs = queries.has_jobs(session, org_id=ended.org_id, livemode=True)
+        has_others = queries.has_jobs(session, org_id=new_id("org"), livemode=True)
 
     assert [job["id"] for job in active] == [at_work.job_id]
     assert (has_jobs, has_others) == (True, False)

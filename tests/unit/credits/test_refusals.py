@@ -10,6 +10,7 @@ from shared.problems import (
     HoldRefused,
     InsufficientCredits,
     JobClosed,
+    KeyCapReached,
     NotFound,
     Problem,
     QuotaExceeded,
@@ -30,10 +31,19 @@ QUOTA = {
     "resets_at": "2031-06-01T00:00:00+00:00",
 }
 CAP = {"max_affordable": 3, "resets_at": "2031-05-02T00:00:00+00:00"}
+KEY_CAP = {
+    "unit": "credits",
+    "limit": 50,
+    "used": 20,
+    "requested": 50,
+    "max_affordable": 3,
+    "resets_at": "2031-05-02T00:00:00+00:00",
+}
 HOLDS: list[tuple[str, dict[str, Any], type[HoldRefused]]] = [
     ("insufficient_credits", CREDITS, InsufficientCredits),
     ("quota_exceeded", QUOTA, QuotaExceeded),
     ("daily_cap_reached", CAP, DailyCapReached),
+    ("key_cap_reached", KEY_CAP, KeyCapReached),
 ]
 QUOTES: list[tuple[str, type[Problem], int]] = [
     ("quote_not_found", NotFound, 404),
@@ -87,8 +97,8 @@ def test_nobody_is_told_to_ask_for_none() -> None:
     assert detail.endswith("Nothing was charged: upgrade the plan, or wait until 2031-06-01.")
 
 
-def test_only_the_limit_of_a_day_is_worth_trying_again_and_its_figures_tell_no_cost() -> None:
-    assert [hold_refused(code, figures).retryable for code, figures, _ in HOLDS] == [False, False, True]
+def test_only_the_limits_of_a_day_are_worth_trying_again_and_their_figures_tell_no_cost() -> None:
+    assert [hold_refused(code, figures).retryable for code, figures, _ in HOLDS] == [False, False, True, True]
     assert "2031-05-02T00:00 UTC" in hold_refused("daily_cap_reached", CAP).detail
     assert "microusd" not in str(hold_refused("daily_cap_reached", CAP).as_dict())
 

@@ -80,6 +80,11 @@ def test_a_missing_setting_is_told_by_name(name: str, monkeypatch: pytest.Monkey
         ("PROVIDER_ROUTES", "[]", "image.stage"),
         ("OUTSIDE_ALLOWED", "10.1.0.0/16,home", "10.1.0.0/16"),
         ("OUTSIDE_ALLOWED", "127.0.0.1:", "127.0.0.1:8080"),
+        ("AUTH_OIDC_ISSUER", "http://clerk.example.com", "https://"),
+        ("AUTH_OIDC_ISSUER", "http://127.0.0.1.example.com", "https://"),
+        ("AUTH_OIDC_ISSUER", "https://clerk.example.com?x=1", "no query"),
+        ("AUTH_OIDC_ISSUER", "clerk.example.com", "http"),
+        ("AUTH_OIDC_ISSUER", "https://me:secret@clerk.example.com", "without a user name"),
         ("RATE_LIMIT_ADDRESS", "many", "600/minute"),
         ("RATE_LIMIT_CREDENTIAL", "0/minute", "600/minute"),
         ("RATE_LIMIT_URL", "memcached://somewhere", "redis://"),
@@ -129,3 +134,32 @@ def test_secrets_are_not_shown_by_their_repr_nor_by_that_of_the_settings() -> No
 def test_a_secret_is_used_like_any_other_text() -> None:
     assert Secret("amqp://host").partition("://")[2] == "host"
     assert f"{Secret('value')}" == "value"
+
+
+@pytest.mark.parametrize(
+    "issuer", ["https://clerk.example.com", "http://127.0.0.1:8080/realms/a", "http://localhost:1/"]
+)
+def test_an_issuer_is_kept_to_the_letter_with_those_its_tokens_may_be_for(
+    issuer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUTH_OIDC_ISSUER", issuer)
+    monkeypatch.setenv("AUTH_OIDC_AUDIENCE", "https://app.example.com, api")
+
+    settings = config.load("credits")
+
+    assert settings.oidc_issuer == issuer
+    assert settings.oidc_audience == ("https://app.example.com", "api")
+
+
+@pytest.mark.parametrize("audience", [None, "", "app,,api"])
+def test_an_issuer_alone_is_not_enough(audience: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTH_OIDC_ISSUER", "https://clerk.example.com")
+    if audience is not None:
+        monkeypatch.setenv("AUTH_OIDC_AUDIENCE", audience)
+
+    with pytest.raises(ConfigurationError, match="AUTH_OIDC_AUDIENCE"):
+        config.load("credits")
+
+
+def test_without_an_issuer_nobody_outside_logs_anybody_in() -> None:
+    assert (config.load("credits").oidc_issuer, config.load("credits").oidc_audience) == ("", ())

@@ -10,9 +10,11 @@ import psycopg2
 import pytest
 from marshmallow import fields, validate
 from prometheus_client import REGISTRY
+from structlog.contextvars import merge_contextvars
+from structlog.testing import capture_logs
 from werkzeug.test import Client, create_environ, run_wsgi_app
 
-from shared import budget, logs
+from shared import budget, http_application, logs
 from shared.http import Answer, Auth, Principal, Request, Schema, Stream, Waiting, application_of, route
 from shared.http_body import read_body
 from shared.http_exchange import WaitingRoom
@@ -266,6 +268,15 @@ def test_no_text_of_an_unexpected_error_reaches_the_client(client):
     assert "RuntimeError" not in answer.text
 
 
+def test_the_request_id_of_a_failure_finds_in_the_logs_what_the_client_was_not_told(client):
+    with capture_logs(processors=[merge_contextvars]) as lines:
+        answer = client.get("/broken")
+
+    (line,) = [line for line in lines if line["event"] == "request_failed"]
+    assert line["request_id"] == answer.json["request_id"] == answer.headers["X-Request-Id"]
+    assert "hunter2" in str(line["exc_info"])
+
+
 def test_a_status_that_is_not_declared_is_our_mistake(client):
     assert client.get("/undeclared").status_code == 500
 
@@ -479,6 +490,17 @@ def test_requests_are_counted_by_route_not_by_address(client):
     assert _count("/things/<thing_id>", "GET", "401") == before + 2
 
 
+def test_the_time_to_answer_is_measured_by_route(client):
+    name, labels = "darkroom_http_request_seconds", {"route": "/things/<thing_id>"}
+    before = REGISTRY.get_sample_value(f"{name}_count", labels) or 0
+
+    client.get("/things/1")
+    client.get("/things/2")
+
+    assert REGISTRY.get_sample_value(f"{name}_count", labels) == before + 2
+    assert REGISTRY.get_sample_value(f"{name}_bucket", {**labels, "le": "+Inf"}) == before + 2
+
+
 def test_an_unknown_method_does_not_become_a_label(client):
     before = _count("unmatched", "other", "405")
 
@@ -510,6 +532,38 @@ def test_a_guard_is_asked_before_the_body_is_looked_at():
     assert (bad.status_code, good.status_code) == (400, 201)
     assert good.json == {"id": "guarded"}
     assert seen == [{}, {}]
+
+
+def test_of_large_bodies_few_are_worked_on_at_once_and_the_next_is_told_to_come_again(monkeypatch):
+    monkeypatch.setattr(http_application, "LARGE_BODIES_AT_ONCE", 1)
+    at_work, go_on = eventlet.Event(), eventlet.Event()
+
+    large = {"auth": key, "reads": ("image/png",), "max_body_bytes": 200_000, "answers": {201: ThingSchema}}
+
+    class Files:
+        @route("POST", "/slow", summary="Slow", time_limit_seconds=30, **large)
+        def slow(self, _request: Request) -> Answer:
+            at_work.send()
+            go_on.wait()
+            return Answer(201, {"id": "1"})
+
+        @route("POST", "/quick", summary="Quick", time_limit_seconds=0.2, **large)
+        def quick(self, _request: Request) -> Answer:
+            return Answer(201, {"id": "1"})
+
+    client = Client(application_of(Files()))
+    send = {"headers": {"Authorization": "Bearer good"}}
+
+    first = eventlet.spawn(client.post, "/slow", data=b"first", **send)
+    at_work.wait()
+    refused = client.post("/quick", data=b"second", **send)
+    go_on.send()
+    first_answer = first.wait()
+    again = client.post("/quick", data=b"third", **send)
+
+    assert (refused.status_code, refused.json["code"]) == (503, "reduced_capacity")
+    assert (refused.headers["Retry-After"], refused.json["retryable"]) == ("2", True)
+    assert (first_answer.status_code, again.status_code) == (201, 201)
 
 
 def test_a_schema_refuses_what_it_does_not_know():

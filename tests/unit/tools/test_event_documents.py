@@ -5,9 +5,9 @@ import copy
 import pytest
 
 from shared import events
+from shared.event_samples import sample_of
 from shared.events import CreditReserved, GenerationCompleted, ReservationOverdue
 from tools.event_documents import breaches, document_of
-from tools.samples import sample_of
 
 
 def changed(document, change):

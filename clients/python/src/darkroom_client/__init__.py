@@ -34,14 +34,19 @@ from darkroom_client.errors import (
 )
 from darkroom_client.jobs import JobNotFinished
 from darkroom_client.models import (
+    ApiKey,
     Balance,
     Counts,
+    Defaults,
     Entry,
     Estimate,
     Failure,
     Generation,
     Image,
     Job,
+    Me,
+    NewApiKey,
+    Organization,
     Plan,
     Price,
     PricedLine,
@@ -63,6 +68,7 @@ from darkroom_client.models import (
 from darkroom_client.version import __version__
 
 __all__ = [
+    "ApiKey",
     "AuthenticationFailed",
     "Balance",
     "Conflict",
@@ -70,6 +76,7 @@ __all__ = [
     "DailyCapReached",
     "Darkroom",
     "DarkroomError",
+    "Defaults",
     "DownloadCorrupt",
     "Entry",
     "Estimate",
@@ -85,8 +92,11 @@ __all__ = [
     "JobNotFinished",
     "LimitExceeded",
     "LinkRefused",
+    "Me",
+    "NewApiKey",
     "NoAnswer",
     "NotFound",
+    "Organization",
     "PermissionDenied",
     "Plan",
     "Price",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from darkroom_client.credits import Credits
 from darkroom_client.images import Images
 from darkroom_client.jobs import Jobs, Quotes, Stagings, Workflows
+from darkroom_client.people import ApiKeys, Myself
 from darkroom_client.transport import Transport
 from darkroom_client.uploads import Uploads
 
@@ -40,6 +41,8 @@ class Darkroom:
         self.images = Images(self._transport)
         self.credits = Credits(self._transport)
         self.workflows = Workflows(self._transport)
+        self.me = Myself(self._transport)
+        self.api_keys = ApiKeys(self._transport)
 
     def request(
         self,
@@ -52,6 +55,11 @@ class Darkroom:
     ) -> Any:
         """Call a route that has no method here, with the same retries and errors; return the answer's JSON."""
         return self._transport.send(method, path, query=query, body=body, idempotency_key=idempotency_key).body
+
+    @property
+    def base_url(self) -> str:
+        """The gateway's address."""
+        return self._transport.base_url
 
     def close(self) -> None:
         """Close the connections that are kept open."""
@@ -66,4 +74,4 @@ class Darkroom:
         self.close()
 
     def __repr__(self) -> str:
-        return f"Darkroom(base_url={self._transport.base_url!r})"
+        return f"Darkroom(base_url={self.base_url!r})"

@@ -1,13 +1,17 @@
 """Credits: the balance, where it went, and what things cost."""
 
+import os
 from collections.abc import Iterator
 from datetime import date, datetime
+from pathlib import Path
+from typing import Any
 
 from darkroom_client import pages
 from darkroom_client.models import Entry, Plan, Pricing, Usage, Wallet
-from darkroom_client.transport import Transport
+from darkroom_client.transport import Answer, Transport
 
 Moment = datetime | date | str
+_PIECE_BYTES = 64 * 1024
 
 
 class Credits:
@@ -35,22 +39,72 @@ class Credits:
         page_size: int = 50,
     ) -> Iterator[Entry]:
         """Yield the history, the newest first, from ``since`` on and before ``until``, or with that day."""
-        query = {
-            "since": _written(since),
-            "until": _written(until),
-            "product": product,
-            "job": job_id,
-            "generation": generation_id,
-            "image": image_id,
-            "session": session_id,
-            "kind": kind,
-            "unit": unit,
-        }
+        query = _chosen(
+            since=since,
+            until=until,
+            product=product,
+            job=job_id,
+            generation=generation_id,
+            image=image_id,
+            session=session_id,
+            kind=kind,
+            unit=unit,
+        )
         return pages.each(self._transport, "/v1/credits/entries", model=Entry, page_size=page_size, query=query)
+
+    def export(  # noqa: PLR0913  an argument for each filter
+        self,
+        to: str | os.PathLike[str],
+        *,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        product: str | None = None,
+        job_id: str | None = None,
+        generation_id: str | None = None,
+        image_id: str | None = None,
+        session_id: str | None = None,
+        kind: str | None = None,
+        unit: str | None = None,
+    ) -> Path:
+        """Write the history to a CSV file, which appears when it is whole, and return its path.
+
+        Raises:
+            NoAnswer: it broke off again and again.
+        """
+        query = _chosen(
+            since=since,
+            until=until,
+            product=product,
+            job=job_id,
+            generation=generation_id,
+            image=image_id,
+            session=session_id,
+            kind=kind,
+            unit=unit,
+        )
+        path = Path(to)
+        part = path.with_name(f"{path.name}.part")
+        try:
+            self._transport.again_and_again(lambda: self._table(part, query), what="GET /v1/credits/entries.csv")
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+        return path
+
+    def _table(self, part: Path, query: dict[str, Any]) -> Answer:
+        url = f"{self._transport.base_url}/v1/credits/entries.csv"
+        given = {name: value for name, value in query.items() if value is not None}
+        with (
+            part.open("wb") as file,
+            self._transport.opened("GET", url, params=given, headers={"Accept": "text/csv"}) as answer,
+        ):
+            for piece in answer.iter_content(_PIECE_BYTES):
+                file.write(piece)
+            return Answer(answer.status_code, answer.headers, None)
 
     def usage(self, *, since: Moment | None = None, until: Moment | None = None) -> Usage:
         """Return what was made and spent, by day and workflow."""
-        query = {"since": _written(since), "until": _written(until)}
+        query = {"since": written(since), "until": written(until)}
         return Usage.from_json(self._transport.send("GET", "/v1/usage", query=query).body)
 
     def plans(self) -> list[Plan]:
@@ -66,7 +120,11 @@ class Credits:
         return Pricing.from_json(self._transport.send("GET", "/v1/pricing").body)
 
 
-def _written(moment: Moment | None) -> str | None:
+def _chosen(*, since: Moment | None, until: Moment | None, **chosen: str | None) -> dict[str, Any]:
+    return {"since": written(since), "until": written(until), **chosen}
+
+
+def written(moment: Moment | None) -> str | None:
     """Return a time in RFC 3339.
 
     Raises:

@@ -13,8 +13,8 @@ import requests
 from darkroom_client import pages
 from darkroom_client.errors import DownloadCorrupt, LinkRefused, NoAnswer, PermissionDenied
 from darkroom_client.models import Image
+from darkroom_client.photos import Progress
 from darkroom_client.transport import Answer, Transport, segment
-from darkroom_client.uploads import Progress
 
 log = logging.getLogger("darkroom_client")
 

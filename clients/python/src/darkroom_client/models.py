@@ -95,6 +95,84 @@ class Upload(Model):
     created_at: datetime
     delete_after: datetime | None
     warnings: list[dict[str, Any]]
+    livemode: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class UploadLink(Model):
+    """The request that sends a photo to the object store: a form of ``fields`` with POST, else with ``headers``."""
+
+    upload_id: str
+    method: str
+    url: str = field(repr=False)
+    expires_at: datetime
+    headers: dict[str, str] = field(default_factory=dict)
+    fields: dict[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Organization(Model):
+    """Whom everything belongs to."""
+
+    id: str
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Defaults(Model):
+    """What new sessions of somebody begin with."""
+
+    aspect_ratio: str
+    variety_level: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Me(Model):
+    """Who asks: the member that a key or a session stands for. ``scopes`` are a key's; a person has none."""
+
+    id: str
+    email: str | None
+    name: str | None
+    role: str
+    status: str
+    photo_upload_id: str | None
+    created_at: datetime
+    joined_at: datetime | None
+    version: int
+    organization: Organization
+    credential: str
+    scopes: list[str]
+    livemode: bool
+    defaults: Defaults
+    terms_accepted_at: datetime | None = None
+    terms_version: str | None = None
+    onboarding_step: str | None = None
+    product_count: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApiKey(Model):
+    """A key without its secret; ``prefix`` is how that begins. ``workflows`` is None where it may ask for all."""
+
+    id: str
+    name: str
+    prefix: str
+    user_id: str
+    livemode: bool
+    scopes: list[str]
+    workflows: list[str] | None
+    status: str
+    created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None
+    rotated_from: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewApiKey(ApiKey):
+    """A key that was just made; ``secret`` is shown this once."""
+
+    secret: str = field(repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +183,7 @@ class Provenance(Model):
     model: str | None = None
     prompt_version: str | None = None
     digital_source_type: str | None = None
+    livemode: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +209,7 @@ class Image(Model):
     pinned: bool = False
     favorite: bool = False
     parent_id: str | None = None
+    livemode: bool = True
     provenance: Provenance | None = None
 
 
@@ -268,6 +348,7 @@ class Quote(Model):
     estimated_seconds: int
     created_at: datetime
     expires_at: datetime
+    livemode: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,21 +1,14 @@
 """Uploads: photos that jobs are made from."""
 
-import mimetypes
-import os
-import secrets
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
-from io import BytesIO
-from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 from darkroom_client.errors import NotFound
-from darkroom_client.models import Upload
-from darkroom_client.transport import Transport, segment
+from darkroom_client.models import Upload, UploadLink
+from darkroom_client.photos import Photo, Progress, Source, opened
+from darkroom_client.transport import Answer, Transport, segment
 
-Source = str | os.PathLike[str] | bytes | BinaryIO
-Progress = Callable[[int, int], None]
-_PIECE_BYTES = 64 * 1024
+# The server reads, checks and cleans a photo within 30 s; fetching one takes part of that.
+_SERVERS_SECONDS = 15.0
 
 
 class Uploads:
@@ -32,6 +25,7 @@ class Uploads:
         keep_original: bool | None = None,
         content_type: str | None = None,
         multipart: bool = False,
+        presigned: bool = False,
         on_progress: Progress | None = None,
         idempotency_key: str | None = None,
     ) -> Upload:
@@ -43,26 +37,50 @@ class Uploads:
             keep_original: keep a `face` for longer than the job needs it.
             content_type: told by the content unless given.
             multipart: send a form instead of the photo itself, for proxies that let nothing else pass.
+            presigned: send the bytes to the object store by a signed link, and have them taken in from there.
             on_progress: called with the bytes sent and their total; begins at 0 again with each try.
             idempotency_key: give one of your own to send the same photo again after a crash of yours.
 
         Raises:
             ImageRefused, LimitExceeded: the photo is not usable.
-            ValueError: it is empty.
+            ValueError: it is empty, or is to be sent in two ways.
         """
-        with _opened(source) as file:
-            content, headers = _content(file, content_type=content_type, multipart=multipart, on_progress=on_progress)
+        if multipart and presigned:
+            raise ValueError("choose multipart or presigned: a signed link says itself how the photo is sent")
+        terms: dict[str, Any] = {"purpose": purpose, "keep_original": keep_original}
+        with opened(source) as file:
+            photo = Photo.of(file, content_type=content_type)
+            if presigned:
+                return self._by_link(photo, terms, on_progress=on_progress, idempotency_key=idempotency_key)
+            photo = photo.as_form() if multipart else photo
             answer = self._transport.send(
                 "POST",
                 "/v1/uploads",
-                query={
-                    "purpose": purpose,
-                    "keep_original": None if keep_original is None else str(keep_original).lower(),
-                },
-                content=content,
-                headers=headers,
+                query={**terms, "keep_original": None if keep_original is None else str(keep_original).lower()},
+                content=lambda: photo.body(on_progress),
+                headers={"Content-Type": photo.content_type},
                 idempotency_key=idempotency_key,
             )
+        return Upload.from_json(answer.body)
+
+    def from_url(
+        self,
+        url: str,
+        *,
+        purpose: str = "room",
+        keep_original: bool | None = None,
+        idempotency_key: str | None = None,
+    ) -> Upload:
+        """Have a photo fetched from a public address: ``http`` or ``https``, on port 80 or 443.
+
+        Raises:
+            ImageRefused, LimitExceeded: what is there is not usable.
+            InvalidRequest: the address is refused (`url_refused`), or nothing comes from it (`url_unreachable`).
+        """
+        body = _given({"url": url, "purpose": purpose, "keep_original": keep_original})
+        answer = self._transport.send(
+            "POST", "/v1/uploads/from-url", body=body, idempotency_key=idempotency_key, more_seconds=_SERVERS_SECONDS
+        )
         return Upload.from_json(answer.body)
 
     def get(self, upload_id: str) -> Upload:
@@ -78,77 +96,34 @@ class Uploads:
                 raise
             # An earlier try deleted it, and its answer was lost.
 
+    def _by_link(
+        self, photo: Photo, terms: dict[str, Any], *, on_progress: Progress | None, idempotency_key: str | None
+    ) -> Upload:
+        """Announce the photo, send it where the link leads, and complete the upload: each safe to repeat."""
+        announced = {"content_type": photo.content_type, "bytes": photo.size, "sha256": photo.sha256()}
+        answer = self._transport.send(
+            "POST", "/v1/uploads/presign", body=_given({**terms, **announced}), idempotency_key=idempotency_key
+        )
+        link = UploadLink.from_json(answer.body)
+        self._send_by(link, photo, on_progress=on_progress)
+        completed = self._transport.send(
+            "POST", f"/v1/uploads/{segment(link.upload_id)}/complete", more_seconds=_SERVERS_SECONDS
+        )
+        return Upload.from_json(completed.body)
 
-class _Body:
-    """A file on its way out: requests reads it in pieces, and the caller hears of each."""
+    def _send_by(self, link: UploadLink, photo: Photo, *, on_progress: Progress | None) -> None:
+        """Send the bytes; the link is its own credential, and gets no key."""
+        sent = photo.as_form(link.fields) if link.method == "POST" else photo
+        headers = {"Content-Type": sent.content_type, **link.headers}
 
-    def __init__(self, file: BinaryIO, *, size: int, on_progress: Progress | None) -> None:
-        self._file, self._size, self._on_progress = file, size, on_progress
+        def once() -> Answer:
+            body = sent.body(on_progress)
+            with self._transport.opened(link.method, link.url, with_key=False, data=body, headers=headers) as answer:
+                return Answer(answer.status_code, answer.headers, None)
 
-    def __len__(self) -> int:
-        return self._size
-
-    def __iter__(self) -> Iterator[bytes]:
-        sent = 0
-        self._tell(sent)
-        while piece := self._file.read(min(_PIECE_BYTES, self._size - sent)):
-            yield piece
-            sent += len(piece)
-            self._tell(sent)
-
-    def _tell(self, sent: int) -> None:
-        if self._on_progress:
-            self._on_progress(sent, self._size)
-
-
-def _opened(source: Source) -> "nullcontext[BinaryIO] | BinaryIO":
-    """Return the photo as a file that can be read again from its place on; ours are closed afterwards."""
-    if isinstance(source, bytes | bytearray | memoryview):
-        return BytesIO(source)
-    if isinstance(source, str | os.PathLike):
-        return Path(source).open("rb")
-    if not source.seekable():
-        return BytesIO(source.read())
-    return nullcontext(source)
+        self._transport.again_and_again(once, what=f"upload {link.upload_id}")
 
 
-def _content(
-    file: BinaryIO, *, content_type: str | None, multipart: bool, on_progress: Progress | None
-) -> tuple[Callable[[], _Body], dict[str, str]]:
-    """Return what gives the body of each try, and the headers that go with it."""
-    start = file.tell()
-    size = file.seek(0, os.SEEK_END) - start
-    if size <= 0:
-        raise ValueError("there is nothing to upload: the photo is empty, or the file stands at its end")
-    file.seek(start)
-    name = Path(str(getattr(file, "name", "photo"))).name
-    content_type = content_type or _told_by_content(file.read(12)) or mimetypes.guess_type(name)[0]
-    content_type = content_type or "application/octet-stream"
-    file.seek(start)
-    if multipart:
-        boundary = secrets.token_hex(16)
-        file = BytesIO(_form(file.read(), boundary=boundary, name=name, content_type=content_type))
-        start, size = 0, len(file.getbuffer())
-        content_type = f"multipart/form-data; boundary={boundary}"
-
-    def body() -> _Body:
-        file.seek(start)
-        return _Body(file, size=size, on_progress=on_progress)
-
-    return body, {"Content-Type": content_type}
-
-
-def _told_by_content(head: bytes) -> str | None:
-    if head.startswith(b"\xff\xd8\xff"):
-        return "image/jpeg"
-    if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "image/png"
-    return "image/webp" if head[:4] == b"RIFF" and head[8:12] == b"WEBP" else None
-
-
-def _form(photo: bytes, *, boundary: str, name: str, content_type: str) -> bytes:
-    for character, written in (('"', "%22"), ("\r", "%0D"), ("\n", "%0A")):
-        name = name.replace(character, written)
-    disposition = f'form-data; name="file"; filename="{name}"'
-    head = f"--{boundary}\r\nContent-Disposition: {disposition}\r\nContent-Type: {content_type}\r\n\r\n"
-    return head.encode() + photo + f"\r\n--{boundary}--\r\n".encode()
+def _given(body: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields that say something."""
+    return {name: value for name, value in body.items() if value is not None}

@@ -1,4 +1,7 @@
-"""A believable sample of every event type, always the same: made from its schema and the trade's own words."""
+"""A believable sample of every event type, always the same: made from its schema and the trade's own words.
+
+The documents of events and of the API show them.
+"""
 
 import hashlib
 import json
@@ -10,6 +13,7 @@ from shared import events
 from shared.events import Event, Meta
 
 _MOMENT = "2026-01-15T09:30:00.000000Z"
+_SEQUENCE = f"{1:020d}"
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _PREFIXES = {
     "asset": "ast",
@@ -75,14 +79,29 @@ _REASONS = {
 
 def sample_of(cls: type[Event]) -> dict[str, Any]:
     """Return one event of the type as it is on the wire."""
+    envelope: dict[str, Any] = json.loads(events.encode(_sample(cls)))
+    return {**envelope, "sequence": _SEQUENCE}  # the relay appends it
+
+
+def public_sample_of(cls: type[Event]) -> dict[str, Any]:
+    """Return the same event as its organization sees it, numbered in its log."""
+    return {**events.public(_sample(cls)), "orgsequence": 42}
+
+
+def _sample(cls: type[Event]) -> Event:
     schema = events.schema_of(cls)
     data = {name: _value(name, part, schema) for name, part in schema["properties"].items()}
     if cls.__name__ in _REASONS:
         data["reason"] = _REASONS[cls.__name__]
     item = msgspec.convert(data, cls)
-    meta = Meta(id=_id("evt", cls.__name__), time=_MOMENT, correlation_id=_id("req", ""), causation_id=_id("evt", ""))
-    envelope: dict[str, Any] = json.loads(events.encode(events.with_meta(item, meta)))
-    return {**envelope, "sequence": f"{1:020d}"}  # the relay appends it
+    meta = Meta(
+        id=_id("evt", cls.__name__),
+        time=_MOMENT,
+        correlation_id=_id("req", ""),
+        causation_id=_id("evt", ""),
+        sequence=_SEQUENCE,
+    )
+    return events.with_meta(item, meta)
 
 
 def _value(name: str, part: Any, schema: Any) -> Any:
@@ -101,7 +120,7 @@ def _value(name: str, part: Any, schema: Any) -> Any:
             return True
         case "string":
             return _text(name)
-    raise ValueError(f"no sample is known for the field {name}: {part}; teach tools/samples.py its kind")
+    raise ValueError(f"no sample is known for the field {name}: {part}; teach shared/event_samples.py its kind")
 
 
 def _text(name: str) -> str:
@@ -114,7 +133,7 @@ def _text(name: str) -> str:
         return hashlib.sha256(b"a picture").hexdigest()
     if name in _WORDS:
         return _WORDS[name]
-    raise ValueError(f"no sample is known for the text {name}; add it to tools/samples.py")
+    raise ValueError(f"no sample is known for the text {name}; add it to shared/event_samples.py")
 
 
 def _id(prefix: str, of: str) -> str:

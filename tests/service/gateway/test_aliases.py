@@ -1,0 +1,177 @@
+"""The addresses of before: each answers what the route it stands for answers, to whom that does."""
+
+import re
+
+import pytest
+
+from services.gateway.service import Gateway
+from shared.http import routes_of
+from tests.pictures import a_picture
+from tests.service.gateway.people import PASSWORD, invite, join
+
+ALIASES = [(route, alias) for _, route in routes_of(Gateway) for alias in route.aliases]
+SEED = {
+    "POST /api/auth/signup": "POST /v1/auth/signup",
+    "GET /api/settings": "GET /v1/me",
+    "PATCH /api/settings": "PATCH /v1/me",
+    "GET /api/jobs/<job_id>": "GET /v1/jobs/<job_id>",
+    "GET /api/headshots/status/<job_id>": "GET /v1/jobs/<job_id>",
+    "POST /api/upload": "POST /v1/uploads",
+    "GET /api/generated-images": "GET /v1/images",
+    "GET /api/credits/history": "GET /v1/credits/entries",
+    "POST /api/admin/headshots/<job_id>/refund": "POST /v1/admin/jobs/<job_id>/refund",
+}
+CHANGING = {
+    "id",
+    "created_at",
+    "request_id",
+    "instance",
+    "url",
+    "thumbnail_url",
+    "expires_at",
+    "session_token",
+    "email",
+    "joined_at",
+    "terms_accepted_at",
+}
+
+
+def name_of(part):
+    return f"{part.method} {part.url}"
+
+
+def same(answers):
+    """Return the answers without what differs from one moment to the next."""
+    return [(answer.status_code, without(answer.json if answer.is_json or answer.data else None)) for answer in answers]
+
+
+def without(value):
+    if isinstance(value, dict):
+        return {name: without(inner) for name, inner in value.items() if name not in CHANGING}
+    return [without(inner) for inner in value] if isinstance(value, list) else value
+
+
+@pytest.fixture
+def ask(client):
+    """Ask an alias and its route the same, with things in place of placeholders; return both answers."""
+
+    def both(alias_name, *, ids=None, query="", options=({}, {})):
+        addresses = [alias_name, SEED[alias_name]]
+        answers = []
+        for address, each in zip(addresses, options, strict=True):
+            method, _, url = address.partition(" ")
+            path = re.sub(r"<(\w+)>", lambda found: (ids or {}).get(found[1], "nothing"), url)
+            answers.append(client.open(path + query, method=method, **each))
+        return answers
+
+    return both
+
+
+@pytest.fixture
+def a_job(client, services, studio, a_staging):
+    job = client.post("/v1/stagings", json=a_staging(studio[0]), headers={**studio[1], "Idempotency-Key": "k"}).json
+    services.finish(job["id"])
+    return job["id"]
+
+
+def test_every_address_of_before_stands_for_its_route():
+    assert {name_of(alias): name_of(route) for route, alias in ALIASES} == SEED
+
+
+@pytest.mark.parametrize("alias", SEED)
+def test_nobody_is_answered_as_there(ask, alias):
+    first, second = same(ask(alias, options=[{"json": {}}, {"json": {}}]))
+
+    assert first == second
+    assert first[0] in {400, 401}
+
+
+@pytest.mark.parametrize("alias", SEED)
+def test_a_viewer_may_what_the_route_lets_a_viewer_do(client, studio, ask, alias):
+    _, headers = join(client, studio[1], role="viewer")
+
+    first, second = ask(alias, options=[{"json": {}, "headers": headers}] * 2)
+
+    assert same([first]) == same([second])
+    assert (first.status_code == 403) == (alias in {"POST /api/upload", "POST /api/admin/headshots/<job_id>/refund"})
+
+
+@pytest.mark.parametrize(
+    ("alias", "query"),
+    [
+        ("GET /api/settings", ""),
+        ("GET /api/jobs/<job_id>", ""),
+        ("GET /api/headshots/status/<job_id>", ""),
+        ("GET /api/generated-images", "?limit=1"),
+        ("GET /api/credits/history", "?kind=hold"),
+    ],
+)
+def test_what_is_looked_up_is_what_the_route_finds(studio, ask, a_job, alias, query):
+    first, second = ask(alias, ids={"job_id": a_job}, query=query, options=[{"headers": studio[1]}] * 2)
+
+    assert first.status_code == 200
+    assert same([first]) == same([second])
+    assert first.headers["ETag"] == second.headers["ETag"]
+
+
+def test_the_history_of_headshots_is_asked_for_by_type(client, services, studio):
+    client.get("/api/credits/history?type=headshot", headers=studio[1])
+    client.get("/v1/credits/entries?product=headshot", headers=studio[1])
+
+    first, second = services.credits.asked("entries")
+    assert first == second
+    assert first["product"] == "headshot"
+
+
+def test_whose_images_they_are_says_the_credential_and_never_the_query(
+    client, services, studio, an_organization, a_job
+):
+    stranger, _ = an_organization(name="Somebody else")
+
+    answer = client.get(f"/api/generated-images?clientId={stranger}", headers=studio[1])
+
+    assert [image["job_id"] for image in answer.json["data"]] == [a_job]
+    assert services.generation.asked("images")[-1]["org_id"] == studio[0]
+
+
+def test_a_photo_is_taken_as_there(studio, ask):
+    sent = {"data": a_picture(), "headers": {**studio[1], "Content-Type": "image/jpeg"}}
+
+    first, second = ask("POST /api/upload", query="?purpose=inspiration", options=[sent, sent])
+
+    assert (first.status_code, first.json["purpose"]) == (201, "inspiration")
+    assert same([first]) == same([second])
+
+
+def test_somebody_signs_up_and_changes_the_own_name_as_there(client, studio, ask):
+    invitations = [invite(client, studio[1], f"{name}@example.com") for name in ("ada", "grace")]
+    about = {"name": "A person", "password": PASSWORD, "terms_accepted": True}
+
+    joined = ask("POST /api/auth/signup", options=[{"json": {**about, "token": one["token"]}} for one in invitations])
+    headers = [{"Authorization": f"Bearer {answer.json['session_token']}"} for answer in joined]
+    changed = ask("PATCH /api/settings", options=[{"json": {"name": "Other"}, "headers": each} for each in headers])
+
+    assert (joined[0].status_code, changed[0].status_code, changed[0].json["name"]) == (201, 200, "Other")
+    assert same(joined[:1]) == same(joined[1:])
+    assert same(changed[:1]) == same(changed[1:])
+
+
+def test_a_refund_is_given_once_under_one_key_at_each_address(ask, services, admin, a_job):
+    sent = [{"json": {"reason": "blurred"}, "headers": {**admin, "Idempotency-Key": key}} for key in ("a", "b")]
+
+    first, second = ask("POST /api/admin/headshots/<job_id>/refund", ids={"job_id": a_job}, options=sent)
+
+    assert first.status_code == second.status_code == 200
+    assert [call["job_id"] for call in services.credits.asked("refund")] == [a_job, a_job]
+
+
+def test_a_key_of_one_address_is_not_that_of_another(client, admin, a_job):
+    headers = {**admin, "Idempotency-Key": "a"}
+    body = {"reason": "blurred"}
+
+    client.post(f"/api/admin/headshots/{a_job}/refund", json=body, headers=headers)
+    again = client.post(f"/api/admin/headshots/{a_job}/refund", json=body, headers=headers)
+    elsewhere = client.post(f"/v1/admin/jobs/{a_job}/refund", json=body, headers=headers)
+
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert elsewhere.json["code"] == "idempotency_key_reused"
