@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 from werkzeug.datastructures import EnvironHeaders, MultiDict
 
 from shared.http_aliases import Alias
-from shared.http_limits import Limits
+from shared.http_limits import Limits, counted_as
 from shared.http_problems import Quota
 
 
@@ -24,7 +24,8 @@ class Principal:
     have made; all others are live. ``role`` is the person's in the organization. ``scopes`` and ``workflows`` narrow
     what a key may do; ``workflows`` is None where it may ask for all. Of credits it may use ``daily_cap`` in a day,
     counted for all keys with its ``cap_id``; None is any number. ``expires_at`` is when it ends, ``replaced`` that it
-    does so only since an endless one took its place. ``session_id`` is the session's where one was shown.
+    does so only since an endless one took its place. ``session_id`` is the session's where one was shown; ``features``
+    are those switched on for the organization.
     """
 
     kind: str
@@ -41,14 +42,15 @@ class Principal:
     expires_at: datetime | None = None
     replaced: bool = False
     session_id: str | None = None
+    features: frozenset[str] = frozenset()
 
 
 @dataclass(kw_only=True)
 class Request:
     """One request. ``query`` and ``body`` are what the route's schemas made of it; ``claim`` is its guard's.
 
-    ``address`` is the client's, without its port: whom the request is counted for; ``limits`` by what, and ``quotas``
-    what is left. ``alias`` is the address of before that it came to, if it did.
+    ``address`` is the client's, without its port; the request is counted for ``counted_as``, ``limits`` say by what,
+    and ``quotas`` what is left. ``alias`` is the address of before that it came to, if it did.
     """
 
     method: str
@@ -66,6 +68,11 @@ class Request:
     address: str = "unknown"
     limits: Limits | None = None
     quotas: list[Quota] = field(default_factory=list)
+
+    @cached_property
+    def counted_as(self) -> str:
+        """Return whom the request is counted for: an IPv4 address, or all that one customer of a network has."""
+        return counted_as(self.address)
 
     @property
     def full_path(self) -> str:

@@ -676,7 +676,8 @@ class FakeServices:
             submit=self._submit,
             quote=lambda workflow, inputs, **_: _a_plan(workflow, inputs),
             job=self._job,
-            jobs=lambda org_id, livemode, **_: _page(_all_of(self.jobs, org_id=org_id, livemode=livemode)),
+            jobs=self._jobs,
+            has_jobs=lambda **owner: bool(_all_of(self.jobs, **owner)),
             job_generations=lambda org_id, livemode, job_id, **_: _page(
                 _of(self.jobs, job_id, org_id=org_id, livemode=livemode)["generations"]
             ),
@@ -694,6 +695,13 @@ class FakeServices:
             image = _an_image(job, generation["id"])
             self.images[image["id"]] = image
             job["generations"] = [{**generation, "images": [image]}]
+
+    def _jobs(
+        self, *, org_id: str, livemode: bool, active: bool = False, generations: int = 8, **_: Any
+    ) -> dict[str, Any]:
+        found = _all_of(self.jobs, org_id=org_id, livemode=livemode)
+        shown = [{**job, "generations": job["generations"][:generations]} for job in found]
+        return _page([job for job in shown if not (active and job["finished_at"])])
 
     def _open_account(self, *, org_id: str, plan: str, amount: int = 0) -> dict[str, Any]:
         assert plan in {"free", "pro", "team"}

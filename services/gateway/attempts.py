@@ -6,18 +6,17 @@ lock somebody else out from there.
 """
 
 import hashlib
-import ipaddress
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from shared.database import Database
+from shared.http_limits import counted_as
 from shared.problems import Problem
 
 WINDOW_MINUTES = 15
 OF_ADDRESS = 100
-_IPV6_NETWORK_BITS = 64
 
 _ONE_MORE = """
     ON CONFLICT (subject) DO UPDATE SET
@@ -131,17 +130,6 @@ def prune(db: Database) -> None:
 
 
 def _subjects(what: Guessing, *, address: str, account: str) -> Counted:
-    network = _network(address)
+    network = counted_as(address)
     hashed = hashlib.sha256(account.encode()).hexdigest()
     return Counted(f"address:{network}", f"{what.kind}:{hashed}:{network}", f"{what.kind}:{hashed}")
-
-
-def _network(address: str) -> str:
-    """Return what one client has: an IPv4 address, or the IPv6 network of one connection."""
-    try:
-        known = ipaddress.ip_address(address)
-    except ValueError:
-        return address[:100]
-    if known.version == 4:  # noqa: PLR2004  the version's number is its name
-        return str(known)
-    return str(ipaddress.ip_network((known, _IPV6_NETWORK_BITS), strict=False))

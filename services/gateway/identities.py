@@ -11,7 +11,7 @@ import structlog
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from services.gateway import accounts, invitations, sessions
+from services.gateway import accounts, flags, invitations, sessions
 from services.gateway.identity_provider import Claimed
 from services.gateway.invitation_problems import AccountExists, InvitationExpired, InvitationRevoked, InvitationUsed
 from services.gateway.models import Invitation, LinkedIdentity, Member
@@ -51,10 +51,12 @@ def principal_of(db: Database, claimed: Claimed) -> Principal:
     """
     with db.transaction() as session:
         member = _linked(session, claimed)
-    return _principal(member or _link(db, claimed))
+    known = member or _link(db, claimed)
+    with db.transaction(org_id=known.org_id) as session:
+        return _principal(known, flags.features_of(session, org_id=known.org_id))
 
 
-def _principal(member: Member) -> Principal:
+def _principal(member: Member, features: frozenset[str]) -> Principal:
     return Principal(
         kind="oidc",
         id=member.id,
@@ -62,6 +64,7 @@ def _principal(member: Member) -> Principal:
         org_id=member.org_id,
         user_id=member.id,
         role=member.role,
+        features=features,
     )
 
 

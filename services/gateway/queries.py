@@ -5,6 +5,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from services.gateway.flags import switched_of
 from services.gateway.models import ApiKey, Member
 from services.gateway.permissions import OWNER
 from shared.http import Principal
@@ -23,16 +24,16 @@ _USED = sa.text(
 
 
 def key_by_hash(session: Session, *, secret_sha256: str) -> dict[str, Any] | None:
-    """Return what the principal of a usable key is made of, and its ``secret_sha256``; None where there is none.
+    """Return what the principal of a usable key is made of; None where there is none.
 
-    ``role`` is its member's; ``replaced`` says that it ends only since an endless key took its place. Only a session
-    of the system sees it: whose it is, is what is being asked.
+    ``role`` is its member's, ``switched`` as `flags.switched_of` has it; ``replaced`` says that the key ends only since
+    an endless one took its place. Only a session of the system sees it: whose it is, is what is being asked.
     """
     row = session.execute(
         sa.select(
             *(ApiKey.id, ApiKey.name, ApiKey.org_id, ApiKey.user_id, ApiKey.livemode),
-            *(ApiKey.scopes, ApiKey.workflows, ApiKey.daily_cap, ApiKey.cap_id),
-            *(ApiKey.expires_at, ApiKey.secret_sha256, Member.role),
+            *(ApiKey.scopes, ApiKey.workflows, ApiKey.daily_cap, ApiKey.cap_id, ApiKey.expires_at, Member.role),
+            switched_of(ApiKey.org_id),
             sa.exists()
             .where(
                 _successor.org_id == ApiKey.org_id,

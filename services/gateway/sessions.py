@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from services.gateway import keys, pages
+from services.gateway import flags, keys, pages
 from services.gateway.models import AuthSession, Member
 from shared.database import Database
 from shared.http import Principal, Request
@@ -23,6 +23,7 @@ _TOKEN_BYTES = 32
 _USER_AGENT_CHARACTERS = 200
 _END: Any = sa.literal_column(f"now() + interval '{LIFETIME_DAYS} days'")
 _USABLE = sa.and_(AuthSession.revoked_at.is_(None), AuthSession.expires_at > sa.func.now())
+_UNSEEN: Any = sa.literal_column("auth_sessions.last_seen_at < now() - interval '1 minute'")
 _SEEN = sa.text(
     "UPDATE auth_sessions SET last_seen_at = now() WHERE id = :id AND last_seen_at < now() - interval '1 minute'"
 )
@@ -89,13 +90,17 @@ def principal_of(db: Database, token: str) -> Principal:
     """
     with db.transaction() as session:
         row = session.execute(
-            sa.select(AuthSession.id, AuthSession.org_id, AuthSession.user_id, Member.role, Member.name, Member.email)
+            sa.select(
+                *(AuthSession.id, AuthSession.org_id, AuthSession.user_id, _UNSEEN.label("unseen")),
+                *(Member.role, Member.name, Member.email, flags.switched_of(AuthSession.org_id)),
+            )
             .join(Member, sa.and_(Member.org_id == AuthSession.org_id, Member.id == AuthSession.user_id))
             .where(AuthSession.token_sha256 == keys.sha256(token), _USABLE, Member.status == "active")
         ).one_or_none()
         if row is None:
             raise Unauthenticated("This session is unknown or over: log in again.")
-        session.execute(_SEEN, {"id": row.id})
+        if row.unseen:
+            session.execute(_SEEN, {"id": row.id})
     return Principal(
         kind="session",
         id=row.user_id,
@@ -104,6 +109,7 @@ def principal_of(db: Database, token: str) -> Principal:
         user_id=row.user_id,
         role=row.role,
         session_id=row.id,
+        features=flags.features(row.switched),
     )
 
 

@@ -96,6 +96,7 @@ class AccountRoutes(Wiring):
         if request.asker.session_id is None:
             raise Forbidden("You are logged in at your identity provider; log out there.")
         sessions.end(self.db, request.asker, session_id=str(request.asker.session_id))
+        self.known_keys.forget(request.org_id)
         return Answer(204)
 
     @route(
@@ -118,6 +119,7 @@ class AccountRoutes(Wiring):
             new=request.body["new_password"],
             address=request.address,
         )
+        self.known_keys.forget(request.org_id)
         return Answer(204)
 
     @route(
@@ -149,6 +151,7 @@ class AccountRoutes(Wiring):
     def reset_password(self, request: Request) -> Answer:
         """Set the new password."""
         password_resets.confirm(self.db, **request.body, address=request.address, secret=self.settings.signing_secret)
+        self.known_keys.forget()
         return Answer(204)
 
     @route(
@@ -181,6 +184,7 @@ class AccountRoutes(Wiring):
         asker = request.asker
         with self.db.transaction(org_id=asker.org_id) as session:
             sessions.end_all(session, org_id=request.org_id, user_id=asker.id, besides=asker.session_id)
+        self.known_keys.forget(request.org_id)
         return Answer(204)
 
     @route(
@@ -198,6 +202,7 @@ class AccountRoutes(Wiring):
         if not is_id(session_id, prefix="lgn"):
             raise NotFound("There is no such session.")
         sessions.end(self.db, request.asker, session_id=session_id)
+        self.known_keys.forget(request.org_id)
         return Answer(204)
 
 

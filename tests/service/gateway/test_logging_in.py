@@ -97,6 +97,14 @@ def test_sessions_are_listed_with_what_tells_them_apart(client, grace):
     assert older["current"] is True
 
 
+def test_a_session_shows_the_address_it_was_begun_from_and_not_the_network_it_counts_as(client, grace):
+    log_in(client, address="2001:DB8:1:2:3:0:0:4")
+
+    newest = client.get("/v1/auth/sessions", headers=grace).json["data"][0]
+
+    assert newest["address"] == "2001:db8:1:2:3::4"
+
+
 def test_one_session_can_be_ended_from_another(client, grace):
     other = logged_in(client)
     [newer, _] = client.get("/v1/auth/sessions", headers=grace).json["data"]
@@ -126,7 +134,7 @@ def test_nobody_ends_or_sees_anothers_session(client, studio, grace):
     assert works(client, grace)
 
 
-def test_it_is_noted_once_a_minute_that_a_session_is_in_use(client, grace, gateway_db):
+def test_it_is_noted_once_a_minute_that_a_session_is_in_use(client, gateway, grace, gateway_db):
     def last_seen():
         with gateway_db.transaction() as session:
             return session.scalars(sa.select(AuthSession.last_seen_at)).one()
@@ -136,6 +144,7 @@ def test_it_is_noted_once_a_minute_that_a_session_is_in_use(client, grace, gatew
     assert last_seen() == before
 
     change(gateway_db, AuthSession, last_seen_at=sa.text("now() - interval '61 seconds'"))
+    gateway.known_keys.forget()
     works(client, grace)
     assert last_seen() >= before
 
@@ -154,7 +163,9 @@ def test_a_wrong_password_and_an_unknown_account_are_answered_alike(client):
 def test_an_unknown_account_costs_as_much_hashing_as_a_known_one(client, monkeypatch):
     hashes = []
     real = passwords.in_a_thread
-    monkeypatch.setattr(passwords, "in_a_thread", lambda *given: hashes.append(given[0].__name__) or real(*given))
+    monkeypatch.setattr(
+        passwords, "in_a_thread", lambda *given, **more: hashes.append(given[0].__name__) or real(*given, **more)
+    )
     log_in(client, email="nobody@example.com")  # the hash to compare with is made once
     hashes.clear()
 
@@ -492,3 +503,18 @@ def test_what_is_over_is_forgotten_in_the_end(client, gateway, gateway_db):
             session.scalar(sa.select(sa.func.count()).select_from(m)) for m in (AuthSession, PasswordReset, AuthAttempt)
         ]
     assert left == [0, 0, 0]
+
+
+def test_a_session_that_asks_again_within_a_moment_costs_the_database_nothing(client, grace, gateway_db):
+    client.get("/v1/jobs", headers=grace)
+    sent = []
+
+    def note(_connection, _cursor, statement, *_):
+        sent.append(statement)
+
+    sa.event.listen(gateway_db.engine, "before_cursor_execute", note)
+    answer = client.get("/v1/usage", headers=grace)  # a route that can be switched off, too
+    sa.event.remove(gateway_db.engine, "before_cursor_execute", note)
+
+    assert answer.status_code == 200
+    assert sent == []

@@ -7,7 +7,6 @@ from services.gateway import keys
 from services.gateway.authentication import KnownKeys
 from services.gateway.models import ApiKey, IdempotencyKey, Member, Organization
 from shared import events
-from shared.http import Principal
 
 BODY = {"name": "Rooms & Co", "owner_email": "ada@example.com", "credits": 50, "plan": "team"}
 
@@ -118,26 +117,6 @@ def test_a_known_key_needs_no_database_for_a_moment(client, gateway, studio):
     gateway.db = None
 
     assert client.get("/v1/credits", headers=headers).status_code == 200
-
-
-def test_a_change_in_one_organization_forgets_only_its_keys():
-    known = KnownKeys()
-    ours, theirs = (Principal(kind="key", id=org_id, name="CI", org_id=org_id) for org_id in ("org_1", "org_2"))
-    known.put("ours", ours)
-    known.put("theirs", theirs)
-
-    known.forget("org_1")
-
-    assert (known.get("ours"), known.get("theirs")) == (None, theirs)
-
-
-def test_only_so_many_keys_are_remembered():
-    known = KnownKeys(most=2)
-
-    for number in range(3):
-        known.put(str(number), number)
-
-    assert [known.get(str(number)) for number in range(3)] == [None, 1, 2]
 
 
 def test_the_same_request_again_gives_the_same_key_which_is_kept_nowhere(client, admin, gateway_db):
