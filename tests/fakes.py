@@ -9,7 +9,7 @@ import os
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from email.utils import formatdate
@@ -316,18 +316,24 @@ class ScriptedProvider:
     """An AI provider that answers by script; with an empty script, by one small picture of the seed's colour."""
 
     name = "local"
-    model = "scripted-1"
     operations = frozenset({"image.stage", "image.product_scene"})
     after_lost_answer = "resend"
     time_limit_seconds = 5.0
     concurrency = 4
-    cost_microusd = 5
+    requests_per_minute = None
+    calls_back = False
 
     def __init__(self) -> None:
         self.script: list[Outcome | Callable[[Request], Outcome]] = []
         self.requests: list[Request] = []
 
-    def call(self, request: Request) -> Outcome:
+    def model_for(self, _operation: str) -> str:
+        return "scripted-1"
+
+    def expected_cost_microusd(self, _operation: str, _parameters: Mapping[str, Any]) -> int:
+        return 5
+
+    def submit(self, request: Request) -> Outcome:
         self.requests.append(request)
         answer = self.script.pop(0) if self.script else picture_of
         return answer(request) if callable(answer) else answer

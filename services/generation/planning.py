@@ -136,7 +136,10 @@ def expected_cost_microusd(engine: Engine, planned: PlannedGeneration) -> int:
     Raises:
         Unavailable: no provider that is set up does one of them.
     """
-    return sum(provider_of(engine, operation.name).cost_microusd for operation in planned.operations)
+    return sum(
+        provider_of(engine, operation.name).expected_cost_microusd(operation.name, operation.parameters)
+        for operation in planned.operations
+    )
 
 
 def _pointers(messages: Any, prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -90,7 +90,7 @@ def operation_row(
         "status": "queued",
         "lane": 0,
         "provider": provider.name,
-        "model_requested": provider.model,
+        "model_requested": provider.model_for(planned.name),
         "prompt": planned.prompt,
         "prompt_version": planned.prompt_version,
         "inputs": {"sources": list(planned.sources), "parameters": planned.parameters},

@@ -1,4 +1,4 @@
-"""AI providers: one module each. The engine calls `Provider.call` and gets an outcome, never an exception to guess at.
+"""AI providers: one module each. The engine submits and polls, and gets outcomes, never an exception to guess at.
 
 A provider module has a ``create(environment)`` that returns its `Provider`, or None where no key is set.
 """
@@ -6,17 +6,22 @@ A provider module has a ``create(environment)`` that returns its `Provider`, or 
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
-from services.generation.operations import Outcome
+from services.generation.operations import AfterLostAnswer, Found, Progress, Submission
 
 MODULES = ("local",)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What a provider is asked to do. ``sources`` are the bytes of the images the operation works on."""
+    """What a provider is asked to do. ``sources`` are the bytes of the images the operation works on.
+
+    ``model`` is what `Provider.model_for` said when the operation was planned; no other is ever used in its place.
+    ``callback_url`` may be given to a provider that `calls_back`: its call is a hint to poll, nothing more.
+    """
 
     operation_id: str
     name: str
@@ -25,26 +30,63 @@ class Request:
     seed: int
     sources: Sequence[bytes] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    callback_url: str | None = None
 
 
 class Provider(Protocol):
     """One vendor's adapter. All its clients are built once per process.
 
-    ``after_lost_answer``: what may be done when a request went out and no answer came: ``resend`` where a second run
-    bills nobody, else ``give_up``. ``concurrency`` bounds its calls across all workers. ``cost_microusd`` is what one
-    operation is expected to cost us.
+    ``concurrency`` bounds its operations across all workers, from sent to answered, and ``requests_per_minute`` (None:
+    no such limit) how many are sent. ``time_limit_seconds`` is how long after sending an answer may still come.
+    ``calls_back``: it can be given a `Request.callback_url`.
     """
 
     name: str
-    model: str
     operations: frozenset[str]
-    after_lost_answer: str
+    after_lost_answer: AfterLostAnswer
     time_limit_seconds: float
     concurrency: int
-    cost_microusd: int
+    requests_per_minute: int | None
+    calls_back: bool
 
-    def call(self, request: Request) -> Outcome:
-        """Do the operation and return how it went; it raises only for our own bugs."""
+    def model_for(self, operation: str) -> str:
+        """Return the id of the model that does ``operation`` today."""
+        ...
+
+    def expected_cost_microusd(self, operation: str, parameters: Mapping[str, Any]) -> int:
+        """Return what one operation is expected to cost us."""
+        ...
+
+    def submit(self, request: Request) -> Submission:
+        """Send the operation, once; it raises only for our own bugs.
+
+        A synchronous provider answers here. An `Asynchronous` one mostly gives `Submitted`, and may answer at once.
+        ``Refused`` says that the provider did not do the work, ``Lost`` that nobody knows.
+        """
+        ...
+
+
+@runtime_checkable
+class Asynchronous(Provider, Protocol):
+    """A provider that takes an operation and is asked for its result later, by any process."""
+
+    def poll(self, external_id: str) -> Progress:
+        """Return how far it is, the images' bytes included when it is done. It may be repeated at will.
+
+        What keeps us from asking (a network, a provider that is down) is ``Running``: asking again is all there is to
+        do. ``Lost`` says that the provider no longer knows it.
+        """
+        ...
+
+    def find(self, operation_id: str, *, sent_at: datetime) -> Found:
+        """Look for an operation whose `submit` was lost, where ``after_lost_answer`` is ``lookup``.
+
+        ``Lost`` says that it cannot be told, or not yet; ``Absent`` that it is certainly not there.
+        """
+        ...
+
+    def cancel(self, external_id: str) -> bool:
+        """Ask the provider to stop; return whether it took the wish. What it had done by then may be billed."""
         ...
 
 
@@ -55,13 +97,24 @@ def available(environment: Mapping[str, str] | None = None) -> dict[str, Provide
     return {provider.name: provider for provider in made if provider is not None}
 
 
+def candidates(
+    operation: str, *, routes: Mapping[str, Sequence[str]], providers: Mapping[str, Provider]
+) -> list[Provider]:
+    """Return the available providers of the operation's route, best first; ``local`` does what has no route.
+
+    The first does it. The others are there for when that one is known not to have run: see `fallback`.
+    """
+    names = dict.fromkeys(routes.get(operation, ("local",)))
+    return [providers[name] for name in names if name in providers and operation in providers[name].operations]
+
+
 def route(operation: str, *, routes: Mapping[str, Sequence[str]], providers: Mapping[str, Provider]) -> Provider:
-    """Return the first provider of the operation's route that is available; ``local`` does what has no route.
+    """Return the first of `candidates`.
 
     Raises:
         LookupError: no available provider does it; the message names the operation and the route.
     """
-    for name in routes.get(operation, ("local",)):
-        if name in providers and operation in providers[name].operations:
-            return providers[name]
-    raise LookupError(f"no available provider does {operation}; PROVIDER_ROUTES says {routes.get(operation)}")
+    found = candidates(operation, routes=routes, providers=providers)
+    if not found:
+        raise LookupError(f"no available provider does {operation}; PROVIDER_ROUTES says {routes.get(operation)}")
+    return found[0]

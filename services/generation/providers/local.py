@@ -6,10 +6,11 @@ make, and marked as such.
 """
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from PIL import Image
 
-from services.generation.operations import Answered, MadeImage, Outcome, Refused
+from services.generation.operations import AfterLostAnswer, Answered, MadeImage, Outcome, Refused
 from services.generation.providers import Request
 from services.generation.providers.local_products.scene import product_scene
 from services.generation.providers.local_staging.decor import hang_picture, lay_rug, with_lamp, with_plant
@@ -23,9 +24,10 @@ from shared.off_hub import WorkFailed, off_hub
 from shared.problems import Problem
 
 SIDE_MAX = 2048
+MODEL = "local-preview-1"
 PROVENANCE = {
     "provider": "local",
-    "model": "local-preview-1",
+    "model": MODEL,
     # Partly photographed, partly drawn: https://cv.iptc.org/newscodes/digitalsourcetype/
     "digital_source_type": "http://cv.iptc.org/newscodes/digitalsourcetype/compositeSynthetic",
     "preview": True,
@@ -76,14 +78,22 @@ class LocalProvider:
     """Does the work in our own worker processes: no key, no cost, nothing leaves the machine."""
 
     name = "local"
-    model = "local-preview-1"
     operations = frozenset(_WORK)
-    after_lost_answer = "resend"
+    after_lost_answer: AfterLostAnswer = "resend"
     time_limit_seconds = 120.0  # waiting for a worker process, starting it, and the work itself
     concurrency = 4
-    cost_microusd = 0
+    requests_per_minute = None
+    calls_back = False
 
-    def call(self, request: Request) -> Outcome:
+    def model_for(self, _operation: str) -> str:
+        """Return the one it has."""
+        return MODEL
+
+    def expected_cost_microusd(self, _operation: str, _parameters: Mapping[str, Any]) -> int:
+        """Return 0: it is our own machine."""
+        return 0
+
+    def submit(self, request: Request) -> Outcome:
         """Work on the first source of ``request``; see `stage` and `product_scene` for the parameters."""
         work = _WORK[request.name]
         try:
@@ -93,7 +103,7 @@ class LocalProvider:
         except (Problem, ValueError) as error:
             return Refused(code="invalid_input", detail=str(error))
         return Answered(
-            images=(MadeImage(data=picture, content_type="image/jpeg"),), model=self.model, provenance=dict(PROVENANCE)
+            images=(MadeImage(data=picture, content_type="image/jpeg"),), model=MODEL, provenance=dict(PROVENANCE)
         )
 
 
