@@ -59,5 +59,5 @@ hammer: setup ## many clients at the ledger for a minute, then its audit; SECOND
 	@$(PYTHON) -m tools hammer $(if $(SECONDS),--seconds "$(SECONDS)") $(if $(CLIENTS),--clients "$(CLIENTS)") \
 		$(if $(SEED),--seed "$(SEED)")
 
-contracts: setup ## write docs/openapi.json, docs/asyncapi.json, docs/events and shared/contracts anew
+contracts: setup ## write docs/openapi.json, asyncapi.json, events, failures.md and shared/contracts anew
 	@$(PYTHON) -m tools contracts

@@ -11,7 +11,7 @@ from services.gateway.service import Gateway
 from services.generation import contract
 from shared import events
 from shared.openapi import openapi_document
-from tools import asyncapi, event_documents, topology
+from tools import asyncapi, event_documents, failure_page, topology
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 _EVENTS = "docs/events"
@@ -33,7 +33,8 @@ def documents(root: Path = CHECKOUT) -> dict[str, str]:
     for name, cls in events.types.items():
         path = f"{_EVENTS}/{name}.json"
         content[path] = event_documents.document_of(cls, stored=_stored(root / path))
-    return {path: json.dumps(each, indent=2, ensure_ascii=False) + "\n" for path, each in content.items()}
+    texts = {path: json.dumps(each, indent=2, ensure_ascii=False) + "\n" for path, each in content.items()}
+    return {**texts, "docs/failures.md": failure_page.page()}
 
 
 def breaches(wanted: Mapping[str, str], root: Path = CHECKOUT) -> list[str]:
@@ -77,7 +78,7 @@ def write(wanted: Mapping[str, str], root: Path = CHECKOUT) -> list[str]:
 
 
 def _files(root: Path) -> list[Path]:
-    single = [root / "docs/openapi.json", root / "docs/asyncapi.json"]
+    single = [root / "docs/openapi.json", root / "docs/asyncapi.json", root / "docs/failures.md"]
     several = [*(root / _EVENTS).glob("*.json"), *(root / _WORKFLOWS).glob("*.json")]
     return [path for path in single if path.exists()] + sorted(several)
 

@@ -33,11 +33,15 @@ class Answered:
 
 @dataclass(frozen=True, kw_only=True)
 class Refused:
-    """The provider, or the way to it, said no; ``code`` is of the taxonomy, ``detail`` is for our log only."""
+    """The provider, or the way to it, said no; ``code`` is of the taxonomy, ``detail`` is for our log only.
+
+    ``ran``: it had begun, and may bill it; else it is certain that it did not.
+    """
 
     code: str
     detail: str
     retry_after_seconds: float | None = None
+    ran: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,11 +101,12 @@ class Succeed:
 
 @dataclass(frozen=True, kw_only=True)
 class Repeat:
-    """Queue the operation again after a pause."""
+    """Queue the operation again after a pause, with another seed if ``new_seed``: the same one fails again."""
 
     after_seconds: float
     code: str
     detail: str
+    new_seed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,8 +136,8 @@ def decide(outcome: Outcome, *, attempt: int, after_lost_answer: AfterLostAnswer
     """
     if isinstance(outcome, Answered):
         if makes_image and not outcome.images:
-            waits = reason("result_corrupt").waits_seconds
-            return _again_or_not("result_corrupt", "the answer holds no image", attempt=attempt, waits=waits)
+            waits = reason("no_image").waits_seconds
+            return _again_or_not("no_image", "the answer holds no image", attempt=attempt, waits=waits)
         return Succeed(answer=outcome)
     if isinstance(outcome, Lost):
         waits = _RESEND_WAITS_SECONDS if after_lost_answer == "resend" else ()
@@ -148,4 +153,6 @@ def _again_or_not(
 ) -> Repeat | GiveUp:
     if attempt > len(waits):
         return GiveUp(code=code, detail=detail)
-    return Repeat(after_seconds=max(waits[attempt - 1], at_least), code=code, detail=detail)
+    return Repeat(
+        after_seconds=max(waits[attempt - 1], at_least), code=code, detail=detail, new_seed=reason(code).new_seed
+    )

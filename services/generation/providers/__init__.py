@@ -10,7 +10,8 @@ from datetime import datetime
 from importlib import import_module
 from typing import Any, Protocol, runtime_checkable
 
-from services.generation.operations import AfterLostAnswer, Found, Progress, Submission
+from services.generation.failures import reason
+from services.generation.operations import AfterLostAnswer, Found, Outcome, Progress, Refused, Submission
 
 MODULES = ("local",)
 
@@ -61,7 +62,7 @@ class Provider(Protocol):
         """Send the operation, once; it raises only for our own bugs.
 
         A synchronous provider answers here. An `Asynchronous` one mostly gives `Submitted`, and may answer at once.
-        ``Refused`` says that the provider did not do the work, ``Lost`` that nobody knows.
+        ``Refused`` says that there will be no result, and whether it ``ran``; ``Lost`` that nobody knows.
         """
         ...
 
@@ -118,3 +119,26 @@ def route(operation: str, *, routes: Mapping[str, Sequence[str]], providers: Map
     if not found:
         raise LookupError(f"no available provider does {operation}; PROVIDER_ROUTES says {routes.get(operation)}")
     return found[0]
+
+
+def fallback(
+    operation: str,
+    outcome: Outcome,
+    *,
+    tried: Sequence[str],
+    routes: Mapping[str, Sequence[str]],
+    providers: Mapping[str, Provider],
+) -> Provider | None:
+    """Return who may do ``operation`` instead, now that the last of ``tried`` (names) has come to ``outcome``.
+
+    None where no other may: the provider has run or might have (a second one would make a second bill), the taxonomy
+    says that no other would do better, or nobody is left in the route. It is the route that opts in: one that names
+    one provider has no fallback.
+    """
+    if not isinstance(outcome, Refused) or outcome.ran:
+        return None
+    allowed = reason(outcome.code).fallback
+    if allowed == "no" or (allowed == "once" and len(tried) > 1):
+        return None
+    left = candidates(operation, routes=routes, providers=providers)
+    return next((provider for provider in left if provider.name not in tried), None)
