@@ -205,6 +205,11 @@ def model_for(provider: str, operation: str, *, on: date, models: Sequence[Model
     raise NoModel(f"no {provider} model does {operation} on {on}")
 
 
+def models_of(provider: str, operation: str, *, models: Sequence[Model] = MODELS) -> list[Model]:
+    """Return the provider's models for ``operation``, valid or not."""
+    return [model for model in models if model.provider == provider and operation in model.operations]
+
+
 def operations_of(provider: str, *, models: Sequence[Model] = MODELS) -> frozenset[str]:
     """Return every operation for which the registry has a model of the provider."""
     return frozenset(name for model in models if model.provider == provider for name in model.operations)

@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 from services.generation.failures import reason
 from services.generation.operations import AfterLostAnswer, Found, Outcome, Progress, Refused, Submission
 
-MODULES = ("local",)
+MODULES = ("local", "replicate", "fal", "openai", "gemini", "getimg")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +43,16 @@ class Provider(Protocol):
     """
 
     name: str
-    operations: frozenset[str]
     after_lost_answer: AfterLostAnswer
     time_limit_seconds: float
     concurrency: int
     requests_per_minute: int | None
     calls_back: bool
+
+    @property
+    def operations(self) -> frozenset[str]:
+        """What it does; a vendor may lose an operation overnight, with the last model for it."""
+        ...
 
     def model_for(self, operation: str) -> str:
         """Return the id of the model that does ``operation`` today."""
@@ -92,9 +96,10 @@ class Asynchronous(Provider, Protocol):
 
 
 def available(environment: Mapping[str, str] | None = None) -> dict[str, Provider]:
-    """Return the providers this process can use, by name."""
+    """Return the providers this process can use, by name; a vendor's SDK is loaded only where there is a key for it."""
     settings = os.environ if environment is None else environment
-    made = [import_module(f"{__name__}.{name}").create(settings) for name in MODULES]
+    names = [name for name in MODULES if name == "local" or settings.get(f"PROVIDER_{name.upper()}_API_KEY")]
+    made = [import_module(f"{__name__}.{name}").create(settings) for name in names]
     return {provider.name: provider for provider in made if provider is not None}
 
 
