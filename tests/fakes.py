@@ -6,6 +6,7 @@ import hmac
 import io
 import json
 import os
+import re
 import socket
 import ssl
 import threading
@@ -246,7 +247,7 @@ class FakeSite:
             if isinstance(opened, ssl.SSLSocket):
                 opened.do_handshake()
             head = b""
-            while b"\r\n\r\n" not in head and (piece := opened.recv(65536)):
+            while not _is_whole(head) and (piece := opened.recv(65536)):
                 head += piece
             asked = head.decode("latin-1")
             if "\r\n\r\n" not in asked:
@@ -263,6 +264,13 @@ class FakeSite:
         if self._tls is None:
             return plain
         return self._tls.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
+
+
+def _is_whole(request: bytes) -> bool:
+    """Return whether a request has come with all the body it announces."""
+    head, end, body = request.partition(b"\r\n\r\n")
+    announced = re.search(rb"\r\ncontent-length: *(\d+)", head, re.IGNORECASE)
+    return bool(end) and len(body) >= int(announced[1] if announced else 0)
 
 
 def an_answer(body: bytes = b"", *, status: str = "200 OK", **headers: str) -> bytes:

@@ -3,11 +3,12 @@
 https://replicate.com/docs/reference/http
 """
 
+import hashlib
 import json
 import re
 import threading
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.parser import BytesParser
 from email.policy import HTTP
 from typing import Any
@@ -79,9 +80,12 @@ def _file(world: World, asked: Asked) -> Answer:
         "id": file_id,
         "name": "file",
         "content_type": parts["content"].get_content_type(),
-        "size": len(parts["content"].get_payload(decode=True)),
+        "size": len(parts["content"].get_content()),
         "metadata": json.loads(metadata),
+        "etag": file_id,
+        "checksums": {"sha256": hashlib.sha256(parts["content"].get_content()).hexdigest()},
         "created_at": datetime.now(UTC).isoformat(),
+        "expires_at": (datetime.now(UTC) + timedelta(days=1)).isoformat(),
         "urls": {"get": f"{asked.address}/replicate/v1/files/{file_id}"},
     }
     return as_json(world.files[file_id], status=201)

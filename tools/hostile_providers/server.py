@@ -61,8 +61,7 @@ class HostileProviders:
             HangUp: nothing.
         """
         vendor, _, rest = asked.path.lstrip("/").partition("/")
-        self.world.requests[asked.method, asked.path] += 1
-        self.world.credentials |= {asked.headers.get(name, "") for name in ("authorization", "x-goog-api-key")}
+        self.world.requests.append(asked)
         if vendor == "control":
             return self._directed(asked, rest)
         if vendor == ".well-known":
@@ -119,6 +118,7 @@ class _Handler(BaseHTTPRequestHandler):
             headers={name.lower(): value for name, value in self.headers.items()},
             body=self.rfile.read(int(self.headers.get("Content-Length") or 0)),
             address=self.owner.address,
+            line=self.client_address[1],
         )
         self.owner.world.come(1)
         try:

@@ -7,7 +7,7 @@ import json
 import re
 import threading
 import time
-from collections import Counter, defaultdict, deque
+from collections import defaultdict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,7 +24,7 @@ _DIRECTIVE = re.compile(r"\[\[script:([a-z_0-9]+)\]\]")
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """A request as it came; names of headers in lower case."""
+    """A request as it came; names of headers in lower case. ``line`` is the client's port: one a connection."""
 
     method: str
     path: str
@@ -32,6 +32,7 @@ class Asked:
     headers: Mapping[str, str]
     body: bytes
     address: str
+    line: int = 0
 
     def json(self) -> dict[str, Any]:
         """Return the body as JSON."""
@@ -76,8 +77,7 @@ class World:
         self.time_scale = time_scale
         self.default = "ok"
         self.bills: list[Bill] = []
-        self.requests: Counter[tuple[str, str]] = Counter()
-        self.credentials: set[str] = set()
+        self.requests: list[Asked] = []
         self.jobs: dict[str, dict[str, Any]] = {}
         self.files: dict[str, dict[str, Any]] = {}
         self.in_flight = self.most_in_flight = 0

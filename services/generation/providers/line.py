@@ -33,6 +33,7 @@ class Exchange:
         self.sent = False
         self._ends = time.monotonic() + seconds
         self._line: socket.socket | None = None
+        self._owns_line = False
         self._timer = threading.Timer(seconds, self._shut)
         self._timer.daemon = True
 
@@ -45,6 +46,8 @@ class Exchange:
             yield
         finally:
             self._timer.cancel()
+            if self._line is not None and self._owns_line:
+                self._line.close()
             self._line = None
             _current.reset(token)
 
@@ -60,6 +63,14 @@ class Exchange:
         """Note that bytes of the request are about to be written to this line."""
         self.sent = True
         self._line = line
+
+    def takes_over(self, line: socket.socket) -> bool:
+        """Return whether this exchange still goes on on a line whose connection is done with it; it closes it then.
+
+        An answer that says no length is read after its connection has let go of it.
+        """
+        self._owns_line = self._owns_line or self._line is line
+        return self._line is line
 
     def _shut(self) -> None:
         line = self._line
@@ -110,9 +121,11 @@ class _Watched(HTTPConnection):
 
     def close(self) -> None:
         super().close()
-        if self._line is not None:
-            self._line.close()
-            self._line = None
+        line, self._line = self._line, None
+        if line is not None:
+            exchange = _current.get(None)
+            if exchange is None or not exchange.takes_over(line):
+                line.close()
 
 
 class _WatchedTls(_Watched, HTTPSConnection):
