@@ -92,7 +92,7 @@ def test_a_certificate_of_another_name_has_sent_nothing(ask: Callable[..., Any],
 @every_way
 def test_a_server_that_speaks_no_tls_has_been_sent_nothing(ask: Callable[..., Any], site: FakeSite) -> None:
     with pytest.raises(NotSent):
-        ask(Wire(connections=1), f"https://{site.place}/v1")
+        ask(Wire(connections=1), f"https://{site.place}/v1", seconds=0.5)
 
 
 @every_way
