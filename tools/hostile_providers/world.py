@@ -19,6 +19,7 @@ from tools.hostile_providers.scripts import SCRIPTS
 HANG_SECONDS = 90.0
 SLOW_SECONDS = 5.0
 WORK_SECONDS = 1.0
+CROWD_SECONDS = 60.0
 _DIRECTIVE = re.compile(r"\[\[script:([a-z_0-9]+)\]\]")
 
 
@@ -71,7 +72,10 @@ class Bill:
 
 
 class World:
-    """The vendors' side of things. ``time_scale`` shortens every wait: 0.01 makes 90 s a second."""
+    """The vendors' side of things. ``time_scale`` shortens every wait: 0.01 makes 90 s a second.
+
+    With a ``crowd``, what is slow waits until so many requests have been under way at once.
+    """
 
     def __init__(self, *, time_scale: float = 1.0) -> None:
         self.time_scale = time_scale
@@ -81,6 +85,8 @@ class World:
         self.jobs: dict[str, dict[str, Any]] = {}
         self.files: dict[str, dict[str, Any]] = {}
         self.in_flight = self.most_in_flight = 0
+        self.crowd = 0
+        self._crowded = threading.Event()
         self._scripts: dict[str, deque[str]] = defaultdict(deque)
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
@@ -111,6 +117,11 @@ class World:
                     return waiting.popleft()
         return self.default
 
+    def wait_for_crowd(self) -> None:
+        """Wait until the crowd has come, at most a minute."""
+        if self.crowd:
+            self._crowded.wait(CROWD_SECONDS)
+
     def bill(self, vendor: str, asked: Asked, *, model: str, images: int) -> None:
         """Note that work was done which the vendor charges for."""
         with self._lock:
@@ -138,6 +149,8 @@ class World:
         with self._lock:
             self.in_flight += delta
             self.most_in_flight = max(self.most_in_flight, self.in_flight)
+            if self.crowd and self.most_in_flight >= self.crowd:
+                self._crowded.set()
 
     def picture(self, seed: object, *, script: str) -> bytes:
         """Return the JPEG of a piece of work, 96 x 64: coloured by its seed, or damaged as the script says."""
@@ -177,6 +190,8 @@ def spoiled(world: World, answer: Answer, *, script: str, waits: bool = True) ->
     """
     if script == "accept_then_drop":
         raise HangUp
+    if script == "slow" and waits:
+        world.wait_for_crowd()
     if script in {"hang", "slow"} and waits:
         world.wait(HANG_SECONDS if script == "hang" else SLOW_SECONDS)
     if script == "html_200":
