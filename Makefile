@@ -24,8 +24,8 @@ setup: ## install what is missing: Python packages into .venv, rabbitmq-server b
 demo: setup ## stage a real photo end to end, print the story, stop again; PHOTO=path takes your photo
 	@$(PYTHON) -m tools.demo $(call given,$(PHOTO))
 
-up: setup ## start the embedded stack in the background; prints gateway address, docs address and API key
-	@$(STACK) up
+up: setup ## start the embedded stack in the background; PROVIDERS=hostile: with AI vendors that misbehave
+	@$(STACK) up $(if $(PROVIDERS),--providers "$(PROVIDERS)")
 
 down: ## stop the embedded stack; its data stays for the next `make up`
 	@if [ -x $(PYTHON) ]; then $(STACK) down; else echo "The stack is not running."; fi

@@ -132,7 +132,7 @@ def test_300_operations_are_submitted_and_polled_at_once(name: str) -> None:
         asked = [a_request(provider, "image.stage") for _ in range(300)]
 
         with ThreadPoolExecutor(max_workers=300) as pool:
-            outcomes = list(pool.map(lambda each: carry_out(provider, each, poll_seconds=0.5), asked))
+            outcomes = list(pool.map(lambda each: carry_out(provider, each, poll_seconds=2), asked))
 
     assert [type(outcome) for outcome in outcomes] == [Answered] * 300
     assert all(server.world.billed(each.operation_id) == 1 for each in asked)
