@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo up down status logs check test bench faults hammer contracts
+.PHONY: help setup demo up down status logs check test live bench faults hammer contracts
 
 PYTHON := .venv/bin/python
 STACK := $(PYTHON) -m deploy.local
@@ -46,6 +46,9 @@ check: ## ruff, ruff format, mypy, import-linter
 test: ## every test; starts what the tests need and stops it
 	@$(SETUP_WITH_BROKER)
 	@$(PYTHON) -m tests
+
+live: setup ## call every AI vendor whose key is set, for real: costs cents; P=name
+	@$(PYTHON) -m tests.live $(call given,$(P))
 
 bench: ## benchmarks, all or one; B=name
 	@$(SETUP_WITH_BROKER)

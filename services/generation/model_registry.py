@@ -181,45 +181,49 @@ MODELS: Final[Sequence[Model]] = (
 )
 
 
-def find(provider: str, name: str, *, models: Sequence[Model] = MODELS) -> Model:
+def find(provider: str, name: str, *, models: Sequence[Model] | None = None) -> Model:
     """Return a provider's model by its id or an alias.
 
     Raises:
         NoModel: the registry has none of that name.
     """
-    for model in models:
+    for model in _known(models):
         if model.provider == provider and (name == model.id or name in model.aliases):
             return model
     raise NoModel(f"the model registry has no {provider} model {name!r}")
 
 
-def model_for(provider: str, operation: str, *, on: date, models: Sequence[Model] = MODELS) -> Model:
+def model_for(provider: str, operation: str, *, on: date, models: Sequence[Model] | None = None) -> Model:
     """Return the provider's model for ``operation``: the first of the table that may be used that day.
 
     Raises:
         NoModel: there is none.
     """
-    for model in models:
+    for model in _known(models):
         if model.provider == provider and operation in model.operations and model.is_valid(on):
             return model
     raise NoModel(f"no {provider} model does {operation} on {on}")
 
 
-def models_of(provider: str, operation: str, *, models: Sequence[Model] = MODELS) -> list[Model]:
+def models_of(provider: str, operation: str, *, models: Sequence[Model] | None = None) -> list[Model]:
     """Return the provider's models for ``operation``, valid or not."""
-    return [model for model in models if model.provider == provider and operation in model.operations]
+    return [model for model in _known(models) if model.provider == provider and operation in model.operations]
 
 
-def operations_of(provider: str, *, models: Sequence[Model] = MODELS) -> frozenset[str]:
+def operations_of(provider: str, *, models: Sequence[Model] | None = None) -> frozenset[str]:
     """Return every operation for which the registry has a model of the provider."""
-    return frozenset(name for model in models if model.provider == provider for name in model.operations)
+    return frozenset(name for model in _known(models) if model.provider == provider for name in model.operations)
 
 
-def sunsets(today: date, *, models: Sequence[Model] = MODELS) -> list[Model]:
+def sunsets(today: date, *, models: Sequence[Model] | None = None) -> list[Model]:
     """Return the models in use that end within 30 days, soonest first: those an operator is to be told of."""
     ending = [
         (model.sunset, model)
-        for model in models
+        for model in _known(models)
         if model.is_valid(today) and model.sunset is not None and model.sunset - today <= SUNSET_NOTICE
     ]
     return [model for _, model in sorted(ending, key=lambda pair: pair[0])]
+
+
+def _known(models: Sequence[Model] | None) -> Sequence[Model]:
+    return MODELS if models is None else models

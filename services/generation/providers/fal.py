@@ -66,7 +66,8 @@ class FalProvider(Vendor):
         }
         if ratio := request.parameters.get("aspect_ratio"):
             given["aspect_ratio"] = ratio
-        query = f"?{urlencode({'fal_webhook': request.callback_url})}" if request.callback_url else ""
+        callback = self._callback(request)
+        query = f"?{urlencode({'fal_webhook': callback})}" if callback else ""
         # It ends, unbilled, what it has not begun by then.
         limit = {"X-Fal-Request-Timeout": str(int(self.time_limit_seconds))}
         reply = self._asked(

@@ -79,8 +79,8 @@ class ReplicateProvider(Vendor):
                 return uploaded
             given["input_image"] = uploaded
         more: dict[str, Any] = {}
-        if request.callback_url:
-            more = {"webhook": request.callback_url, "webhook_events_filter": ["completed"]}
+        if callback := self._callback(request):
+            more = {"webhook": callback, "webhook_events_filter": ["completed"]}
         reply = self._asked(
             lambda: self._wire.through(
                 lambda: self._sdk.models.predictions.create(model=request.model, input=given, **more),

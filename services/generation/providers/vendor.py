@@ -95,6 +95,12 @@ class Vendor:
         """Return the header by which vendors' support, and our tests, know the operation."""
         return {"X-Client-Request-Id": request.operation_id}
 
+    def _callback(self, request: Request) -> str | None:
+        """Return the address for webhooks, where the vendor takes it: HTTPS only, but for a server of our own."""
+        url = request.callback_url
+        ours = self._account.base_url.startswith("http://")
+        return url if url and (ours or url.startswith("https://")) else None
+
     @staticmethod
     def _provenance(*, sources: bool) -> dict[str, Any]:
         """Return how an image came about, made from sources or from words alone."""

@@ -18,6 +18,7 @@ from services.generation.providers.refusals import refusal, retry_after_seconds
 from services.generation.providers.waiting import carry_out
 from services.generation.providers.wire import NotSent, Reply, Wire
 from shared.config import ConfigurationError
+from tests import live
 from tests.contracts.providers import KEYS, VENDORS, a_photo, a_request, environment_of, hostile_vendors, keys_in
 from tests.fakes import ScriptedProvider
 from tests.polling import until
@@ -207,6 +208,26 @@ def test_a_callback_address_is_given_to_the_vendor_and_its_webhook_is_signed(ven
     called = [asked for asked in server.world.requests if asked.path == "/control"]
     signature = "webhook-signature" if name == "replicate" else "x-fal-webhook-signature"
     assert called[0].headers[signature]
+
+
+@pytest.mark.parametrize("name", ASYNCHRONOUS)
+def test_a_vendor_of_the_real_web_is_given_no_callback_address_without_tls(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[str] = []
+
+    def noted(_: Wire, method: str, url: str, **options: Any) -> Reply:
+        sent.append(f"{method} {url} {options.get('body')!r} {options.get('json')!r}")
+        return a_reply(201, b'{"id": "p", "request_id": "r", "urls": {"get": "https://f.example/1"}}')
+
+    monkeypatch.setattr(Wire, "send", noted)
+    provider = available({f"PROVIDER_{name.upper()}_API_KEY": "k"})[name]
+    for scheme in ("http", "https"):
+        provider.submit(a_request(provider, "image.stage", callback_url=f"{scheme}://darkroom.example/hook"))
+
+    told = "".join(sent)
+    assert "https" in told
+    assert told.count("darkroom.example") == 1
 
 
 def test_the_vendors_end_what_they_have_not_begun_within_our_time(vendors: Running_) -> None:
@@ -474,6 +495,20 @@ def test_waiting_for_an_operation_ends_with_its_time() -> None:
     assert isinstance(outcome, Lost)
     assert provider.polls > 1
     assert time.monotonic() - began < 1
+
+
+def test_the_live_command_calls_every_vendor_with_a_key_once_for_each_kind_of_work(
+    vendors: Running_, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server, _ = vendors
+    for name, value in environment_of(server).items():
+        monkeypatch.setenv(name, value)
+
+    status = live.main([])
+
+    lines = capsys.readouterr().out.splitlines()
+    assert (status, len(lines), len(server.world.bills)) == (0, 7, 7)
+    assert keys_in("".join(lines)) == []
 
 
 def test_every_vendor_of_the_registry_has_an_adapter() -> None:
