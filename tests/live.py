@@ -28,8 +28,9 @@ def main(names: list[str]) -> int:
     if missing or not chosen:
         print(f"No key for {', '.join(missing) or 'any vendor'}: set PROVIDER_<NAME>_API_KEY")  # noqa: T201  a command
         return 1
+    photo = demo_room()
     outcomes = [
-        _tried(providers[name], operation)
+        _tried(providers[name], operation, photo)
         for name in chosen
         for operation in PROMPTS
         if operation in providers[name].operations
@@ -37,7 +38,7 @@ def main(names: list[str]) -> int:
     return 0 if all(isinstance(outcome, Answered) for outcome in outcomes) else 1
 
 
-def _tried(provider: Provider, operation: str) -> Outcome:
+def _tried(provider: Provider, operation: str, photo: bytes) -> Outcome:
     began = time.monotonic()
     request = Request(
         operation_id=new_id("op"),
@@ -45,7 +46,7 @@ def _tried(provider: Provider, operation: str) -> Outcome:
         prompt=PROMPTS[operation],
         model=provider.model_for(operation),
         seed=7,
-        sources=(demo_room(),),
+        sources=(photo,),
     )
     outcome = carry_out(provider, request)
     took = time.monotonic() - began

@@ -1,9 +1,6 @@
 """OpenAI's API: images made and edited, responses with a schema. https://developers.openai.com/api/reference."""
 
 import base64
-import hashlib
-from email.parser import BytesParser
-from email.policy import HTTP
 from typing import Any
 
 from tools.hostile_providers.analyses import example_of
@@ -29,7 +26,7 @@ def answer(world: World, _webhooks: Webhooks, asked: Asked, path: str) -> Answer
     if not asked.headers.get("authorization", "").startswith("Bearer "):
         return _refused("wrong_key")
     if path == "/v1/images/edits":
-        return _pictured(world, asked, _form(asked))
+        return _pictured(world, asked, asked.form()[0])
     if path == "/v1/images/generations":
         return _pictured(world, asked, asked.json())
     if path == "/v1/responses":
@@ -42,20 +39,6 @@ def _refused(script: str) -> Answer:
     more = {"Retry_After": "7"} if script == "rate_limited" else {}
     message = f"No: {code}. (safety_violations=[sexual])" if code == "moderation_blocked" else f"No: {code}."
     return as_json({"error": {"message": message, "type": kind, "param": None, "code": code}}, status=status, **more)
-
-
-def _form(asked: Asked) -> dict[str, str]:
-    head = f"Content-Type: {asked.headers['content-type']}\r\n\r\n".encode()
-    form = BytesParser(policy=HTTP).parsebytes(head + asked.body)
-    fields: dict[str, str] = {}
-    for part in form.iter_parts():
-        name = str(part.get_param("name", header="content-disposition"))
-        if part.get_filename():
-            fields.setdefault("images", "")
-            fields["images"] += hashlib.sha256(part.get_content()).hexdigest()[:8]
-        else:
-            fields[name] = part.get_content().strip()
-    return fields
 
 
 def _pictured(world: World, asked: Asked, given: dict[str, Any]) -> Answer:

@@ -9,8 +9,6 @@ import re
 import threading
 import time
 from datetime import UTC, datetime, timedelta
-from email.parser import BytesParser
-from email.policy import HTTP
 from typing import Any
 
 from tools.hostile_providers.webhooks import Webhooks
@@ -70,20 +68,16 @@ def _refused(script: str) -> Answer:
 
 
 def _file(world: World, asked: Asked) -> Answer:
-    form = BytesParser(policy=HTTP).parsebytes(
-        f"Content-Type: {asked.headers['content-type']}\r\n\r\n".encode() + asked.body
-    )
-    parts = {part.get_param("name", header="content-disposition"): part for part in form.iter_parts()}
-    metadata = parts["metadata"].get_content().strip() if "metadata" in parts else "{}"
+    fields, ((_, content, kind), *_) = asked.form()
     file_id = world.new_id("file")
     world.files[file_id] = {
         "id": file_id,
         "name": "file",
-        "content_type": parts["content"].get_content_type(),
-        "size": len(parts["content"].get_content()),
-        "metadata": json.loads(metadata),
+        "content_type": kind,
+        "size": len(content),
         "etag": file_id,
-        "checksums": {"sha256": hashlib.sha256(parts["content"].get_content()).hexdigest()},
+        "checksums": {"sha256": hashlib.sha256(content).hexdigest()},
+        "metadata": json.loads(fields.get("metadata", "{}")),
         "created_at": datetime.now(UTC).isoformat(),
         "expires_at": (datetime.now(UTC) + timedelta(days=1)).isoformat(),
         "urls": {"get": f"{asked.address}/replicate/v1/files/{file_id}"},

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from PIL import Image
+from werkzeug.formparser import FormDataParser
+from werkzeug.http import parse_options_header
 
 from tools.hostile_providers.scripts import SCRIPTS
 
@@ -39,6 +41,14 @@ class Asked:
         """Return the body as JSON."""
         found: dict[str, Any] = json.loads(self.body)
         return found
+
+    def form(self) -> tuple[dict[str, str], list[tuple[str, bytes, str]]]:
+        """Return the body as a form: fields by name, and files as ``(field, content, media type)``."""
+        kind, options = parse_options_header(self.headers.get("content-type", ""))
+        parser = FormDataParser(stream_factory=lambda *_, **__: io.BytesIO())
+        _, fields, files = parser.parse(io.BytesIO(self.body), kind, len(self.body), options)
+        found = [(name, file.read(), file.mimetype) for name, file in files.items(multi=True)]
+        return fields.to_dict(), found
 
     @property
     def operation_id(self) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
 from shared.config import ConfigurationError, Secret
 from shared.outside import Outside
@@ -43,7 +44,7 @@ def account(
         return None
     if not key.isascii() or not key.isprintable() or " " in key:
         raise ConfigurationError(f"{prefix}_API_KEY holds characters that no key has; it may have been cut or wrapped")
-    allowed = [entry.strip() for entry in environment.get("OUTSIDE_ALLOWED", "").split(",") if entry.strip()]
+    allowed = tuple(entry.strip() for entry in environment.get("OUTSIDE_ALLOWED", "").split(",") if entry.strip())
     return Account(
         name=name,
         key=Secret(key),
@@ -51,8 +52,14 @@ def account(
         concurrency=int(_number(environment, f"{prefix}_CONCURRENCY", concurrency)),
         requests_per_minute=_limit(environment, f"{prefix}_REQUESTS_PER_MINUTE", requests_per_minute),
         time_limit_seconds=_number(environment, f"{prefix}_TIME_LIMIT_SECONDS", time_limit_seconds),
-        outside=Outside(allowed=allowed),
+        outside=_guard(allowed),
     )
+
+
+@cache
+def _guard(allowed: tuple[str, ...]) -> Outside:
+    """Return the one guard of this process for results of every vendor."""
+    return Outside(allowed=allowed)
 
 
 def _address(environment: Mapping[str, str], setting: str, usual: str) -> str:

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cache
 from http import HTTPStatus
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Final
@@ -67,11 +68,17 @@ class _OneRequest:
 _one_request: ContextVar[_OneRequest] = ContextVar("one_request")
 
 
+@cache
+def _trusting(authorities: str) -> Tls:
+    """Return the one context of this process that trusts them: reading a hundred authorities takes its time."""
+    return Tls(authorities)
+
+
 class _Adapter(HTTPAdapter):
     """Makes our connections, whose context is loaded with the authorities once and not with every connection."""
 
     def __init__(self, *, connections: int, authorities: str) -> None:
-        self._tls = Tls(authorities)
+        self._tls = _trusting(authorities)
         super().__init__(pool_connections=2, pool_maxsize=connections, max_retries=0, pool_block=False)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:  # noqa: FBT001, FBT002  requests' signature
