@@ -34,18 +34,18 @@ class Exchange:
         self._ends = time.monotonic() + seconds
         self._line: socket.socket | None = None
         self._owns_line = False
-        self._timer = threading.Timer(seconds, self._shut)
-        self._timer.daemon = True
 
     @contextmanager
     def current(self) -> Iterator[None]:
         """Make it the exchange of every connection that this thread uses meanwhile."""
         token = _current.set(self)
-        self._timer.start()
+        timer = threading.Timer(self.left(), self._shut)
+        timer.daemon = True
+        timer.start()
         try:
             yield
         finally:
-            self._timer.cancel()
+            timer.cancel()
             if self._line is not None and self._owns_line:
                 self._line.close()
             self._line = None

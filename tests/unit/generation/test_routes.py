@@ -1,10 +1,18 @@
 """Who does an operation, and who may do it instead: never a second provider where the first might have run."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import pytest
 
+from services.generation.engine import Engine
 from services.generation.failures import TAXONOMY
 from services.generation.operations import Answered, Lost, Outcome, Refused
+from services.generation.planning import expected_cost_microusd
+from services.generation.pricing import Unpriceable
 from services.generation.providers import Provider, candidates, fallback
+from services.generation.workflows import PlannedGeneration, PlannedOperation
+from shared.problems import Unavailable
 from tests.fakes import ScriptedProvider
 
 OPERATION = "image.stage"
@@ -69,3 +77,19 @@ def test_each_provider_is_tried_once() -> None:
 
 def test_a_route_with_one_provider_has_no_fallback() -> None:
     assert next_after(Refused(code="connect_failed", detail=""), routes={OPERATION: ["first"]}) is None
+
+
+def test_what_nobody_can_price_is_not_begun() -> None:
+    class Priceless(Named):
+        def expected_cost_microusd(self, operation: str, _parameters: Mapping[str, Any]) -> int:
+            raise Unpriceable(operation)
+
+    planned = PlannedGeneration(
+        sku="staging.variant",
+        seed=1,
+        operations=(PlannedOperation(name=OPERATION, prompt="", prompt_version="1", seed=1),),
+    )
+    engine = Engine(providers={"local": Priceless("local")}, routes={})
+
+    with pytest.raises(Unavailable, match="cost"):
+        expected_cost_microusd(engine, planned)
