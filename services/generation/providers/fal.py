@@ -53,10 +53,10 @@ class FalProvider(Vendor):
 
     def submit(self, request: Request) -> Submission:
         """Put the operation into the queue, its source inside the request."""
-        refused = self._unpriceable(request) or _unfit(request)
-        if refused:
-            return refused
-        (source,) = request.sources
+        ready = _unfit(request) or self._ready(request)
+        if isinstance(ready, Refused):
+            return ready
+        (source,) = ready.sources
         given: dict[str, Any] = {
             "prompt": request.prompt,
             "seed": request.seed,

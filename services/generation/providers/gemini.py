@@ -61,18 +61,18 @@ class GeminiProvider(Vendor):
 
     def submit(self, request: Request) -> Outcome:
         """Make the picture, or the analysis."""
-        refused = self._unpriceable(request)
-        if refused:
-            return refused
-        pictured = request.name.startswith("image.")
-        contents: Any = [request.prompt, *(_part(source) for source in request.sources)]
-        config = _picture_config(request) if pictured else _analysis_config(request)
+        ready = self._ready(request)
+        if isinstance(ready, Refused):
+            return ready
+        pictured = ready.name.startswith("image.")
+        contents: Any = [ready.prompt, *(_part(source) for source in ready.sources)]
+        config = _picture_config(ready) if pictured else _analysis_config(ready)
         reply = self._asked(
             lambda: self._wire.through(
-                lambda: self._sdk.models.generate_content(model=request.model, contents=contents, config=config),
+                lambda: self._sdk.models.generate_content(model=ready.model, contents=contents, config=config),
                 seconds=self.time_limit_seconds,
                 billable=True,
-                headers=self._marked(request),
+                headers=self._marked(ready),
             )
         )
         if not isinstance(reply, Reply):
@@ -80,7 +80,7 @@ class GeminiProvider(Vendor):
         content = reply.json()
         if not is_success(reply) or not isinstance(content, dict):
             return _with_delay(refusal(reply, key=self._account.key, code_of=_code), content)
-        return self._read(content, request, pictured=pictured)
+        return self._read(content, ready, pictured=pictured)
 
     def _read(self, content: Mapping[str, Any], request: Request, *, pictured: bool) -> Outcome:
         blocked = (content.get("promptFeedback") or {}).get("blockReason")

@@ -15,9 +15,6 @@ from services.generation.providers.refusals import is_success, refusal
 from services.generation.providers.results import decoded
 from services.generation.providers.vendor import Vendor
 from services.generation.providers.wire import Reply
-from shared.images import thumbnail
-from shared.off_hub import WorkFailed, off_hub
-from shared.problems import Problem
 
 # What the model was trained on; larger pictures are refused.
 SIDE_MAX: Final = 1024
@@ -36,16 +33,15 @@ class GetImgProvider(Vendor):
 
     def submit(self, request: Request) -> Outcome:
         """Make the picture; the answer says what it cost."""
-        refused = self._unpriceable(request)
-        if refused:
-            return refused
-        picture = _prepared(request)
-        if isinstance(picture, Refused):
-            return picture
+        if len(request.sources) != 1:
+            return Refused(code="invalid_input", detail=f"{request.model} works on one picture")
+        ready = self._ready(request, side=SIDE_MAX)
+        if isinstance(ready, Refused):
+            return ready
         given = {
             "model": request.model,
             "prompt": request.prompt,
-            "image": base64.b64encode(picture).decode(),
+            "image": base64.b64encode(ready.sources[0]).decode(),
             "strength": float(request.parameters.get("strength", STRENGTH)),
             "seed": request.seed,
             "output_format": "jpeg",
@@ -91,17 +87,6 @@ def create(environment: Mapping[str, str]) -> GetImgProvider | None:
         time_limit_seconds=90,
     )
     return GetImgProvider(setup) if setup else None
-
-
-def _prepared(request: Request) -> bytes | Refused:
-    if len(request.sources) != 1:
-        return Refused(code="invalid_input", detail=f"{request.model} works on one picture")
-    try:
-        return off_hub(thumbnail, request.sources[0], side=SIDE_MAX)
-    except WorkFailed as problem:
-        return Refused(code="provider_error", detail=problem.detail)
-    except Problem as problem:
-        return Refused(code="invalid_input", detail=problem.detail)
 
 
 def _code(content: Any) -> str | None:

@@ -51,17 +51,17 @@ class OpenAIProvider(Vendor):
 
     def submit(self, request: Request) -> Outcome:
         """Make the picture, or the analysis."""
-        refused = self._unpriceable(request)
-        if refused:
-            return refused
-        pictured = request.name.startswith("image.")
+        ready = self._ready(request)
+        if isinstance(ready, Refused):
+            return ready
+        pictured = ready.name.startswith("image.")
         ask = self._picture if pictured else self._analysis
         reply = self._asked(
             lambda: self._wire.through(
-                lambda: ask(request),
+                lambda: ask(ready),
                 seconds=self.time_limit_seconds,
                 billable=True,
-                headers=self._marked(request),
+                headers=self._marked(ready),
             )
         )
         if not isinstance(reply, Reply):
@@ -69,7 +69,7 @@ class OpenAIProvider(Vendor):
         content = reply.json()
         if not is_success(reply) or not isinstance(content, dict):
             return refusal(reply, key=self._account.key, code_of=_code)
-        return self._pictured(content, request) if pictured else self._analysed(content, request)
+        return self._pictured(content, ready) if pictured else self._analysed(content, ready)
 
     def _picture(self, request: Request) -> object:
         quality = request.parameters.get("quality")

@@ -63,9 +63,9 @@ class ReplicateProvider(Vendor):
 
     def submit(self, request: Request) -> Submission:
         """Upload the source, then ask for the prediction: the first costs nothing and is repeated at will."""
-        refused = self._unpriceable(request) or _too_many_sources(request)
-        if refused:
-            return refused
+        ready = _too_many_sources(request) or self._ready(request)
+        if isinstance(ready, Refused):
+            return ready
         given: dict[str, Any] = {
             "prompt": request.prompt,
             "seed": request.seed,
@@ -73,7 +73,7 @@ class ReplicateProvider(Vendor):
             "aspect_ratio": request.parameters.get("aspect_ratio")
             or ("match_input_image" if request.sources else "1:1"),
         }
-        for source in request.sources:
+        for source in ready.sources:
             uploaded = self._uploaded(source, request)
             if not isinstance(uploaded, str):
                 return uploaded

@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import Any, Final
 
@@ -14,12 +15,18 @@ from services.generation.providers import Request
 from services.generation.providers.accounts import Account
 from services.generation.providers.results import content_type_of
 from services.generation.providers.wire import AnswerLost, NotSent, Reply, Wire
+from shared.images import thumbnail
+from shared.off_hub import WorkFailed, off_hub
+from shared.problems import Problem
 
 log = structlog.get_logger(__name__)
 
 # Polls and cancels are quick, and need connections while all that is billed has one.
 SPARE_CONNECTIONS: Final = 16
 QUICK_SECONDS: Final = 20.0
+# Written into JSON, more would hold up everything else in the process; no model looks at more pixels.
+SOURCE_BYTES_MAX: Final = 4_000_000
+SOURCE_SIDE_MAX: Final = 2048
 _COMPOSITE: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 _GENERATED: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 
@@ -64,14 +71,22 @@ class Vendor:
         day = today()
         return model_registry.model_for(self.name, operation, on=day).price(day).expected(parameters)
 
-    def _unpriceable(self, request: Request) -> Refused | None:
-        """Return a refusal where nobody could say what the call will have cost."""
+    def _ready(self, request: Request, *, side: int | None = None) -> Request | Refused:
+        """Return the request as it may be sent: with a price, and with pictures a request can carry.
+
+        Those over 4 MB are scaled down to 2048 pixels, and all to ``side`` where the model takes no larger ones.
+        """
         try:
             model = model_registry.find(self.name, request.model)
             model.price(today()).expected(request.parameters)
         except LookupError as error:
             return Refused(code="unpriceable", detail=str(error))
-        return None
+        try:
+            return replace(request, sources=[_carried(source, side=side) for source in request.sources])
+        except WorkFailed as problem:
+            return Refused(code="provider_error", detail=problem.detail)
+        except Problem as problem:
+            return Refused(code="invalid_input", detail=problem.detail)
 
     def _cost(self, model_id: str, usage: Usage, parameters: Mapping[str, Any]) -> int:
         """Return what a call cost; where the vendor did not tell what it took, what such a call mostly costs."""
@@ -119,3 +134,9 @@ def collected(made: Sequence[MadeImage | Refused | Running]) -> tuple[MadeImage,
 def data_url(source: bytes) -> str:
     """Return a picture as a ``data:`` address."""
     return f"data:{content_type_of(source)};base64,{base64.b64encode(source).decode()}"
+
+
+def _carried(source: bytes, *, side: int | None) -> bytes:
+    if side is None and len(source) <= SOURCE_BYTES_MAX:
+        return source
+    return off_hub(thumbnail, source, side=side or SOURCE_SIDE_MAX)

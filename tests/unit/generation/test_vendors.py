@@ -1,5 +1,6 @@
 """What is particular to one vendor's adapter, and what all owe: prices first, secrets kept, lost answers found."""
 
+import io
 import json
 import time
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 import structlog
+from PIL import Image
 
 from services.generation.model_registry import MODELS
 from services.generation.operations import Absent, Answered, Lost, Outcome, Refused, Running, Submitted
@@ -333,6 +335,27 @@ def test_a_model_that_takes_one_picture_is_not_silently_given_one_of_two(vendors
     assert isinstance(outcome, Refused)
     assert outcome.code == "invalid_input"
     assert vendors[0].world.bills == []
+
+
+@pytest.mark.parametrize("name", VENDORS)
+def test_a_picture_too_large_for_a_request_is_scaled_down_first(vendors: Running_, name: str) -> None:
+    noise = io.BytesIO()
+    Image.effect_noise((2600, 1800), 90).save(noise, "PNG")
+
+    _, outcome = staged(vendors, name, sources=(noise.getvalue(),))
+
+    assert len(noise.getvalue()) > 4_000_000
+    assert isinstance(outcome, Answered)
+    assert max(len(asked.body) for asked in vendors[0].world.requests) < 4_000_000
+
+
+@pytest.mark.parametrize("name", VENDORS)
+def test_a_large_file_that_is_no_picture_is_not_sent(vendors: Running_, name: str) -> None:
+    _, outcome = staged(vendors, name, sources=(b"\xff\xd8\xff" + bytes(5_000_000),))
+
+    assert isinstance(outcome, Refused)
+    assert outcome.code == "invalid_input"
+    assert vendors[0].world.requests == []
 
 
 @pytest.mark.parametrize("name", ["openai", "gemini"])
