@@ -151,7 +151,7 @@ def create(environment: Mapping[str, str]) -> OpenAIProvider | None:
         base_url="https://api.openai.com/v1",
         concurrency=50,
         requests_per_minute=100,
-        time_limit_seconds=180,
+        time_limit_seconds=120,
     )
     return OpenAIProvider(setup) if setup else None
 

@@ -129,6 +129,8 @@ class Wire:
             AnswerLost: something did, and no whole answer came back.
         """
         sent = {**self._headers, **(headers or {})}
+        if billable:
+            sent["Connection"] = "close"  # the next one has a line of its own as well: this one need not lie idle
         if json is not None:
             body = json_text.dumps(json).encode()
             sent["Content-Type"] = "application/json"
