@@ -215,6 +215,15 @@ def operations_of(provider: str, *, models: Sequence[Model] | None = None) -> fr
     return frozenset(name for model in _known(models) if model.provider == provider for name in model.operations)
 
 
+def prices_of(provider: str, *, on: date, models: Sequence[Model] | None = None) -> list[Price]:
+    """Return what the provider's models cost that day, dead ones without a price left out."""
+    return [
+        model.price(on)
+        for model in _known(models)
+        if model.provider == provider and any(since <= on for since, _ in model.prices)
+    ]
+
+
 def sunsets(today: date, *, models: Sequence[Model] | None = None) -> list[Model]:
     """Return the models in use that end within 30 days, soonest first: those an operator is to be told of."""
     ending = [

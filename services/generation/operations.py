@@ -35,13 +35,15 @@ class Answered:
 class Refused:
     """The provider, or the way to it, said no; ``code`` is of the taxonomy, ``detail`` is for our log only.
 
-    ``ran``: it had begun, and may bill it; else it is certain that it did not.
+    ``ran``: it had begun, and may bill it; else it is certain that it did not. ``cost_microusd`` is what it will have
+    billed for work without a result, at most.
     """
 
     code: str
     detail: str
     retry_after_seconds: float | None = None
     ran: bool = False
+    cost_microusd: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -163,3 +163,4 @@ def test_an_operation_comes_to_what_its_script_makes_of_it(
         assert came.outcome.model == came.asked.model
     if isinstance(came.outcome, Refused):
         assert came.bills == 0 or came.outcome.ran, "what was billed has run, and nobody else may do it again"
+        assert came.bills == 0 or came.outcome.cost_microusd > 0, "what was billed in vain has cost us all the same"

@@ -80,7 +80,7 @@ class GeminiProvider(Vendor):
         content = reply.json()
         if not is_success(reply) or not isinstance(content, dict):
             return _with_delay(refusal(reply, key=self._account.key, code_of=_code), content)
-        return self._read(content, ready, pictured=pictured)
+        return self._costed(self._read(content, ready, pictured=pictured), ready.model, ready.parameters)
 
     def _read(self, content: Mapping[str, Any], request: Request, *, pictured: bool) -> Outcome:
         blocked = (content.get("promptFeedback") or {}).get("blockReason")

@@ -57,7 +57,9 @@ class GetImgProvider(Vendor):
                 billable=True,
             )
         )
-        return self._read(reply, request) if isinstance(reply, Reply) else reply
+        if not isinstance(reply, Reply):
+            return reply
+        return self._costed(self._read(reply, request), request.model, request.parameters)
 
     def _read(self, reply: Reply, request: Request) -> Outcome:
         content = reply.json()

@@ -69,7 +69,8 @@ class OpenAIProvider(Vendor):
         content = reply.json()
         if not is_success(reply) or not isinstance(content, dict):
             return refusal(reply, key=self._account.key, code_of=_code)
-        return self._pictured(content, ready) if pictured else self._analysed(content, ready)
+        outcome = self._pictured(content, ready) if pictured else self._analysed(content, ready)
+        return self._costed(outcome, ready.model, ready.parameters)
 
     def _picture(self, request: Request) -> object:
         quality = request.parameters.get("quality")

@@ -104,7 +104,7 @@ class ReplicateProvider(Vendor):
         prediction = reply.json()
         if not is_success(reply) or not isinstance(prediction, dict):
             return Running(phase="running", poll_after_seconds=retry_after_seconds(reply))
-        return self._progress(prediction, model=model)
+        return self._costed(self._progress(prediction, model=model), model)
 
     def find(self, operation_id: str, *, sent_at: datetime) -> Found:
         """Look through the predictions of that time for one with our webhook, or with a source that we uploaded for it.

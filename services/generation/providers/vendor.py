@@ -4,13 +4,13 @@ import base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import structlog
 
 from services.generation import model_registry
 from services.generation.operations import Lost, MadeImage, Refused, Running
-from services.generation.pricing import Unpriceable, Usage
+from services.generation.pricing import Price, Unpriceable, Usage
 from services.generation.providers import Request
 from services.generation.providers.accounts import Account
 from services.generation.providers.results import content_type_of
@@ -20,6 +20,7 @@ from shared.off_hub import WorkFailed, off_hub
 from shared.problems import Problem
 
 log = structlog.get_logger(__name__)
+T = TypeVar("T")
 
 # Polls and cancels are quick, and need connections while all that is billed has one.
 SPARE_CONNECTIONS: Final = 16
@@ -27,6 +28,8 @@ QUICK_SECONDS: Final = 20.0
 # Written into JSON, more would hold up everything else in the process; no model looks at more pixels.
 SOURCE_BYTES_MAX: Final = 4_000_000
 SOURCE_SIDE_MAX: Final = 2048
+# Work that vendors bill although nothing came of it, as far as they tell; what failed or was cancelled, they do not.
+_BILLED_IN_VAIN: Final = frozenset({"moderation_output", "recitation", "no_image", "result_corrupt", "result_expired"})
 _COMPOSITE: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 _GENERATED: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 
@@ -90,12 +93,27 @@ class Vendor:
 
     def _cost(self, model_id: str, usage: Usage, parameters: Mapping[str, Any]) -> int:
         """Return what a call cost; where the vendor did not tell what it took, what such a call mostly costs."""
-        price = model_registry.find(self.name, model_id).price(today())
+        price = self._price(model_id)
         try:
             return price.of(usage)
         except Unpriceable as error:
             log.warning("provider_cost_estimated", provider=self.name, model=model_id, reason=str(error))
             return price.expected(parameters)
+
+    def _costed(self, outcome: T, model_id: str, parameters: Mapping[str, Any] | None = None) -> T | Refused:
+        """Return the outcome; one that was worked for in vain, with what such work mostly costs."""
+        if not isinstance(outcome, Refused) or not outcome.ran or outcome.code not in _BILLED_IN_VAIN:
+            return outcome
+        return replace(outcome, cost_microusd=self._price(model_id).expected(parameters or {}))
+
+    def _price(self, model_id: str) -> Price:
+        """Return a model's price; that of the vendor's dearest where it answers by a name that nobody knows."""
+        day = today()
+        try:
+            return model_registry.find(self.name, model_id).price(day)
+        except LookupError:
+            log.warning("provider_model_unknown", provider=self.name, model=model_id)
+            return max(model_registry.prices_of(self.name, on=day), key=lambda price: price.expected({}))
 
     def _asked(self, send: Callable[[], Reply]) -> Reply | Refused | Lost:
         """Return the answer to a request, or what it means that there is none."""

@@ -367,6 +367,25 @@ def test_models_that_take_several_pictures_get_them_all(vendors: Running_, name:
     assert asked.body.count(b'filename="source' if name == "openai" else b'"inlineData"') == 2
 
 
+@pytest.mark.parametrize("said", ["black-forest-labs/flux-of-tomorrow", None])
+def test_an_answer_that_names_no_model_we_know_is_kept_and_not_free(vendors: Running_, said: str | None) -> None:
+    server, providers = vendors
+    provider = asynchronous(providers["replicate"])
+    prediction_id, _, model = submitted(provider, a_request(provider, "image.stage")).partition(":")
+    server.world.jobs[prediction_id]["prediction"]["model"] = said
+
+    outcome = until(
+        lambda: (
+            (found := provider.poll(f"{prediction_id}:{model if said else ''}"))
+            and isinstance(found, Answered)
+            and found
+        )
+    )
+
+    assert outcome.model == (said or "")
+    assert outcome.cost_microusd == 40_000
+
+
 def test_tokens_are_counted_and_paid_for(vendors: Running_) -> None:
     _, openai = staged(vendors, "openai")
     _, gemini = staged(vendors, "gemini")
