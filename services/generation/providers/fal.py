@@ -101,7 +101,7 @@ class FalProvider(Vendor):
             place = content.get("queue_position")
             phase = _PHASES.get(str(content.get("status")), "running")
             return Running(phase=phase, queue_position=place if isinstance(place, int) else None)
-        return self._costed(self._result(external_id), external_id.partition(":")[0])
+        return self._understood(lambda: self._costed(self._result(external_id), external_id.partition(":")[0]))
 
     def find(self, _operation_id: str, *, sent_at: datetime) -> Found:  # noqa: ARG002  the protocol's signature
         """Tell that it cannot be told."""

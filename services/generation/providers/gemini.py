@@ -6,6 +6,7 @@ answer cannot be looked up. https://ai.google.dev/api/generate-content
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import httpx2
@@ -13,7 +14,7 @@ from google import genai
 from google.genai import types
 
 from services.generation import analyses
-from services.generation.operations import AfterLostAnswer, Answered, Outcome, Refused, Running
+from services.generation.operations import AfterLostAnswer, Answered, Lost, Outcome, Refused, Running
 from services.generation.pricing import Usage
 from services.generation.providers import Request
 from services.generation.providers.accounts import Account, account
@@ -41,7 +42,7 @@ _CODES: Final = {
     "UNAVAILABLE": "capacity",
     "DEADLINE_EXCEEDED": "provider_timeout",
 }
-_DELAY: Final = re.compile(r"([0-9.]+)s")
+_DELAY: Final = re.compile(r"([0-9]{1,5}(?:\.[0-9]+)?)s", re.ASCII)
 
 
 class GeminiProvider(Vendor):
@@ -80,7 +81,9 @@ class GeminiProvider(Vendor):
         content = reply.json()
         if not is_success(reply) or not isinstance(content, dict):
             return _with_delay(refusal(reply, key=self._account.key, code_of=_code), content)
-        return self._costed(self._read(content, ready, pictured=pictured), ready.model, ready.parameters)
+        return self._understood(
+            lambda: self._costed(self._read(content, ready, pictured=pictured), ready.model, ready.parameters)
+        )
 
     def _read(self, content: Mapping[str, Any], request: Request, *, pictured: bool) -> Outcome:
         blocked = (content.get("promptFeedback") or {}).get("blockReason")
@@ -172,14 +175,15 @@ def _code(content: Any) -> str | None:
     return _CODES.get(str(error.get("status")))
 
 
-def _with_delay(outcome: Any, content: Any) -> Outcome:
+def _with_delay(outcome: Refused | Lost, content: Any) -> Outcome:
     """Add for how long Google wants to be left alone: it says so in the body."""
-    if not isinstance(outcome, Refused) or outcome.retry_after_seconds is not None or not isinstance(content, dict):
-        return outcome  # type: ignore[no-any-return]  # one of Outcome
-    details = (content.get("error") or {}).get("details") or ()
-    delays = [_DELAY.fullmatch(str(each.get("retryDelay"))) for each in details if isinstance(each, dict)]
-    seconds = [float(each[1]) for each in delays if each]
-    return Refused(code=outcome.code, detail=outcome.detail, retry_after_seconds=seconds[0] if seconds else None)
+    if isinstance(outcome, Lost) or outcome.retry_after_seconds is not None:
+        return outcome
+    error = content.get("error") if isinstance(content, dict) else None
+    details = error.get("details") if isinstance(error, dict) else None
+    said = [each.get("retryDelay") for each in details if isinstance(each, dict)] if isinstance(details, list) else []
+    delays = [float(found[1]) for each in said if (found := _DELAY.fullmatch(str(each)))]
+    return replace(outcome, retry_after_seconds=delays[0] if delays else None)
 
 
 def _usage(counted: Mapping[str, Any]) -> Usage:

@@ -59,7 +59,7 @@ class GetImgProvider(Vendor):
         )
         if not isinstance(reply, Reply):
             return reply
-        return self._costed(self._read(reply, request), request.model, request.parameters)
+        return self._understood(lambda: self._costed(self._read(reply, request), request.model, request.parameters))
 
     def _read(self, reply: Reply, request: Request) -> Outcome:
         content = reply.json()

@@ -69,8 +69,8 @@ class OpenAIProvider(Vendor):
         content = reply.json()
         if not is_success(reply) or not isinstance(content, dict):
             return refusal(reply, key=self._account.key, code_of=_code)
-        outcome = self._pictured(content, ready) if pictured else self._analysed(content, ready)
-        return self._costed(outcome, ready.model, ready.parameters)
+        read = self._pictured if pictured else self._analysed
+        return self._understood(lambda: self._costed(read(content, ready), ready.model, ready.parameters))
 
     def _picture(self, request: Request) -> object:
         quality = request.parameters.get("quality")

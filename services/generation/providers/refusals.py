@@ -1,7 +1,7 @@
 """What a vendor's HTTP status means in the words of the taxonomy. It knows HTTP, and no vendor."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -47,13 +47,21 @@ def refusal(reply: Reply, *, key: str, code_of: Callable[[Any], str | None] = la
     """
     content = reply.json()
     detail = f"HTTP {reply.status}: {excerpt(reply, key=key)}"
-    own = code_of(content) if isinstance(content, dict) else None
+    own = _own_code(content, code_of) if isinstance(content, dict) else None
     if own is None and not isinstance(content, dict) and reply.status in _FROM_THE_EDGE:
         return Lost(detail=detail)
     if own is None and reply.status < HTTPStatus.BAD_REQUEST:
         return Lost(detail=detail)  # a redirect, or a success without sense
     code = own or _code(reply)
     return Refused(code=code, detail=detail, retry_after_seconds=retry_after_seconds(reply))
+
+
+def _own_code(content: Mapping[str, Any], code_of: Callable[[Any], str | None]) -> str | None:
+    """Return the code of a vendor's own error; None where it is of another shape than the vendor promises."""
+    try:
+        return code_of(content)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
 
 
 def _code(reply: Reply) -> str:

@@ -104,7 +104,7 @@ class ReplicateProvider(Vendor):
         prediction = reply.json()
         if not is_success(reply) or not isinstance(prediction, dict):
             return Running(phase="running", poll_after_seconds=retry_after_seconds(reply))
-        return self._costed(self._progress(prediction, model=model), model)
+        return self._understood(lambda: self._costed(self._progress(prediction, model=model), model))
 
     def find(self, operation_id: str, *, sent_at: datetime) -> Found:
         """Look through the predictions of that time for one with our webhook, or with a source that we uploaded for it.
@@ -150,8 +150,9 @@ class ReplicateProvider(Vendor):
         if isinstance(reply, Refused):
             return reply
         content = reply.json()
-        if is_success(reply) and isinstance(content, dict) and content.get("urls", {}).get("get"):
-            return str(content["urls"]["get"])
+        urls = content.get("urls") if isinstance(content, dict) else None
+        if is_success(reply) and isinstance(urls, dict) and urls.get("get"):
+            return str(urls["get"])
         outcome = refusal(reply, key=self._account.key)
         return Refused(code="provider_error", detail=outcome.detail) if isinstance(outcome, Lost) else outcome
 

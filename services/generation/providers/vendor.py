@@ -124,6 +124,14 @@ class Vendor:
         except AnswerLost as failure:
             return Lost(detail=str(failure))
 
+    def _understood(self, read: Callable[[], T]) -> T | Lost:
+        """Return what ``read`` makes of an answer; one of another shape than was promised leaves open what was done."""
+        try:
+            return read()
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            log.exception("provider_answer_not_understood", provider=self.name)
+            return Lost(detail=f"the answer has an unknown shape: {type(error).__name__}")
+
     def _marked(self, request: Request) -> dict[str, str]:
         """Return the header by which vendors' support, and our tests, know the operation."""
         return {"X-Client-Request-Id": request.operation_id}

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
 from typing import Any
 
 import pytest
@@ -384,6 +385,52 @@ def test_an_answer_that_names_no_model_we_know_is_kept_and_not_free(vendors: Run
 
     assert outcome.model == (said or "")
     assert outcome.cost_microusd == 40_000
+
+
+STRANGE = [
+    "[]",
+    "7",
+    '"text"',
+    "null",
+    '{"id": 7, "request_id": {}, "urls": 1, "data": 1, "candidates": 1, "output": 1, "image": 7, "images": 7}',
+    '{"data": [1, null, {"b64_json": 1}], "candidates": [1], "output": [1], "image": {}, "images": [1], "usage": 1}',
+    '{"candidates": [{"content": {"parts": [1]}}], "output": [{"type": "message", "content": 1}], "usage": "x"}',
+    '{"candidates": [{"content": 1}], "usageMetadata": 1, "promptFeedback": 1, "status": 1, "error": [1]}',
+    '{"status": "succeeded", "output": {"a": 1}, "input": 1, "id": "p", "request_id": "r"}',
+    '{"status": "COMPLETED", "images": {"url": 1}, "has_nsfw_concepts": 1, "detail": {"a": 1}}',
+    '{"error": {"details": 1, "code": []}, "detail": [1, [2]], "error_type": []}',
+]
+
+
+@pytest.mark.parametrize("name", VENDORS)
+@pytest.mark.parametrize("operation", ["image.stage", "vision.category"])
+@pytest.mark.parametrize("status", [200, 201, 400, 429, 500])
+@pytest.mark.parametrize("body", STRANGE)
+def test_no_answer_is_so_strange_that_an_adapter_raises(
+    monkeypatch: pytest.MonkeyPatch, name: str, operation: str, status: int, body: str
+) -> None:
+    provider = vendors_once()[name]
+    if operation not in provider.operations:
+        return
+    monkeypatch.setattr(Wire, "send", lambda *_, **__: a_reply(status, body.encode()))
+
+    outcomes: list[object] = [provider.submit(a_request(provider, operation))]
+    if isinstance(provider, Asynchronous):
+        outcomes += (
+            [provider.poll("some/model:1"), provider.poll("1:some/model")]
+            if name != "fal"
+            else [provider.poll("some/model:1")]
+        )
+        outcomes += [provider.find("op_1", sent_at=datetime.now(UTC) - LONG_AGO)]
+        assert provider.cancel("some/model:1") in {True, False}
+
+    known = (Answered, Refused, Lost, Submitted, Running, Absent)
+    assert all(isinstance(outcome, known) for outcome in outcomes)
+
+
+@cache
+def vendors_once() -> dict[str, Provider]:
+    return available({f"PROVIDER_{name.upper()}_API_KEY": "k" for name in VENDORS})
 
 
 def test_tokens_are_counted_and_paid_for(vendors: Running_) -> None:
