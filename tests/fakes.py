@@ -7,6 +7,7 @@ import hmac
 import io
 import json
 import os
+import re
 import socket
 import ssl
 import threading
@@ -252,7 +253,7 @@ class FakeSite:
             if isinstance(opened, ssl.SSLSocket):
                 opened.do_handshake()
             head = b""
-            while b"\r\n\r\n" not in head and (piece := opened.recv(65536)):
+            while not _is_whole(head) and (piece := opened.recv(65536)):
                 head += piece
             asked = head.decode("latin-1")
             if "\r\n\r\n" not in asked:
@@ -269,6 +270,13 @@ class FakeSite:
         if self._tls is None:
             return plain
         return self._tls.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
+
+
+def _is_whole(request: bytes) -> bool:
+    """Return whether a request has come with all the body it announces."""
+    head, end, body = request.partition(b"\r\n\r\n")
+    announced = re.search(rb"\r\ncontent-length: *(\d+)", head, re.IGNORECASE)
+    return bool(end) and len(body) >= int(announced[1] if announced else 0)
 
 
 def an_answer(body: bytes = b"", *, status: str = "200 OK", **headers: str) -> bytes:
@@ -347,18 +355,24 @@ class ScriptedProvider:
     """An AI provider that answers by script; with an empty script, by one small picture of the seed's colour."""
 
     name = "local"
-    model = "scripted-1"
     operations = frozenset({"image.stage", "image.product_scene"})
     after_lost_answer = "resend"
     time_limit_seconds = 5.0
     concurrency = 4
-    cost_microusd = 5
+    requests_per_minute = None
+    calls_back = False
 
     def __init__(self) -> None:
         self.script: list[Outcome | Callable[[Request], Outcome]] = []
         self.requests: list[Request] = []
 
-    def call(self, request: Request) -> Outcome:
+    def model_for(self, _operation: str) -> str:
+        return "scripted-1"
+
+    def expected_cost_microusd(self, _operation: str, _parameters: Mapping[str, Any]) -> int:
+        return 5
+
+    def submit(self, request: Request) -> Outcome:
         self.requests.append(request)
         answer = self.script.pop(0) if self.script else picture_of
         return answer(request) if callable(answer) else answer

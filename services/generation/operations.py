@@ -1,8 +1,8 @@
-"""What follows when a provider has answered: the rules, as a function from an outcome to a decision. Pure."""
+"""What a provider may answer, and what follows: the rules, as a function from an outcome to a decision. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from services.generation.failures import reason
 
@@ -17,22 +17,33 @@ class MadeImage:
 
 @dataclass(frozen=True, kw_only=True)
 class Answered:
-    """The provider did the work. ``model`` is what really ran; ``cost_microusd`` is known or the call was refused."""
+    """The provider did the work. ``model`` is what really ran; ``cost_microusd`` is known or the call was refused.
+
+    The tokens are those the provider says it counted, None where it counts none.
+    """
 
     images: tuple[MadeImage, ...] = ()
     result: dict[str, Any] | None = None
     model: str = ""
     cost_microusd: int = 0
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Refused:
-    """The provider, or the way to it, said no; ``code`` is of the taxonomy, ``detail`` is for our log only."""
+    """The provider, or the way to it, said no; ``code`` is of the taxonomy, ``detail`` is for our log only.
+
+    ``ran``: it had begun, and may bill it; else it is certain that it did not. ``cost_microusd`` is what it will have
+    billed for work without a result, at most.
+    """
 
     code: str
     detail: str
     retry_after_seconds: float | None = None
+    ran: bool = False
+    cost_microusd: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +53,45 @@ class Lost:
     detail: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Submitted:
+    """An asynchronous provider has taken the operation: from now on it is asked for by ``external_id``.
+
+    ``external_id`` is the adapter's own writing and all that it needs to go on: store it whole, read nothing in it.
+    """
+
+    external_id: str
+    phase: str = "queued"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """The provider is still at it, or could not be asked just now; ask again.
+
+    ``phase`` is for people (``queued``, ``running``, ``collecting`` while the result is fetched). Not before
+    ``poll_after_seconds``, where the provider wants to be left alone for so long.
+    """
+
+    phase: str
+    queue_position: int | None = None
+    poll_after_seconds: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Absent:
+    """The provider has been looked through: it never took the operation, and nothing was billed."""
+
+    detail: str
+
+
 Outcome = Answered | Refused | Lost
+Submission = Submitted | Outcome
+Progress = Running | Outcome
+Found = Submitted | Absent | Lost
+
+# What may be done when a request went out and no answer came: send it again (a second run bills nobody), look it up at
+# the provider (`Asynchronous.find`), or give up.
+AfterLostAnswer = Literal["resend", "lookup", "give_up"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,11 +103,12 @@ class Succeed:
 
 @dataclass(frozen=True, kw_only=True)
 class Repeat:
-    """Queue the operation again after a pause."""
+    """Queue the operation again after a pause, with another seed if ``new_seed``: the same one fails again."""
 
     after_seconds: float
     code: str
     detail: str
+    new_seed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,20 +126,20 @@ Decision = Succeed | Repeat | GiveUp
 _RESEND_WAITS_SECONDS = (0.0, 1.0, 5.0, 5.0, 10.0)
 
 
-def decide(outcome: Outcome, *, attempt: int, after_lost_answer: str, makes_image: bool) -> Decision:
+def decide(outcome: Outcome, *, attempt: int, after_lost_answer: AfterLostAnswer, makes_image: bool) -> Decision:
     """Return what follows ``outcome`` of the ``attempt``-th try (from 1).
 
     Args:
         outcome: what the provider's adapter returned.
         attempt: how often the operation has been sent, this time included.
-        after_lost_answer: the provider's ``resend`` or ``give_up``; a lost answer is never blindly sent again
-            to one that bills.
+        after_lost_answer: the provider's `AfterLostAnswer`; a lost answer is never blindly sent again to one that
+            bills.
         makes_image: whether an answer without image is a failure.
     """
     if isinstance(outcome, Answered):
         if makes_image and not outcome.images:
-            waits = reason("result_corrupt").waits_seconds
-            return _again_or_not("result_corrupt", "the answer holds no image", attempt=attempt, waits=waits)
+            waits = reason("no_image").waits_seconds
+            return _again_or_not("no_image", "the answer holds no image", attempt=attempt, waits=waits)
         return Succeed(answer=outcome)
     if isinstance(outcome, Lost):
         waits = _RESEND_WAITS_SECONDS if after_lost_answer == "resend" else ()
@@ -105,4 +155,6 @@ def _again_or_not(
 ) -> Repeat | GiveUp:
     if attempt > len(waits):
         return GiveUp(code=code, detail=detail)
-    return Repeat(after_seconds=max(waits[attempt - 1], at_least), code=code, detail=detail)
+    return Repeat(
+        after_seconds=max(waits[attempt - 1], at_least), code=code, detail=detail, new_seed=reason(code).new_seed
+    )

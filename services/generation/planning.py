@@ -134,9 +134,16 @@ def expected_cost_microusd(engine: Engine, planned: PlannedGeneration) -> int:
     """Return what a generation's first operations are expected to cost us.
 
     Raises:
-        Unavailable: no provider that is set up does one of them.
+        Unavailable: no provider that is set up does one of them, or nobody knows what it would cost.
     """
-    return sum(provider_of(engine, operation.name).cost_microusd for operation in planned.operations)
+    try:
+        return sum(
+            provider_of(engine, operation.name).expected_cost_microusd(operation.name, operation.parameters)
+            for operation in planned.operations
+        )
+    except LookupError as error:
+        log.exception("operation_without_price", operations=[operation.name for operation in planned.operations])
+        raise Unavailable("What this would cost us is not known, so it is not begun. Tell the operator.") from error
 
 
 def _pointers(messages: Any, prefix: str = "") -> Iterator[tuple[str, str]]:

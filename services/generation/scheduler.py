@@ -18,6 +18,7 @@ from services.generation.engine import Engine
 from services.generation.holding import OPERATIONS_CHANNEL
 from services.generation.operations import Answered, GiveUp, MadeImage, Outcome, Refused, Repeat, Succeed, decide
 from services.generation.providers import Request
+from services.generation.providers.waiting import carry_out
 from services.generation.recording import StoredImage
 from shared import images, logs
 from shared.crash import crash_point
@@ -126,7 +127,8 @@ class Scheduler:
             return Refused(code="source_missing", detail=str(error))
         except StorageUnavailable as error:
             return Refused(code="storage_failed", detail=str(error))
-        outcome = provider.call(
+        outcome = carry_out(
+            provider,
             Request(
                 operation_id=item.id,
                 name=item.name,
@@ -135,7 +137,7 @@ class Scheduler:
                 seed=item.seed,
                 sources=sources,
                 parameters=item.inputs["parameters"],
-            )
+            ),
         )
         took = time.monotonic() - started
         log.info("provider_answered", provider=item.provider, outcome=type(outcome).__name__, seconds=round(took, 3))

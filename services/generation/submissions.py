@@ -131,7 +131,7 @@ def operation_row(
         "lane": lane(livemode=job["livemode"]),
         "livemode": job["livemode"],
         "provider": provider.name,
-        "model_requested": provider.model,
+        "model_requested": provider.model_for(planned.name),
         "prompt": planned.prompt,
         "prompt_version": planned.prompt_version,
         "inputs": {"sources": list(planned.sources), "parameters": planned.parameters},

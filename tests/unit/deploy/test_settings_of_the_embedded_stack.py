@@ -191,6 +191,7 @@ def test_make_alone_explains_every_command() -> None:
         "logs",
         "check",
         "test",
+        "live",
         "bench",
         "faults",
         "hammer",

@@ -59,6 +59,28 @@ def test_a_lost_answer_that_costs_nothing_is_asked_for_again_at_once_but_not_for
     assert isinstance(later[-1], GiveUp)
 
 
+def test_what_a_model_withheld_is_asked_for_once_more_with_another_seed() -> None:
+    withheld = Refused(code="moderation_output", detail="IMAGE_SAFETY", ran=True)
+
+    first = decided(withheld)
+    second = decided(withheld, attempt=2)
+
+    assert isinstance(first, Repeat)
+    assert first.new_seed
+    assert isinstance(second, GiveUp)
+
+
+def test_an_operation_that_made_no_image_is_tried_twice_more() -> None:
+    attempts = [decided(Answered(model="m"), attempt=attempt) for attempt in (1, 2, 3)]
+
+    assert [type(each) for each in attempts] == [Repeat, Repeat, GiveUp]
+
+
+@pytest.mark.parametrize("code", ["outcome_unknown", "deadline_exceeded", "result_expired", "auth_failed"])
+def test_what_may_cost_twice_or_cannot_help_is_never_repeated_by_itself(code: str) -> None:
+    assert isinstance(decided(Refused(code=code, detail="")), GiveUp)
+
+
 def test_an_invalid_input_is_not_tried_again() -> None:
     assert isinstance(decided(Refused(code="invalid_input", detail="422")), GiveUp)
 
