@@ -77,7 +77,13 @@ def planned(engine: Engine, asked: Submission, plan: Plan) -> Planned:
     """
     told = asked if asked.correlation_id else replace(asked, correlation_id=logs.correlation()[0])
     generations, operations = [], []
-    job = {"id": asked.job_id, "org_id": asked.org_id, "user_id": asked.user_id, "livemode": asked.livemode}
+    job = {
+        "id": asked.job_id,
+        "org_id": asked.org_id,
+        "user_id": asked.user_id,
+        "livemode": asked.livemode,
+        "generations": len(plan.generations),
+    }
     for number, item in enumerate(in_turns(plan.generations), start=1):
         generation = _generation_row(engine, item, number=number, job=job)
         generations.append(generation)
@@ -128,7 +134,8 @@ def operation_row(
         "position": position,
         "name": planned.name,
         "status": "queued",
-        "lane": lane(livemode=job["livemode"]),
+        # What follows on work that was begun names no size: it is interactive, so that it is soon out of the way.
+        "lane": lane(livemode=job["livemode"], generations=job.get("generations", 1)),
         "livemode": job["livemode"],
         "provider": provider.name,
         "model_requested": provider.model_for(planned.name),
