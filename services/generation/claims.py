@@ -45,8 +45,10 @@ class Claimed:
 
 
 AT_WORK = "'running', 'storing', 'unknown'"
-WINDOW = 128
-BREADTH = 400
+# So many organizations are looked at by one claim, in all lines together, and so many operations of them.
+WINDOW = 64
+LEAST_OF_A_LINE = 16
+BREADTH = 64
 
 # The advisory lock makes the limits exact across workers. It is a statement of its own, though sent along: a statement
 # counts what there was when it began, so one that waited for the lock would not see what was claimed meanwhile. The
@@ -107,6 +109,8 @@ WITH RECURSIVE clock AS MATERIALIZED (
       AND (c.state IS NULL OR c.state = 'closed' OR (
           c.probe_at <= (SELECT now FROM clock) AND NOT EXISTS (SELECT FROM at_work WHERE at_work.id = c.probe_id)
       ))
+), span AS MATERIALIZED (
+    SELECT greatest(:least_of_a_line, :window / greatest(1, count(*))) AS steps FROM bearing
 ), visited AS (
     SELECT bearing.*, first.org_id, first.wrapped, 1 AS step FROM bearing CROSS JOIN LATERAL (
         (SELECT o.org_id, false AS wrapped FROM operations o
@@ -134,7 +138,7 @@ WITH RECURSIVE clock AS MATERIALIZED (
          ORDER BY o.org_id LIMIT 1)
         LIMIT 1
     ) AS next
-    WHERE v.step < :window AND NOT (next.wrapped AND next.org_id > v.last)
+    WHERE v.step < (SELECT steps FROM span) AND NOT (next.wrapped AND next.org_id > v.last)
 ), candidates AS (
     SELECT v.provider, v.model, v.livemode, v.room, v.org_id, v.step, next.*,
            coalesce(served.running, 0) AS running, coalesce(served.interactive, 0) AS interactive,
@@ -194,16 +198,24 @@ WITH RECURSIVE clock AS MATERIALIZED (
     ON CONFLICT (provider) DO UPDATE SET
         tokens = excluded.tokens, refilled_at = excluded.refilled_at, at_work = excluded.at_work, most = excluded.most,
         per_organization = excluded.per_organization, per_minute = excluded.per_minute
+), passed AS (
+    SELECT provider, model, livemode, org_id, step, id FROM taken
+    UNION ALL
+    -- Nobody here could be served: the next claim looks further on.
+    SELECT provider, model, livemode, org_id, step, NULL FROM visited v
+    WHERE step = (SELECT steps FROM span) AND NOT EXISTS (
+        SELECT FROM taken t WHERE t.provider = v.provider AND t.model = v.model AND t.livemode = v.livemode
+    )
 ), gone_round AS (
     INSERT INTO circuits AS c (provider, model, last_served, last_tested, probe_id)
     SELECT provider, model, (array_agg(org_id ORDER BY step DESC) FILTER (WHERE livemode))[1],
            (array_agg(org_id ORDER BY step DESC) FILTER (WHERE NOT livemode))[1], min(id)
-    FROM taken GROUP BY provider, model
+    FROM passed GROUP BY provider, model
     ON CONFLICT (provider, model) DO UPDATE SET
         last_served = coalesce(excluded.last_served, c.last_served),
         last_tested = coalesce(excluded.last_tested, c.last_tested),
-        state = CASE WHEN c.state = 'closed' THEN 'closed' ELSE 'half_open' END,
-        probe_id = CASE WHEN c.state = 'closed' THEN NULL ELSE excluded.probe_id END
+        state = CASE WHEN c.state = 'open' AND excluded.probe_id IS NOT NULL THEN 'half_open' ELSE c.state END,
+        probe_id = CASE WHEN c.state <> 'closed' THEN coalesce(excluded.probe_id, c.probe_id) END
 )
 UPDATE operations o
 SET status = 'running', worker = :worker, fence = o.fence + 1, attempt = o.attempt + 1,
@@ -263,7 +275,8 @@ def claim(
         "limits": json.dumps(provider_limits(limits, rates or {})),
         "per_organization": per_organization,
         "ageing": AGES_AFTER_SECONDS,
-        "window": max(WINDOW, free),
+        "window": WINDOW,
+        "least_of_a_line": LEAST_OF_A_LINE,
         "breadth": max(BREADTH, free),
         "lease": lease_seconds,
     }
