@@ -41,9 +41,9 @@ _FILL = (
     """
     INSERT INTO operations (id, org_id, job_id, generation_id, position, name, status, lane, livemode, provider,
                             model_requested, prompt, prompt_version, inputs, seed, makes_image, due_at)
-    SELECT 'op_' || n || '_' || place, 'org_' || n, 'job_' || n, 'gen_' || n, place, 'image.stage', 'queued', place %% 2,
-           true, CASE WHEN place %% 4 = 0 THEN 'replicate' ELSE 'local' END, 'model-' || place %% 2, repeat('A room. ', 60),
-           '1', '{"sources": ["assets/org/a.jpg"], "parameters": {}}', 1, true, now() - place * interval '1 s'
+    SELECT 'op_' || n || '_' || place, 'org_' || n, 'job_' || n, 'gen_' || n, place, 'image.stage', 'queued',
+           place %% 2, true, CASE WHEN place %% 4 = 0 THEN 'replicate' ELSE 'local' END, 'model-' || place %% 2,
+           repeat('A room. ', 60), '1', '{"sources": ["assets/org/a.jpg"], "parameters": {}}', 1, true, now() - place * interval '1 s'
     FROM generate_series(1, %(organizations)s) AS n, generate_series(1, %(each)s) AS place
     """,
 )
@@ -96,6 +96,7 @@ def _queue() -> Iterator[tuple[Observed, Database]]:
     with servers.postgres_started() as (_, postgres), servers.database_made(postgres, "generation") as observed:
         migrations.upgrade("generation", url=observed.database_url)
         fill(observed.observer, organizations=ORGANIZATIONS, each=QUEUED_EACH)
+        observed.run("ANALYZE jobs, generations, operations")
         database = Database(observed.database_url, application="benchmark")
         yield observed, database
         database.engine.dispose()
@@ -104,9 +105,8 @@ def _queue() -> Iterator[tuple[Observed, Database]]:
 def fill(connection: Any, *, organizations: int, each: int) -> None:
     """Queue ``each`` operations of every organization, of two providers with two models and in two lanes.
 
-    ``connection`` is a superuser's: what it writes is of many organizations.
+    ``connection`` may write for every organization: a superuser's, or in the system's role.
     """
     with connection.cursor() as cursor:
         for statement in _FILL:
             cursor.execute(statement, {"organizations": organizations, "each": each})
-        cursor.execute("ANALYZE jobs, generations, operations")

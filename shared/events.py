@@ -551,6 +551,38 @@ class JobFinished(Event, frozen=True, kw_only=True):
     livemode: bool = True
 
 
+@event("generation", subject="provider", public=False)
+class ProviderCircuitOpened(Event, frozen=True, kw_only=True):
+    """A provider's model failed ``failures`` times in a row, last with ``code``: its operations wait from now on."""
+
+    provider: str
+    model: str
+    failures: int
+    code: str
+    opened_at: str
+    probe_at: str
+
+
+@event("generation", subject="provider", public=False)
+class ProviderCircuitClosed(Event, frozen=True, kw_only=True):
+    """A provider's model works again, after its circuit was open since ``opened_at``."""
+
+    provider: str
+    model: str
+    opened_at: str
+    closed_at: str
+
+
+@event("generation", subject="model", public=False)
+class ModelSunsetApproaching(Event, frozen=True, kw_only=True):
+    """The vendor will end a model we use on the day ``sunset``, within 30 days; ``replacement`` is what it advises."""
+
+    provider: str
+    model: str
+    sunset: str
+    replacement: str | None
+
+
 # --- catalog ----------------------------------------------------------------------------------------------------
 
 

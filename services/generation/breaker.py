@@ -4,7 +4,7 @@ A circuit opens after 10 failures in a row. From then on its operations wait, an
 more rarely, until one gets through. A 429 pauses a model without counting as a failure: it is there, and busy.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, Literal, TypeVar
@@ -88,13 +88,7 @@ def after(circuit: Circuit, outcome: Outcome, *, operation_id: str, now: datetim
     if said == "worked":
         return replace(circuit, state="closed", failures=0, opened_at=None, probe_at=None, probe_id=None)
     failed = replace(circuit, failures=circuit.failures + 1, failed_at=now, failure_code=code)
-    if not circuit.is_open:
-        if failed.failures < FAILURES_TO_OPEN:
-            return failed
-        return replace(failed, state="open", opened_at=now, probe_at=now + FIRST_PROBE_AFTER, probe_id=None)
-    if circuit.state == "half_open" and circuit.probe_id == operation_id:
-        return replace(failed, state="open", probe_at=now + _next_probe(circuit, now), probe_id=None)
-    return failed
+    return _put_off(failed, operation_id=operation_id, now=now)
 
 
 def admits(circuit: Circuit, *, probe_at_work: bool, now: datetime) -> Literal["all", "probe", "none"]:
@@ -107,24 +101,21 @@ def admits(circuit: Circuit, *, probe_at_work: bool, now: datetime) -> Literal["
     return "probe" if due and not probe_at_work else "none"
 
 
-def healthy_first(
-    candidates: Iterable[P],
-    circuits: Mapping[tuple[str, str], Circuit],
-    *,
-    name_and_model: Mapping[int, tuple[str, str]],
-) -> list[P]:
-    """Return the providers of a route with those last whose circuit is open, otherwise in their order.
+def healthy_first(candidates: Sequence[P], *, is_open: Callable[[P], bool]) -> list[P]:
+    """Return the providers of a route, best first, with those last whose circuit is open.
 
-    For what has not been sent yet, where the route names more than one: a fallback without a second bill.
-
-    Args:
-        candidates: of the route, best first.
-        circuits: by provider and model; one that is missing is closed.
-        name_and_model: of each candidate, by its place.
+    For what has not been sent yet: where a route names more than one, this is a fallback without a second bill.
     """
-    closed = Circuit()
-    placed = list(enumerate(candidates))
-    return [each for _, each in sorted(placed, key=lambda pair: circuits.get(name_and_model[pair[0]], closed).is_open)]
+    return sorted(candidates, key=is_open)
+
+
+def _put_off(failed: Circuit, *, operation_id: str, now: datetime) -> Circuit:
+    """Return a circuit that has failed once more: opened by too many in a row, or by its probe."""
+    if not failed.is_open and failed.failures >= FAILURES_TO_OPEN:
+        return replace(failed, state="open", opened_at=now, probe_at=now + FIRST_PROBE_AFTER, probe_id=None)
+    if failed.state == "half_open" and failed.probe_id == operation_id:
+        return replace(failed, state="open", probe_at=now + _next_probe(failed, now), probe_id=None)
+    return failed
 
 
 def _pause(outcome: Outcome) -> timedelta:

@@ -63,8 +63,9 @@ BREADTH = 64
 # organization, and together no more than half of what a provider may have at work, so that a live one finds a place.
 #
 # The time is read once: compared with a volatile function, `due_at` would not be looked up in the index.
-_CLAIM = sa.text(f"""
-SELECT set_config('jit', 'off', true), pg_advisory_xact_lock(:lock);
+CLAIM_STATEMENTS = (
+    "SELECT set_config('jit', 'off', true), pg_advisory_xact_lock(:lock)",
+    f"""
 WITH RECURSIVE clock AS MATERIALIZED (
     SELECT clock_timestamp() AS now
 ), at_work AS MATERIALIZED (
@@ -225,7 +226,9 @@ FROM chosen WHERE o.id = chosen.id
 RETURNING o.id, o.org_id, o.job_id, o.generation_id, o.name, o.provider, o.model_requested, o.prompt, o.seed,
           o.inputs, o.makes_image, o.attempt, o.fence, o.lane,
           CAST(extract(epoch FROM o.started_at - o.due_at) AS double precision) AS waited_seconds
-""")
+""",
+)
+_CLAIM = sa.text(";\n".join(CLAIM_STATEMENTS))
 
 _HEARTBEAT = sa.text("""
 UPDATE operations SET lease_until = clock_timestamp() + make_interval(secs => :lease)
@@ -284,7 +287,7 @@ def claim(
 
 
 def provider_limits(limits: Mapping[str, int], rates: Mapping[str, int | None]) -> list[dict[str, Any]]:
-    """Return what a claim is told of each provider: how many may be at work, how many a minute, how many at a stroke."""
+    """Return what a claim is told of each provider: how many at work, how many a minute, how many at a stroke."""
     return [
         {"provider": name, "most": most, "per_minute": rates.get(name), "burst": burst(rates.get(name))}
         for name, most in limits.items()

@@ -1,6 +1,6 @@
 """Tables of the engine. The rules live in jobs.py and operations.py; constraints here are their last line."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -175,3 +175,72 @@ class Image(Base):
     favorite: Mapped[bool] = mapped_column(server_default=sa.false())
     created_at: Mapped[datetime] = mapped_column(server_default=sa.func.now())
     deleted_at: Mapped[datetime | None]
+
+
+class Share(Base):
+    """What an organization has apart from all others: its weight when it comes to turns, and its own limits."""
+
+    __tablename__ = "shares"
+
+    org_id: Mapped[str] = mapped_column(primary_key=True)
+    weight: Mapped[int] = mapped_column(server_default="1")
+    operations_at_work: Mapped[int | None]
+    open_generations: Mapped[int | None]
+
+
+class CircuitRow(Base):
+    """What is known of a provider's model (see `breaker.Circuit`), and where its turns have come to.
+
+    ``last_served`` is the organization that had the last turn, ``last_tested`` that of the last test key.
+    """
+
+    __tablename__ = "circuits"
+
+    provider: Mapped[str] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(primary_key=True)
+    state: Mapped[str] = mapped_column(server_default="closed")
+    failures: Mapped[int] = mapped_column(server_default="0")
+    opened_at: Mapped[datetime | None]
+    probe_at: Mapped[datetime | None]
+    probe_id: Mapped[str | None]
+    paused_until: Mapped[datetime | None]
+    failed_at: Mapped[datetime | None]
+    failure_code: Mapped[str | None]
+    last_served: Mapped[str | None]
+    last_tested: Mapped[str | None]
+
+
+class Load(Base):
+    """What a provider bears, as the last claim saw it: its token bucket, and how many operations were at work."""
+
+    __tablename__ = "loads"
+
+    provider: Mapped[str] = mapped_column(primary_key=True)
+    tokens: Mapped[float]
+    refilled_at: Mapped[datetime]
+    at_work: Mapped[int]
+    most: Mapped[int]
+    per_organization: Mapped[int]
+    per_minute: Mapped[int | None]
+
+
+class OperationTime(Base):
+    """How long a provider takes for an operation: a mean in which older measurements count less and less."""
+
+    __tablename__ = "operation_times"
+
+    provider: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    mean_seconds: Mapped[float]
+    measured: Mapped[int] = mapped_column(sa.BigInteger)
+
+
+class SunsetNotice(Base):
+    """That operators were told of a model's end; once for each date."""
+
+    __tablename__ = "sunset_notices"
+
+    provider: Mapped[str] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(primary_key=True)
+    sunset: Mapped[date] = mapped_column(primary_key=True)
+    told_at: Mapped[datetime] = mapped_column(server_default=sa.func.now())

@@ -16,6 +16,7 @@ from services.generation import claims, metrics, recording
 from services.generation.claims import Claimed
 from services.generation.engine import Engine
 from services.generation.holding import OPERATIONS_CHANNEL
+from services.generation.observing import Observer
 from services.generation.operations import Answered, GiveUp, MadeImage, Outcome, Refused, Repeat, Succeed, decide
 from services.generation.providers import Request
 from services.generation.providers.waiting import carry_out
@@ -57,6 +58,8 @@ class Scheduler:
         self._slots = slots
         self._per_organization = per_organization
         self._limits = {name: provider.concurrency for name, provider in engine.providers.items()}
+        self._rates = {name: provider.requests_per_minute for name, provider in engine.providers.items()}
+        self._observer = Observer(db)
         self._held: dict[str, Claimed] = {}
         self._slot_freed = threading.Event()
 
@@ -94,6 +97,7 @@ class Scheduler:
                 worker=self._worker,
                 free=free,
                 limits=self._limits,
+                rates=self._rates,
                 per_organization=self._per_organization,
             )
         if not claimed:
@@ -143,6 +147,7 @@ class Scheduler:
         log.info("provider_answered", provider=item.provider, outcome=type(outcome).__name__, seconds=round(took, 3))
         metrics.operation_seconds.labels(item.provider, item.name).observe(took)
         metrics.operations.labels(item.provider, item.model_requested, type(outcome).__name__.lower()).inc()
+        self._observer.note(item, outcome, seconds=took)
         return outcome
 
     def _settle(self, item: Claimed, outcome: Outcome) -> None:
