@@ -43,7 +43,8 @@ _FILL = (
                             model_requested, prompt, prompt_version, inputs, seed, makes_image, due_at)
     SELECT 'op_' || n || '_' || place, 'org_' || n, 'job_' || n, 'gen_' || n, place, 'image.stage', 'queued',
            place %% 2, true, CASE WHEN place %% 4 = 0 THEN 'replicate' ELSE 'local' END, 'model-' || place %% 2,
-           repeat('A room. ', 60), '1', '{"sources": ["assets/org/a.jpg"], "parameters": {}}', 1, true, now() - place * interval '1 s'
+           repeat('A room. ', 60), '1', '{"sources": ["assets/org/a.jpg"], "parameters": {}}', 1, true,
+           now() - place * interval '1 s'
     FROM generate_series(1, %(organizations)s) AS n, generate_series(1, %(each)s) AS place
     """,
 )

@@ -66,7 +66,7 @@ def as_dict(circuit: Circuit) -> dict[str, Any]:
     }
 
 
-def _troubled(provider: str, model: str, *, any_state: bool) -> sa.Select[tuple[CircuitRow]]:
+def _troubled(provider: str, model: str, *, any_state: bool) -> sa.Select[CircuitRow]:
     statement = sa.select(CircuitRow).where(CircuitRow.provider == provider, CircuitRow.model == model)
     if not any_state:
         statement = statement.where(sa.or_(CircuitRow.failures > 0, CircuitRow.state != "closed"))

@@ -13,13 +13,14 @@ LOCAL = "local"
 class Engine:
     """Providers by name, and the routes: operation -> names of providers in order of preference.
 
-    ``operations_per_organization`` of one organization may be at work at once. Of what test keys have asked for,
-    ``open_test_generations`` of one organization may be open.
+    ``operations_per_organization`` of one organization may be at work at once, and ``open_generations`` of it may be
+    open, which its own share may say otherwise. Of what test keys have asked for, ``open_test_generations`` may be.
     """
 
     providers: Mapping[str, Provider]
     routes: Mapping[str, Sequence[str]]
     operations_per_organization: int = 20
+    open_generations: int = 20_000
     open_test_generations: int = 50
 
     def in_mode(self, *, livemode: bool) -> "Engine":
@@ -36,5 +37,6 @@ def engine_for(settings: Settings) -> Engine:
         providers=available(),
         routes=settings.provider_routes,
         operations_per_organization=settings.operations_per_organization,
+        open_generations=settings.open_generations,
         open_test_generations=settings.open_test_generations,
     )

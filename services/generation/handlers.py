@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 from sqlalchemy.orm import Session
 
-from services.generation import endings, holding, planning, queries, rehearsal, starts, submissions, trials
+from services.generation import endings, holding, planning, queries, queue_caps, rehearsal, starts, submissions, trials
 from services.generation.engine import Engine
 from services.generation.holding import Credits, Question
 from services.generation.models import Job
@@ -51,6 +51,7 @@ def submit(db: Database, credits_service: Credits, engine: Engine, asked: Submis
     Raises:
         BadRequest: the inputs do not fit the workflow.
         LimitExceeded: it is more than one job may be, or than may be open for an organization's test keys.
+        QueueFull: so much is open for the organization that there is no room for it now; nothing was written or held.
         HoldRefused, QuoteExpired, QuoteUsed, QuoteMismatch, NotFound: what credits said; nothing was held, and the job
             ended as ``rejected``.
         Unavailable: credits did not answer; asking again with the same ``job_id`` goes on from here.
@@ -146,7 +147,7 @@ def _submit_together(
             outcomes[asked.job_id] = problem
     live = [each for each in ready if each.asked.livemode]
     if live:
-        outcomes |= _accept(db, credits_service, live)
+        outcomes |= _accept(db, credits_service, engine, live)
     for each in ready:
         if not each.asked.livemode:
             outcomes[each.asked.job_id] = _accept_trial(db, credits_service, engine, each)
@@ -169,9 +170,11 @@ def _accept_trial(db: Database, credits_service: Credits, engine: Engine, each: 
     return _shown(db, [each.asked], {})[each.asked.job_id]
 
 
-def _accept(db: Database, credits_service: Credits, ready: Sequence[Planned]) -> dict[str, Any]:
-    """Write the jobs, hold their credits, and show them; return the outcomes by job."""
+def _accept(db: Database, credits_service: Credits, engine: Engine, ready: Sequence[Planned]) -> dict[str, Any]:
+    """Write the jobs there is room for, hold their credits, and show them; return the outcomes by job."""
     with db.transaction() as session:
+        refused = queue_caps.refusals(session, engine, ready)
+        ready = [each for each in ready if each.asked.job_id not in refused]
         events, rows = submissions.take_in(session, ready)
         db.publish(session, events)
         questions = {each.asked.job_id: _question(session, each, rows.get(each.asked.job_id)) for each in ready}
@@ -180,9 +183,8 @@ def _accept(db: Database, credits_service: Credits, ready: Sequence[Planned]) ->
     held = holding.hold_all(db, credits_service, asking)
     outcomes: dict[str, Any] = {job_id: one for job_id, one in questions.items() if isinstance(one, Problem)}
     outcomes |= {asked.job_id: one for asked, one in zip(asking, held, strict=True)}
-    return outcomes | _shown(
-        db, [each.asked for each in ready if not isinstance(outcomes.get(each.asked.job_id), Exception)], outcomes
-    )
+    shown = [each.asked for each in ready if not isinstance(outcomes.get(each.asked.job_id), Exception)]
+    return outcomes | _shown(db, shown, outcomes) | refused
 
 
 def _question(session: Session, each: Planned, row: Mapping[str, Any] | None) -> Question | Problem | None:
