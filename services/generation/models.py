@@ -225,7 +225,7 @@ class Load(Base):
 
 
 class OperationTime(Base):
-    """How long a provider takes for an operation: a mean in which older measurements count less and less."""
+    """How long a provider takes for an operation: a mean in which older measurements count less, and the last 50."""
 
     __tablename__ = "operation_times"
 
@@ -233,6 +233,7 @@ class OperationTime(Base):
     name: Mapped[str] = mapped_column(primary_key=True)
     mean_seconds: Mapped[float]
     measured: Mapped[int] = mapped_column(sa.BigInteger)
+    recent_seconds: Mapped[list[float]] = mapped_column(sa.ARRAY(sa.Float))
 
 
 class SunsetNotice(Base):

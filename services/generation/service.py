@@ -4,7 +4,7 @@ from typing import Any
 
 import structlog
 
-from services.generation import contract, handlers, planning, queries
+from services.generation import contract, handlers, model_lifecycle, planning, queries
 from services.generation.engine import engine_for
 from services.generation.submissions import Submission
 from shared.database import Batch
@@ -85,6 +85,11 @@ class Generation:
     @rpc
     def workflows(self) -> dict[str, Any]:
         return {"data": list(contract.documents().values())}
+
+    @rpc
+    def models(self) -> dict[str, Any]:
+        with self.db.transaction() as session:
+            return {"data": model_lifecycle.shown(session, self.engine)}
 
     @subscribe(CreditReserved)
     def on_credit_reserved(self, events: Batch[CreditReserved]) -> None:

@@ -4,7 +4,7 @@ import os
 import socket
 from collections.abc import Callable
 
-from services.generation import metrics, sweeper
+from services.generation import metrics, model_lifecycle, sweeper
 from services.generation.engine import engine_for
 from services.generation.scheduler import Scheduler
 from shared.host import Built, DatabaseProvider, SettingsProvider, StoreProvider, background, every
@@ -53,3 +53,7 @@ class GenerationWorker:
     @every(seconds=60)
     def end_long_pauses(self) -> None:
         sweeper.end_long_pauses(self.db)
+
+    @every(seconds=3600)
+    def tell_of_sunsets(self) -> None:
+        model_lifecycle.tell_of_sunsets(self.db, self.engine)

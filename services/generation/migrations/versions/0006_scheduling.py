@@ -82,6 +82,7 @@ def operation_times() -> None:
         sa.Column("name", TEXT, primary_key=True),
         sa.Column("mean_seconds", sa.Float, nullable=False),
         sa.Column("measured", sa.BigInteger, nullable=False),
+        sa.Column("recent_seconds", sa.ARRAY(sa.Float), nullable=False),
     )
     share("operation_times", writes=())
     _written_by_the_system("operation_times")
