@@ -31,6 +31,7 @@ _PREFIXES = {
     "user": "usr",
 }
 _WORDS = {
+    "code": "provider_error",
     "content_type": "image/jpeg",
     "email": "grace@example.com",
     "inviter_name": "Ada",
@@ -48,6 +49,7 @@ _WORDS = {
     "previous_role": "viewer",
     "provider": "local",
     "purpose": "room",
+    "replacement": "preview-2",
     "reason": "provider_timeout",
     "role": "editor",
     "room_type": "living_room",
@@ -55,6 +57,7 @@ _WORDS = {
     "sku": "staging.variant",
     "status": "succeeded",
     "style": "scandinavian",
+    "sunset": "2027-01-31",
     "unit": "credits",
     "workflow": "staging",
 }
@@ -62,6 +65,7 @@ _NUMBERS = {
     "percent": 80,
     "used": 80,
     "limit": 100,
+    "failures": 10,
     "waiting": 165,
     "amount": 10,
     "available": 980,

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from services.generation import endings
 from services.generation.breaker import burst
-from services.generation.jobs import AGES_AFTER_SECONDS, GENERATION_ENDS, INTERACTIVE, JOB_ENDS, STANDARD, TEST
+from services.generation.jobs import AGES_AFTER_SECONDS, AT_WORK, GENERATION_ENDS, INTERACTIVE, JOB_ENDS, STANDARD, TEST
 from services.generation.models import Generation, Operation
 from shared.events import Event, GenerationStarted, correlated
 
@@ -44,7 +44,7 @@ class Claimed:
     waited_seconds: float = 0.0
 
 
-AT_WORK = "'running', 'storing', 'unknown'"
+_AT_WORK = ", ".join(f"'{status}'" for status in AT_WORK)
 # So many organizations are looked at by one claim, in all lines together, and so many operations of them.
 WINDOW = 64
 LEAST_OF_A_LINE = 16
@@ -69,7 +69,7 @@ CLAIM_STATEMENTS = (
 WITH RECURSIVE clock AS MATERIALIZED (
     SELECT clock_timestamp() AS now
 ), at_work AS MATERIALIZED (
-    SELECT id, org_id, provider, lane FROM operations WHERE status IN ({AT_WORK})
+    SELECT id, org_id, provider, lane FROM operations WHERE status IN ({_AT_WORK})
 ), busy AS (
     SELECT provider, count(*) AS running, count(*) FILTER (WHERE lane = :test) AS tests FROM at_work GROUP BY provider
 ), served AS MATERIALIZED (
@@ -237,11 +237,11 @@ WHERE operations.id = held.id AND operations.fence = held.fence AND operations.s
 RETURNING operations.id
 """)
 
-_EXPIRED = sa.text("""
+_EXPIRED = sa.text(f"""
 SELECT id, org_id, job_id, generation_id, name, provider, model_requested, prompt, seed, inputs, makes_image,
        attempt, fence
 FROM operations
-WHERE status IN ('running', 'storing', 'unknown') AND lease_until < clock_timestamp()
+WHERE status IN ({_AT_WORK}) AND lease_until < clock_timestamp()
 ORDER BY lease_until LIMIT :most
 """)
 
@@ -348,7 +348,7 @@ def has_lapsed(session: Session, claimed: Claimed) -> bool:
     statement = sa.select(Operation.id).where(
         Operation.id == claimed.id,
         Operation.fence == claimed.fence,
-        Operation.status.in_(("running", "storing", "unknown")),
+        Operation.status.in_(AT_WORK),
         Operation.lease_until < sa.func.clock_timestamp(),
     )
     return session.scalars(statement).one_or_none() is not None
@@ -361,7 +361,7 @@ def still_held(session: Session, claimed: Claimed) -> Operation | None:
         .where(
             Operation.id == claimed.id,
             Operation.fence == claimed.fence,
-            Operation.status.in_(("running", "storing", "unknown")),
+            Operation.status.in_(AT_WORK),
         )
         .with_for_update()
     )

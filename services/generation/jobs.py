@@ -10,6 +10,9 @@ from datetime import datetime, timedelta
 JOB_ENDS = frozenset({"succeeded", "partially_succeeded", "failed", "cancelled", "expired", "rejected"})
 GENERATION_ENDS = frozenset({"succeeded", "failed"})
 
+# What counts against the limits of an organization and of a provider: no answer has been recorded yet.
+AT_WORK = ("running", "storing", "unknown")
+
 # Whose operations go first; what a test key asks for is done when nobody else has anything due.
 INTERACTIVE, STANDARD, TEST = 0, 1, 2
 # Somebody waits at the screen for a job of so many generations at most; larger ones are standard, until they are old.

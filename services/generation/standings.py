@@ -9,8 +9,10 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from services.generation.claims import AT_WORK
+from services.generation.jobs import AT_WORK
 from services.generation.pace import eta_seconds
+
+_AT_WORK = ", ".join(f"'{status}'" for status in AT_WORK)
 
 _STANDINGS = sa.text(f"""
 SELECT j.id AS job_id, coalesce(c.state, 'closed') <> 'closed' AS circuit_open,
@@ -19,7 +21,7 @@ SELECT j.id AS job_id, coalesce(c.state, 'closed') <> 'closed' AS circuit_open,
            AND l.tokens + l.per_minute / 60.0 * extract(epoch FROM clock_timestamp() - l.refilled_at) < 1, false
        ) AS rate_limited,
        (SELECT count(*) FROM operations w
-        WHERE w.org_id = j.org_id AND w.livemode = j.livemode AND w.status IN ({AT_WORK})) AS at_work,
+        WHERE w.org_id = j.org_id AND w.livemode = j.livemode AND w.status IN ({_AT_WORK})) AS at_work,
        CASE WHEN j.livemode THEN coalesce(s.operations_at_work, l.per_organization) ELSE 1 END AS most_of_organization,
        l.at_work AS at_work_of_provider, l.most AS most_of_provider, t.mean_seconds
 FROM jobs j
@@ -29,7 +31,7 @@ CROSS JOIN LATERAL (
        AND o.status = 'queued' AND o.due_at IS NOT NULL LIMIT 1)
     UNION ALL
     (SELECT o.provider, o.model_requested, o.name FROM operations o
-     WHERE o.org_id = j.org_id AND o.job_id = j.id AND o.status IN ({AT_WORK}) LIMIT 1)
+     WHERE o.org_id = j.org_id AND o.job_id = j.id AND o.status IN ({_AT_WORK}) LIMIT 1)
     LIMIT 1
 ) AS next
 LEFT JOIN circuits c ON c.provider = next.provider AND c.model = next.model_requested
