@@ -58,7 +58,8 @@ BREADTH = 64
 # up no other. `visited` goes round a line, organization by organization, on from the last that was served: over the
 # queue's index, and over so many at most that the cost is bounded, however many wait. Of those the least served
 # have their turn first, by weight. `own_place` orders what is one organization's own: standard work that has waited
-# long goes before interactive work, but no more than one in four, so that a large backlog never holds up everything.
+# long goes before interactive work, but no more than one in four, so that a large backlog never holds up everything;
+# beside the work of others it counts as interactive, no more, so that turns still go round.
 # What test keys have asked for is counted apart, and comes after everything else that is due: one at a time of an
 # organization, and together no more than half of what a provider may have at work, so that a live one finds a place.
 #
@@ -168,7 +169,8 @@ WITH RECURSIVE clock AS MATERIALIZED (
     FROM candidates
 ), in_turn AS (
     SELECT *, row_number() OVER (
-        ORDER BY NOT livemode, CAST(own_place AS float) / weight, CASE WHEN aged THEN -1 ELSE lane END, step, due_at, id
+        ORDER BY NOT livemode, CAST(own_place AS float) / weight, CASE WHEN aged THEN :interactive ELSE lane END, step,
+                 due_at, id
     ) AS turn
     FROM ordered WHERE own_place <= most
 ), fitting AS (

@@ -5,7 +5,7 @@ from prometheus_client import Gauge
 from sqlalchemy.orm import Session
 
 from services.generation.jobs import INTERACTIVE, STANDARD, TEST
-from services.generation.models import Job, Operation
+from services.generation.models import CircuitRow, Job, Operation
 from shared.metrics import counter, histogram
 
 LANES = {INTERACTIVE: "interactive", STANDARD: "standard", TEST: "test"}
@@ -16,6 +16,7 @@ operation_seconds = histogram("darkroom_operation_seconds", "Time of a provider'
 provider_cost_usd = counter("darkroom_provider_cost_usd", "What providers charged us", ["provider"])
 queue_wait_seconds = histogram("darkroom_queue_wait_seconds", "From due to claimed", ["lane"])
 queue_depth = Gauge("darkroom_queue_depth", "Operations that are due", ["lane"])
+circuit_open = Gauge("darkroom_circuit_open", "Models whose circuit is open", ["provider"])
 jobs_past_deadline = Gauge("darkroom_jobs_past_deadline", "Open jobs past their deadline; paused ones do not count")
 
 
@@ -30,6 +31,9 @@ def measure(session: Session) -> None:
     due.update(dict(session.execute(statement).all()))
     for lane, count in due.items():
         queue_depth.labels(LANES[lane]).set(count)
+    opened = sa.func.count().filter(CircuitRow.state != "closed")
+    for provider, count in session.execute(sa.select(CircuitRow.provider, opened).group_by(CircuitRow.provider)):
+        circuit_open.labels(provider).set(count)
     overdue = sa.select(sa.func.count()).where(
         Job.finished_at.is_(None), Job.deadline_at < sa.func.clock_timestamp(), Job.status != "paused"
     )

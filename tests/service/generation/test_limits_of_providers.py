@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from benchmarks.claiming import fill
-from services.generation import breaker, circuits, claims, endings
+from services.generation import breaker, circuits, claims, endings, metrics
 from services.generation.breaker import Circuit
 from services.generation.claims import Claimed
 from services.generation.engine import Engine
@@ -192,6 +192,15 @@ def test_a_probe_of_which_nothing_more_is_heard_is_followed_by_another(generatio
     (second,) = claim(generation_db)
 
     assert second.id != lost.id
+
+
+def test_how_many_circuits_are_open_is_measured(generation_db: Database) -> None:
+    note(generation_db, DOWN, times=10)
+
+    with generation_db.transaction() as session:
+        metrics.measure(session)
+
+    assert metrics.circuit_open.labels("local")._value.get() == 1  # noqa: SLF001  the client has no other way to read it
 
 
 def test_success_where_nothing_was_wrong_writes_nothing(generation_db: Database) -> None:

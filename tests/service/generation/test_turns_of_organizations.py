@@ -175,6 +175,29 @@ def test_a_large_old_backlog_leaves_three_of_four_places_to_interactive_work(
     assert lanes == {0: 6, STANDARD: 2}
 
 
+def test_old_standard_work_of_others_takes_turns_with_interactive_work(generation_db: Database, engine: Engine) -> None:
+    for _ in range(3):
+        in_lane(generation_db, queued(generation_db, engine, count=4), STANDARD, waited_seconds=600)
+    newest = queued(generation_db, engine, count=1)
+
+    served = []
+    for _ in range(4):
+        (item,) = claim(generation_db, free=1)
+        served.append(item.org_id)
+        end(generation_db, item.org_id)
+
+    assert newest in served
+    assert max(Counter(served).values()) == 1
+
+
+def test_interactive_work_goes_before_young_standard_work_of_others(generation_db: Database, engine: Engine) -> None:
+    for _ in range(3):
+        in_lane(generation_db, queued(generation_db, engine, count=4), STANDARD, waited_seconds=30)
+    newest = queued(generation_db, engine, count=1)
+
+    assert [item.org_id for item in claim(generation_db, free=1)] == [newest]
+
+
 def test_many_claimers_at_once_never_pass_the_limits(generation_db: Database, engine: Engine) -> None:
     for _ in range(6):
         queued(generation_db, engine, count=8)
