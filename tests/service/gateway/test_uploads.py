@@ -220,3 +220,15 @@ def test_an_upload_can_be_looked_up_and_deleted(client, headers):
 
 def test_an_unknown_client_is_refused_before_its_picture_is_read(client):
     assert client.post("/v1/uploads", data=a_picture()).status_code == 401
+
+
+def test_ten_megabytes_are_those_of_what_is_sent_and_what_is_stored_may_be_more(client, headers, services, store):
+    packed = io.BytesIO()
+    PIL.Image.effect_noise((5000, 5000), 90).convert("RGB").save(packed, "JPEG", quality=10)
+    assert len(packed.getvalue()) < 10 << 20
+
+    answer = client.post("/v1/uploads", data=packed.getvalue(), headers=headers)
+
+    [known] = services.catalog.asked("register_asset")
+    assert answer.status_code == 201
+    assert answer.json["bytes"] == store.measure(known["key"]).bytes > 10 << 20

@@ -1,5 +1,7 @@
 """A few at a time, and no organization all of them."""
 
+import subprocess
+import sys
 import threading
 from contextlib import ExitStack
 
@@ -154,3 +156,39 @@ def test_a_place_is_free_again_however_its_work_ended():
 
     with line.place_of("org_a"):
         pass
+
+
+GREEN = """
+import eventlet
+eventlet.monkey_patch()
+from services.gateway.turns import Line
+from shared.problems import Unavailable
+
+line = Line(places=2, per_organization=1, in_line=2)
+told = []
+def come(org_id, seconds):
+    try:
+        with line.place_of(org_id):
+            told.append(org_id)
+            eventlet.sleep(seconds)
+    except Unavailable:
+        told.append("refused")
+def give_up(org_id):
+    with eventlet.Timeout(0.02, False):
+        come(org_id, 0)
+coming = [eventlet.spawn(come, "a", 0.3) for _ in range(4)]
+eventlet.sleep(0.01)
+coming += [eventlet.spawn(come, "b", 0.3), eventlet.spawn(give_up, "c")]
+for one in coming:
+    one.wait()
+come("d", 0)
+print(*told)
+"""
+
+
+def test_in_a_green_process_who_waits_stops_nobody_and_who_gives_up_leaves_no_trace():
+    shown = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", GREEN], capture_output=True, text=True, timeout=30, check=False
+    )
+
+    assert (shown.stderr, shown.stdout.split()) == ("", ["a", "refused", "b", "a", "a", "d"])
