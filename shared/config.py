@@ -114,9 +114,9 @@ def load(process: str) -> Settings:
             oidc_issuer=(issuer := env.str("AUTH_OIDC_ISSUER", "", validate=_an_issuer)),
             # A token that was made for anybody would do for us too: without an audience none is taken.
             oidc_audience=_audience(env) if issuer else (),
-            rate_limit_address=env.str("RATE_LIMIT_ADDRESS", "300000/minute", validate=_a_rate),
-            rate_limit_credential=env.str("RATE_LIMIT_CREDENTIAL", "240000/minute", validate=_a_rate),
-            rate_limit_refused_credentials=env.str("RATE_LIMIT_REFUSED_CREDENTIALS", "6000/minute", validate=_a_rate),
+            rate_limit_address=env.str("RATE_LIMIT_ADDRESS", "6000/minute", validate=_a_rate),
+            rate_limit_credential=env.str("RATE_LIMIT_CREDENTIAL", "3000/minute", validate=_a_rate),
+            rate_limit_refused_credentials=env.str("RATE_LIMIT_REFUSED_CREDENTIALS", "60/minute", validate=_a_rate),
             rate_limit_url=Secret(env.str("RATE_LIMIT_URL", "", validate=_a_redis)),
             trusted_proxies=env.int("TRUSTED_PROXIES", 0, validate=validate.Range(min=0, max=10)),
             cors_origins=tuple(env.list("CORS_ORIGINS", [], validate=_origins)),

@@ -5,7 +5,7 @@ It runs in the connection's own green thread: a client that is slow, or waits, h
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from io import BytesIO
 from typing import Any
@@ -43,6 +43,7 @@ log = structlog.get_logger(__name__)
 
 POLL_SECONDS = 2.0
 LARGE_BODIES_AT_ONCE = 8
+_LARGE_BYTES = 64 << 10
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _UNMATCHED = Route(method="*", url="unmatched", summary="", answers={}, auth=None)
 
@@ -69,6 +70,7 @@ class Application:
         self._always = security_headers(encrypted=encrypted)
         self._unlimited = {endpoint.route.url for endpoint in endpoints if endpoint.route.quiet}
         self._large_bodies = Semaphore(LARGE_BODIES_AT_ONCE)
+        self._proxy_told_of = False
         # A second slash or a trailing one is another address, not a redirect: redirects lose bodies.
         self._map = Map(strict_slashes=True, merge_slashes=False, redirect_defaults=False)
         for endpoint in endpoints:
@@ -84,11 +86,12 @@ class Application:
         """Answer one request; nothing is ever raised from here."""
         started = time.monotonic()
         request = _request(environ, limits=self._limits, proxies=self._proxies)
+        self._tell_of_proxy(environ)
         route = _UNMATCHED
         with logs.bound(request_id=request.request_id, correlation_id=request.request_id):
             try:
                 if request.limits and request.path not in self._unlimited:
-                    request.quotas += request.limits.let_in(request.address)
+                    request.quotas += request.limits.let_in(request.counted_as)
                 endpoint, request.alias, request.path_values = self._find(environ)
                 route = endpoint.route
                 answer = _encoded(route, request, self._answer(endpoint, request, environ))
@@ -100,6 +103,16 @@ class Application:
                 if request.content:
                     request.content.close()
             return self._send(_Sent(route, request, answer, started), environ, start_response)
+
+    def _tell_of_proxy(self, environ: Mapping[str, Any]) -> None:
+        """Say once that a proxy seems to be in front that nobody told us of: all its clients count as one."""
+        if not self._proxies and not self._proxy_told_of and "HTTP_X_FORWARDED_FOR" in environ:
+            self._proxy_told_of = True
+            log.warning(
+                "forwarded_for_ignored",
+                detail="A request came with X-Forwarded-For. Where proxies of yours add it, set TRUSTED_PROXIES to "
+                "their number, else all clients behind them share one limit; where a client made it up, all is well.",
+            )
 
     def _find(self, environ: dict[str, Any]) -> tuple[Endpoint, Alias | None, Any]:
         path = environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace")
@@ -237,6 +250,8 @@ def _encoded(route: Route, request: Request, answer: Answer) -> Answer:
     shape = route.shapes[answer.status]
     body = cut(answer.body, shape)
     encoded = msgspec.json.encode(body)
+    if len(encoded) > _LARGE_BYTES:
+        eventlet.sleep(0)  # a long list takes as much work again for its tag
     headers = {"Content-Type": "application/json", "Cache-Control": "private, no-cache", **answer.headers}
     made = Answer(answer.status, encoded, headers)
     if route.tagged and answer.status == HTTPStatus.OK:
@@ -260,6 +275,6 @@ def _refusal(error: Exception, request: Request, route: Route) -> Answer:
     if isinstance(problem, RateLimited):
         request.quotas += problem.quotas
     if isinstance(problem, Unauthenticated) and request.limits:
-        request.limits.note_refused(request.address)
+        request.limits.note_refused(request.counted_as)
     members = problem_body(problem, instance=request.path, request_id=request.request_id)
     return Answer(problem.status, msgspec.json.encode(members), problem_headers(problem))

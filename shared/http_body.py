@@ -106,6 +106,7 @@ def _copy(source: Any, target: Any, *, length: int | None, max_bytes: int) -> in
             break
         target.write(piece)
         size += len(piece)
+        eventlet.sleep(0)  # a client faster than we are must not keep the others waiting
     if length is not None and size < length:
         raise MalformedRequest("The body ended before it was complete.")
     return size

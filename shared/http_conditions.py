@@ -1,6 +1,9 @@
 """Conditional requests (RFC 9110, 13): a tag for each state of a thing, 304 where it is known, 412 where it is stale.
 
-A tag is of what the client may see, without the signatures of its addresses: those change though nothing else does.
+A tag is of what the client may see, without the signatures of its addresses: those change though nothing else does,
+and nobody needs parts of such an answer to fit together. So the tags are strong ones, of a state. Whoever makes a weak
+one of it on the way (a proxy that packs the body) says that the bytes are others: If-None-Match still knows it, but
+If-Match does not (13.1.1), and the client is told the state and its tag with the 412.
 """
 
 import hashlib
@@ -15,7 +18,7 @@ from shared.http_exchange import Answer, Request
 from shared.http_schemas import Shape, cut, has_signed, unsigned
 from shared.problems import PreconditionFailed
 
-_TAG = re.compile(r'(?:W/)?"([!#-~]*)"')
+_TAG = re.compile(r'(W/)?"([!#-~]*)"')
 _TAG_BYTES = 12
 _KEPT_BY_304 = ("ETag", "Cache-Control", "Retry-After", "Vary")
 
@@ -35,37 +38,40 @@ def tag_of(body: Any, shape: Shape | None, *, encoded: bytes | None = None) -> s
     return f'"{digest}"' if version is None else f'"{version}-{digest}"'
 
 
-def tags_in(header: str | None) -> set[str]:
-    """Return the tags of If-Match or If-None-Match, without quotes; ``*`` stands for itself."""
+def tags_in(header: str | None, *, weak: bool) -> set[str]:
+    """Return the tags of If-Match or If-None-Match, without quotes; ``*`` stands for itself.
+
+    ``weak`` says whether weak ones count as well.
+    """
     text = (header or "").strip()
-    return {"*"} if text == "*" else set(_TAG.findall(text))
+    return {"*"} if text == "*" else {tag for is_weak, tag in _TAG.findall(text) if weak or not is_weak}
 
 
 def with_tag(request: Request, answer: Answer, tag: str) -> Answer:
     """Return ``answer`` with its tag, or the 304 that tells the client that it has it already."""
     tagged = answer.with_headers({"ETag": tag})
-    known = tags_in(request.headers.get("If-None-Match"))
+    known = tags_in(request.headers.get("If-None-Match"), weak=True)
     if "*" not in known and tag.strip('"') not in known:
         return tagged
     kept = {name: tagged.headers[name] for name in _KEPT_BY_304 if name in tagged.headers}
     return Answer(HTTPStatus.NOT_MODIFIED, None, kept)
 
 
-def require_match(request: Request, current: Mapping[str, Any], shape: Shape | None) -> None:
+def require_match(request: Request, current: Mapping[str, Any], shape: Shape | None, *, whole: bool = False) -> None:
     """Refuse to change what is no longer as the client saw it.
 
     Where the resource has a ``version`` that alone decides, so that what is only derived (an estimate, a counter)
-    never stands in the way.
+    never stands in the way; unless it is the ``whole`` that has to be as it was.
 
     Raises:
         PreconditionFailed: ``current`` matches none of the tags in If-Match; it has the current state.
     """
-    wanted = tags_in(request.headers.get("If-Match"))
+    wanted = tags_in(request.headers.get("If-Match"), weak=False)
     if "*" in wanted:
         return
     shown = cut(current, shape)
     tag = tag_of(shown, shape)
-    if "version" in shown:
+    if "version" in shown and not whole:
         stale = str(shown["version"]) not in {one.partition("-")[0] for one in wanted}
     else:
         stale = tag.strip('"') not in wanted

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 from io import BytesIO
 from typing import Any, BinaryIO
@@ -11,7 +12,7 @@ from urllib.parse import parse_qsl
 from werkzeug.datastructures import EnvironHeaders, MultiDict
 
 from shared.http_aliases import Alias
-from shared.http_limits import Limits
+from shared.http_limits import Limits, counted_as
 from shared.http_problems import Quota
 
 
@@ -22,7 +23,9 @@ class Principal:
     An administrator has no organization. ``livemode`` is False for a test key, which sees and makes only what test keys
     have made; all others are live. ``role`` is the person's in the organization. ``scopes`` and ``workflows`` narrow
     what a key may do; ``workflows`` is None where it may ask for all. Of credits it may use ``daily_cap`` in a day,
-    counted for all keys with its ``cap_id``; None is any number. ``session_id`` is the session's where one was shown.
+    counted for all keys with its ``cap_id``; None is any number. ``expires_at`` is when it ends, ``replaced`` that it
+    does so only since an endless one took its place. ``session_id`` is the session's where one was shown; ``features``
+    are those switched on for the organization.
     """
 
     kind: str
@@ -36,15 +39,18 @@ class Principal:
     workflows: frozenset[str] | None = None
     daily_cap: int | None = None
     cap_id: str | None = None
+    expires_at: datetime | None = None
+    replaced: bool = False
     session_id: str | None = None
+    features: frozenset[str] = frozenset()
 
 
 @dataclass(kw_only=True)
 class Request:
     """One request. ``query`` and ``body`` are what the route's schemas made of it; ``claim`` is its guard's.
 
-    ``address`` is the client's, without its port: whom the request is counted for; ``limits`` by what, and ``quotas``
-    what is left. ``alias`` is the address of before that it came to, if it did.
+    ``address`` is the client's, without its port; the request is counted for ``counted_as``, ``limits`` say by what,
+    and ``quotas`` what is left. ``alias`` is the address of before that it came to, if it did.
     """
 
     method: str
@@ -62,6 +68,11 @@ class Request:
     address: str = "unknown"
     limits: Limits | None = None
     quotas: list[Quota] = field(default_factory=list)
+
+    @cached_property
+    def counted_as(self) -> str:
+        """Return whom the request is counted for: an IPv4 address, or all that one customer of a network has."""
+        return counted_as(self.address)
 
     @property
     def full_path(self) -> str:

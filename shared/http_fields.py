@@ -1,6 +1,7 @@
 """Kinds of values at the HTTP border that are read more strictly than marshmallow would; nothing here knows a route."""
 
 import re
+import unicodedata
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,6 +17,8 @@ _MOMENT = re.compile(
     re.ASCII,
 )
 _MORE_THAN_MICROSECONDS = re.compile(r"(\.\d{6})\d+")
+# Letters and symbols by their category, yet nothing is seen of them: Hangul fillers, the Braille blank.
+_BLANK = frozenset("\u115f\u1160\u3164\uffa0\u2800")
 _MOMENT_HELP = "give a date (2026-11-30) or a time with its offset (2026-11-30T08:00:00Z; write + as %2B in an address)"
 
 
@@ -71,10 +74,12 @@ def id_of(prefix: str, what: str) -> Callable[[str], None]:
 
 
 def said(text: str) -> None:
-    """Refuse a text of nothing but white space.
+    """Refuse a line of text with nothing to see in it, or with what would change how others see it.
 
     Raises:
-        ValidationError: it is one.
+        ValidationError: it has only white space, or line breaks, control or invisible characters.
     """
-    if not text.strip():
+    if not text.isprintable():
+        raise ValidationError("leave out line breaks, control characters and characters that cannot be seen")
+    if all(unicodedata.category(character)[0] in "ZM" or character in _BLANK for character in text):
         raise ValidationError("write something here")

@@ -27,11 +27,12 @@ log = structlog.get_logger(__name__)
 COUNTERS_MAX = 100_000
 REDIS_SECONDS = 0.1
 _ALONE_SECONDS = 5.0
+_ADDRESS_CHARACTERS = 100
 _IPV6_NETWORK_BITS = 64  # what one customer of a network provider has
 
 
 def client_address(environ: Mapping[str, Any], *, proxies: int) -> str:
-    """Return whom to count a request for: an IPv4 address, or the /64 of an IPv6 one.
+    """Return the client's address; who it is counted as says `counted_as`.
 
     Args:
         environ: the WSGI environment.
@@ -42,7 +43,7 @@ def client_address(environ: Mapping[str, Any], *, proxies: int) -> str:
     if proxies:
         noted = [part.strip() for part in str(environ.get("HTTP_X_FORWARDED_FOR", "")).split(",") if part.strip()]
         address = noted[-proxies] if len(noted) >= proxies else address
-    return counted_as(address)
+    return _written(address)
 
 
 class Limits:
@@ -208,15 +209,23 @@ class Counters(Storage, SlidingWindowCounterSupport):
 @lru_cache(maxsize=10_000)
 def counted_as(address: str) -> str:
     """Return whom an address is counted as: an IPv4 address itself, an IPv6 one with the others of its /64."""
+    written = _written(address)
+    if ":" not in written:
+        return written
+    try:
+        return str(ipaddress.ip_network((written, _IPV6_NETWORK_BITS), strict=False))
+    except ValueError:
+        return written
+
+
+def _written(address: str) -> str:
+    """Return an address in the one way to write it; what is none stays, as far as anybody would read."""
     try:
         known = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
-        return address[:100]
-    if isinstance(known, ipaddress.IPv4Address):
-        return str(known)
-    if known.ipv4_mapped:
-        return str(known.ipv4_mapped)
-    return str(ipaddress.ip_network((known, _IPV6_NETWORK_BITS), strict=False))
+        return address[:_ADDRESS_CHARACTERS]
+    mapped = known.ipv4_mapped if isinstance(known, ipaddress.IPv6Address) else None
+    return str(mapped or known)
 
 
 def _told(left: Quota) -> dict[str, Any]:

@@ -40,6 +40,10 @@ LINGER_SECONDS = 2.0
 LINGER_BYTES = 64 << 20
 SLOWEST_READER_BYTES_PER_SECOND = 10_000
 _LINE_BYTES = 4096
+# What lies in a buffer already is read without waiting, and so without anybody else's turn, unless it is given.
+_LINES_A_TURN = 32
+_LINES_FREE = 4096
+_BYTES_A_LINE = 256
 _PIECE_BYTES = 256 << 10
 # A chunk's size, a trailer, or the empty line behind either; int() would take "0x2", "+2" and "0_2" for sizes too.
 _CHUNK_LINE = re.compile(rb"(?:[0-9a-f]+[ \t]*(?:;.*)?|[\w!#$%&'*+.^`|~-]+:.*)?\r?\n", re.ASCII | re.IGNORECASE)
@@ -123,14 +127,31 @@ class _PacedWriter:
 
 
 class _BoundedLines:
-    """A connection's stream whose lines end, and are what a chunked body has: they come from outside."""
+    """A connection's stream whose lines end, are what a chunked body has, and are few: they come from outside."""
 
     def __init__(self, stream: Any) -> None:
-        self.read = stream.read
         self._stream = stream
+        self._lines = 0
+        self._bytes = 0
+
+    def read(self, size: int = -1) -> Any:
+        """Return content."""
+        piece = self._stream.read(size)
+        self._bytes += len(piece)
+        return piece
 
     def readline(self, size: int = -1) -> Any:
-        """Return the next line, or raise ValueError where it does not end."""
+        """Return the next line.
+
+        Raises:
+            ValueError: it does not end, or is none of a chunked body's.
+            MalformedRequest: there are too many for so few bytes; each costs as much work as a thousand bytes.
+        """
+        self._lines += 1
+        if self._lines % _LINES_A_TURN == 0:
+            eventlet.sleep(0)
+        if self._lines > _LINES_FREE + self._bytes // _BYTES_A_LINE:
+            raise MalformedRequest("The body comes in too many small chunks; send larger ones.")
         limit = _LINE_BYTES if size < 0 else size
         line = self._stream.readline(limit)
         if size < 0 and len(line) >= limit:
@@ -158,6 +179,7 @@ class Protocol(wsgi.HttpProtocol):
 
     def handle_one_request(self) -> None:
         """Serve one request, or refuse it where it is not readable as HTTP."""
+        eventlet.sleep(0)  # many requests sent at once are all there to be read: the others have their turn in between
         self.conn_state.busy = False
         self.conn_state.since = time.monotonic()
         try:
@@ -237,6 +259,7 @@ class Protocol(wsgi.HttpProtocol):
         with eventlet.Timeout(LINGER_SECONDS, False):  # noqa: FBT003  eventlet's signature: end quietly
             while left > 0 and (piece := self.connection.recv(_PIECE_BYTES)):
                 left -= len(piece)
+                eventlet.sleep(0)
 
     def _close_after_answer(self) -> None:
         self.close_connection = 1

@@ -62,6 +62,7 @@ class Auth:
 
     ``permit(route, principal)`` raises 403 where that principal may not use the route; ``described(route)`` says in
     the document who may. ``sent_as`` says where the credential is in a request, as an OpenAPI security scheme.
+    ``counted`` is False where a credential is nobody's in particular, so that those who hold it share no limit.
     """
 
     scheme: str
@@ -71,6 +72,7 @@ class Auth:
     described: Callable[["Route"], Mapping[str, Any]] = lambda _route: {}
     sent_as: Mapping[str, str] = field(default_factory=lambda: {"type": "http", "scheme": "bearer"})
     problems: tuple[type[Problem], ...] = (Unauthenticated, Forbidden)
+    counted: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,7 +193,7 @@ def enter(route: Route, handler: Handler, service: Any, request: Request) -> Out
         if route.auth and request.principal is None:
             request.principal = route.auth.check(service, request)
             route.auth.permit(route, request.principal)
-            if request.limits:
+            if request.limits and route.auth.counted:
                 request.quotas += request.limits.let_on(f"{request.principal.kind}/{request.principal.id}")
         if route.flag and not route.flag.is_on(service, request):
             raise NotFound(NO_ADDRESS)

@@ -149,7 +149,7 @@ def _parameters(route: Route) -> Iterable[Any]:
     if route.tagged:
         yield _tags_header("If-None-Match", "Answer 304, without a body, where the state is still that of this ETag.")
     if route.current:
-        yield _tags_header("If-Match", "Answer 412 where the state is no longer that of this ETag.")
+        yield _tags_header("If-Match", "Answer 412 where the state has another ETag than this; a weak one never fits.")
     if route.guard:
         yield {
             "in": "header",

@@ -1,6 +1,7 @@
 """A connection to an address that was checked, in the name of its host, and the moment at which it ends."""
 
 import http.client
+import io
 import socket
 import ssl
 import threading
@@ -20,6 +21,8 @@ from shared.problems import Problem
 log = structlog.get_logger(__name__)
 
 CONNECT_SECONDS: Final = 5.0
+# At most this lies ready to be parsed between two turns of the others, be it a thousand chunks of one byte each.
+_READ_BYTES: Final = 4096
 _BROKEN: Final = (OSError, http.client.HTTPException, HTTPError)
 
 
@@ -36,9 +39,12 @@ class UrlUnreachable(Problem):
 
 
 class Deadline:
-    """The moment at which an exchange ends, whatever it waits for: at that moment its sockets are shut.
+    """The moment at which an exchange ends, whatever it waits for.
 
     A timeout of the socket does not do: it begins anew with every byte, and a server can send one a second for ever.
+    So whoever waits at that moment finds the sockets shut. Whoever never waits, since more has always come already,
+    would not be stopped by that: in a green process nobody else would even have a turn to shut them. So every read
+    asks `left` as well, see `_Paced`.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -75,6 +81,41 @@ class Deadline:
                 one.shutdown(socket.SHUT_RDWR)
 
 
+class _Paced(io.RawIOBase):
+    """What comes in over a connection; before each read the others have their turn, and the time may be over."""
+
+    def __init__(self, stream: io.RawIOBase, deadline: Deadline) -> None:
+        super().__init__()
+        self._stream = stream
+        self._deadline = deadline
+
+    def readable(self) -> bool:
+        """Tell that it can be read."""
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        """Read what is there, or wait for it; UrlUnreachable when the time is over."""
+        time.sleep(0)
+        self._deadline.left()
+        return self._stream.readinto(buffer)
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._stream.close()
+        super().close()
+
+
+def _answers_until(deadline: Deadline) -> type[http.client.HTTPResponse]:
+    """Return the class of answers which are read in turns, and end at ``deadline``: their heads and trailers too."""
+
+    class PacedAnswer(http.client.HTTPResponse):
+        def __init__(self, sock: socket.socket, *args: Any, **options: Any) -> None:
+            super().__init__(sock, *args, **options)
+            self.fp = io.BufferedReader(_Paced(self.fp.detach(), deadline), _READ_BYTES)
+
+    return PacedAnswer
+
+
 class Pinned(HTTPConnection):
     """A connection to one of the addresses that were checked, in the name of its host."""
 
@@ -82,6 +123,7 @@ class Pinned(HTTPConnection):
         super().__init__(target.host, port=target.port, timeout=deadline.left(), **options)
         self._addresses = addresses
         self._deadline = deadline
+        self.response_class = _answers_until(deadline)
 
     def _new_conn(self) -> socket.socket:
         """Connect to the first address that answers; the library calls this for every connection it makes."""

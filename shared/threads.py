@@ -4,7 +4,7 @@ For anything else `shared.off_hub` is the place: Python code in a thread would s
 """
 
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import TypeVar, TypeVarTuple
 
 from eventlet import tpool
 from eventlet.semaphore import Semaphore
@@ -14,21 +14,21 @@ from shared.problems import Unavailable
 
 AT_ONCE = 2
 WAIT_SECONDS = 1.5
-P = ParamSpec("P")
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 _room = Semaphore(AT_ONCE)
 
 
-def in_a_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Return ``function(*args, **kwargs)``; its exceptions pass through.
+def in_a_thread(function: Callable[[*Ts], T], *args: *Ts, crowded: str) -> T:
+    """Return ``function(*args)``; its exceptions pass through.
 
     Raises:
-        Unavailable: too many others wait for the same.
+        Unavailable: too many others wait for the same; ``crowded`` says so in the caller's words.
     """
     if not _room.acquire(timeout=budget.remaining_seconds(WAIT_SECONDS)):
-        raise Unavailable("Too many people are logging in right now; try again in a moment.", retry_after=1)
+        raise Unavailable(crowded, retry_after=1)
     try:
-        result: T = tpool.execute(function, *args, **kwargs)
+        result: T = tpool.execute(function, *args)
         return result
     finally:
         _room.release()

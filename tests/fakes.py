@@ -26,7 +26,7 @@ from werkzeug.http import parse_options_header
 from services.generation.operations import Answered, MadeImage, Outcome
 from services.generation.providers import Request
 from shared.ids import new_id
-from shared.problems import BadRequest, NotFound, Problem, Unavailable, from_dict
+from shared.problems import BadRequest, NotFound, PreconditionFailed, Problem, Unavailable, from_dict
 from shared.rpc_batches import answers_to
 
 
@@ -676,7 +676,8 @@ class FakeServices:
             submit=self._submit,
             quote=lambda workflow, inputs, **_: _a_plan(workflow, inputs),
             job=self._job,
-            jobs=lambda org_id, livemode, **_: _page(_all_of(self.jobs, org_id=org_id, livemode=livemode)),
+            jobs=self._jobs,
+            has_jobs=lambda **owner: bool(_all_of(self.jobs, **owner)),
             job_generations=lambda org_id, livemode, job_id, **_: _page(
                 _of(self.jobs, job_id, org_id=org_id, livemode=livemode)["generations"]
             ),
@@ -695,6 +696,13 @@ class FakeServices:
             self.images[image["id"]] = image
             job["generations"] = [{**generation, "images": [image]}]
 
+    def _jobs(
+        self, *, org_id: str, livemode: bool, active: bool = False, generations: int = 8, **_: Any
+    ) -> dict[str, Any]:
+        found = _all_of(self.jobs, org_id=org_id, livemode=livemode)
+        shown = [{**job, "generations": job["generations"][:generations]} for job in found]
+        return _page([job for job in shown if not (active and job["finished_at"])])
+
     def _open_account(self, *, org_id: str, plan: str, amount: int = 0) -> dict[str, Any]:
         assert plan in {"free", "pro", "team"}
         self.wallets.setdefault(org_id, amount)
@@ -712,9 +720,11 @@ class FakeServices:
             "counters": {"generations": 7, "credits_spent": 70},
         }
 
-    def _change_plan(self, *, org_id: str, plan: str, actor: str) -> dict[str, Any]:
+    def _change_plan(self, *, org_id: str, plan: str, actor: str, only_from: str | None = None) -> dict[str, Any]:
         assert actor
-        self._balance(org_id=org_id)
+        balance = self._balance(org_id=org_id)
+        if only_from not in {None, balance["plan"]}:
+            raise PreconditionFailed("The organization is on another plan by now.")
         if plan not in {"free", "pro", "team"}:
             raise BadRequest(f"There is no plan {plan!r}.")
         self.plans[org_id] = plan

@@ -76,6 +76,11 @@ def embedded(stack: Home, *, chosen: Mapping[str, int], secrets: Mapping[str, st
         "FILES_PUBLIC_URL": f"http://{host}:{chosen['downloads']}",
         **{ops_setting(process): f"{host}:{chosen[f'{process}_ops']}" for process in PROCESSES},
         **{name: secrets[name] for name in ("SIGNING_SECRET", "ENCRYPTION_KEYS", "ADMIN_API_KEY")},
+        # This machine is its stack's only client, whatever runs on it: stories, benchmarks and tests all come from one
+        # address and with one key. The defaults that are shipped would take them for an attack.
+        "RATE_LIMIT_ADDRESS": "300000/minute",
+        "RATE_LIMIT_CREDENTIAL": "240000/minute",
+        "RATE_LIMIT_REFUSED_CREDENTIALS": "6000/minute",
         "EVENTLET_NO_GREENDNS": "yes",
         "LOG_LEVEL": "INFO",
     }

@@ -200,6 +200,9 @@ def command(server: Server) -> list[str]:
         "timezone": "UTC",
         "log_timezone": "UTC",
         "log_line_prefix": "%m [%p] %q%u@%d ",
+        # A statement that fails, and the row it failed on, would be logged whole: with hashes of passwords and keys.
+        "log_min_error_statement": "panic",
+        "log_error_verbosity": "terse",
         "fsync": "on" if server.durable else "off",
         "synchronous_commit": "on" if server.durable else "off",
         "full_page_writes": "on" if server.durable else "off",

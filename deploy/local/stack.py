@@ -34,6 +34,11 @@ class Postgres:
         return self._server.url
 
     @property
+    def log(self) -> Path:
+        """What the server writes down."""
+        return self._log
+
+    @property
     def port(self) -> int:
         """Its port on 127.0.0.1."""
         return self._server.port

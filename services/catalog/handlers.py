@@ -49,6 +49,7 @@ def register_asset(db: Database, upload: Upload) -> dict[str, Any]:
     Raises:
         BadRequest: the purpose is unknown.
         Conflict: the id or the key belongs to another upload.
+        NotFound: it was recorded and deleted since; bytes stored under its key again are the caller's to delete.
     """
     _require_known(upload.purpose)
     with db.transaction(org_id=upload.org_id, livemode=upload.livemode) as session:
@@ -164,6 +165,8 @@ def _row(upload: Upload) -> dict[str, Any]:
 def _registered_before(session: Session, upload: Upload) -> dict[str, Any]:
     """Return the asset an earlier call recorded; the caller never got that answer, or asks again."""
     known = session.get(Asset, upload.asset_id)
+    if known is not None and known.org_id == upload.org_id and known.deletion_reason is not None:
+        raise NotFound("This upload was deleted.")
     same = ("org_id", "livemode", "key", "sha256")
     if known is None or any(getattr(known, name) != getattr(upload, name) for name in same):
         raise Conflict(f"The id {upload.asset_id} or its key is taken by another upload; use a new one.")

@@ -16,7 +16,7 @@ from services.credits import announcements, ledger, queries
 from services.credits.models import CREDITS, UNITS, Account, Adjustment, Grant, OrganizationPlan, Plan
 from services.credits.moments import moment
 from shared.database import Database
-from shared.problems import BadRequest
+from shared.problems import BadRequest, PreconditionFailed
 
 log = structlog.get_logger(__name__)
 
@@ -129,7 +129,7 @@ def adjust(
         return queries.wallet(session, org_id=org_id)
 
 
-def change_plan(db: Database, *, org_id: str, plan: str, actor: str) -> dict[str, Any]:
+def change_plan(db: Database, *, org_id: str, plan: str, actor: str, only_from: str | None = None) -> dict[str, Any]:
     """Give an organization another plan, at once: this month's allowance follows, what was used stays used.
 
     Returns:
@@ -138,10 +138,13 @@ def change_plan(db: Database, *, org_id: str, plan: str, actor: str) -> dict[str
     Raises:
         BadRequest: there is no such plan.
         NotFound: the organization has no account.
+        PreconditionFailed: it is not on the plan ``only_from``, where that is given; nothing was changed.
     """
     with db.transaction() as session:
         _check_plan(session, plan)
         change = ledger.change_plan(session, org_id=org_id, plan=plan, actor=actor)
+        if only_from not in {None, change.previous_plan}:
+            raise PreconditionFailed(f"The organization is on the plan {change.previous_plan} by now.")
         if change.previous_plan != plan:
             db.publish(session, [announcements.of_plan(change, org_id=org_id, plan=plan, actor=actor)])
             log.info("plan_changed", org_id=org_id, plan=plan, previous_plan=change.previous_plan, actor=actor)

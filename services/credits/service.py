@@ -81,9 +81,9 @@ class Credits:
         return handlers.refund(self.db, **asked)
 
     @rpc
-    def change_plan(self, *, org_id: str, plan: str, actor: str) -> dict[str, Any]:
-        """Give an organization another plan."""
-        return accounts.change_plan(self.db, org_id=org_id, plan=plan, actor=actor)
+    def change_plan(self, *, org_id: str, plan: str, actor: str, only_from: str | None = None) -> dict[str, Any]:
+        """Give an organization another plan; only if it is on a certain one, where that is said."""
+        return accounts.change_plan(self.db, org_id=org_id, plan=plan, actor=actor, only_from=only_from)
 
     @rpc
     def balance(self, *, org_id: str) -> dict[str, Any]:

@@ -22,6 +22,7 @@ SIGNED_LINK = Auth(
     description="The link's own signature: whoever holds the link may use it until it expires.",
     check=_holder,
     problems=(ForgedLink, ExpiredLink),
+    counted=False,
 )
 
 

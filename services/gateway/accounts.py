@@ -4,7 +4,6 @@ Hashing is never done while a transaction is open. What is said of an account th
 that is.
 """
 
-import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +12,9 @@ import structlog
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from services.gateway import attempts, invitations, members, passwords, sessions
+from services.gateway import attempts, invitation_problems, invitations, keys, members, passwords, sessions
+from services.gateway.attempts import Counted
+from services.gateway.invitation_problems import InvitationUsed
 from services.gateway.models import Invitation, Member, Organization, PasswordReset
 from services.gateway.sessions import Device, Opened
 from shared.database import Database
@@ -70,22 +71,29 @@ def sign_up(db: Database, wanted: SignUp, *, device: Device, secret: str, public
         TooManyAttempts: it was repeated too often, which may be somebody who guesses the password.
     """
     invitation_id = invitations.subject_of(wanted.token, secret=secret)
-    with db.transaction() as session:
-        done = _done_by(session, wanted, invitation_id=invitation_id)
+    try:
+        return _sign_up(db, wanted, invitation_id=invitation_id, device=device, public_url=public_url)
+    except InvitationUsed:
+        with db.transaction() as session:
+            done = _done_by(session, wanted, invitation_id=invitation_id)
         if done is None:
-            invitation, _ = invitations.open_invitation(session, invitation_id=invitation_id, public_url=public_url)
-            _require_invited_address(wanted, invitation)
-    if done:
-        return _sign_up_again(db, wanted, done, device=device, public_url=public_url)
+            raise
+    return _sign_up_again(db, wanted, done, device=device, public_url=public_url)
+
+
+def _sign_up(db: Database, wanted: SignUp, *, invitation_id: str, device: Device, public_url: str) -> SignedIn:
+    with db.transaction() as session:
+        invitation, _ = invitations.looked_up(session, invitation_id=invitation_id, public_url=public_url)
+        _require_invited_address(wanted, invitation)
     password_hash = passwords.hashed(wanted.password)
     try:
         with db.transaction() as session:
-            invitation, _ = invitations.open_invitation(session, invitation_id=invitation_id, public_url=public_url)
+            invitation, name = invitations.open_invitation(session, invitation_id=invitation_id, public_url=public_url)
             member = _join(session, wanted, invitation, password_hash=password_hash)
             db.publish(session, [joined(member)])
-            return _signed_in(session, member, device=device)
+            return _signed_in(session, member, organization_name=name, device=device)
     except IntegrityError:  # the same address signed up to another organization within this very moment
-        raise invitations.account_exists(public_url) from None
+        raise invitation_problems.account_exists(public_url) from None
 
 
 def log_in(db: Database, *, email: str, password: str, device: Device) -> SignedIn:
@@ -95,42 +103,52 @@ def log_in(db: Database, *, email: str, password: str, device: Device) -> Signed
         TooManyAttempts: the address or the account was tried too often.
         Unauthenticated: there is no such account, or the password is another: nobody is told which.
     """
-    attempts.count(db, address=device.address, email=email)
     with db.transaction() as session:
+        attempt = attempts.count(session, attempts.LOGIN, address=device.address, account=email)
         member = account_of(session, email)
     if not passwords.fits(password, member.password_hash if member else None) or member is None:
         log.info("login_refused")
         raise _refused()
-    attempts.forget(db, email=email)
-    return _begin(db, member, device=device)
+    return _begin(db, member, attempt=attempt, device=device)
 
 
 def change_password(db: Database, asker: Principal, *, current: str, new: str, address: str) -> None:
     """Give the asker another password and end all other sessions of theirs.
 
+    The same again is done already: all other sessions have ended, so that only who changed it can be asking.
+
     Raises:
         TooManyAttempts: the current one was guessed at too often.
-        WrongPassword: ``current`` is not it.
+        WrongPassword: ``current`` is not it, or not any more.
     """
     with db.transaction(org_id=asker.org_id) as session:
         member = _member_of(session, asker)
-    attempts.count(db, address=address, email=member.email or member.id)
+    with db.transaction() as session:
+        attempt = attempts.count(session, attempts.PASSWORD, address=address, account=member.id)
     if not passwords.fits(current, member.password_hash):
-        raise WrongPassword("The current password is not right. Nothing was changed.")
+        if not passwords.fits(new, member.password_hash):
+            raise _wrong_password()
+        return
     password_hash = passwords.hashed(new)
     with db.transaction(org_id=asker.org_id) as session:
-        set_password(session, org_id=member.org_id, user_id=member.id, password_hash=password_hash)
+        if not set_password(
+            session, org_id=member.org_id, user_id=member.id, password_hash=password_hash, before=member.password_hash
+        ):
+            raise _wrong_password()
         sessions.end_all(session, org_id=member.org_id, user_id=member.id, besides=asker.session_id)
-    attempts.forget(db, email=member.email or member.id)
+    with db.transaction() as session:
+        attempts.take_back(session, attempt)
     log.info("password_changed", org_id=member.org_id, user_id=member.id)
 
 
 def _sign_up_again(db: Database, wanted: SignUp, member: Member, *, device: Device, public_url: str) -> SignedIn:
     """Answer a request that was answered before, if it is the same up to the password, by logging in."""
-    attempts.count(db, address=device.address, email=member.email or member.id)
+    with db.transaction() as session:
+        account = member.email or member.id
+        attempt = attempts.count(session, attempts.LOGIN, address=device.address, account=account)
     if not passwords.fits(wanted.password, member.password_hash):
-        raise invitations.used(public_url)
-    return _begin(db, member, device=device, again=True)
+        raise invitation_problems.used(public_url)
+    return _begin(db, member, attempt=attempt, device=device, again=True)
 
 
 def _done_by(session: Session, wanted: SignUp, *, invitation_id: str) -> Member | None:
@@ -142,7 +160,7 @@ def _done_by(session: Session, wanted: SignUp, *, invitation_id: str) -> Member 
         .join(Invitation, sa.and_(Invitation.org_id == Member.org_id, Invitation.user_id == Member.id))
         .where(
             Invitation.id == invitation_id,
-            Invitation.request_sha256 == _sha256(wanted.request_key),
+            Invitation.request_sha256 == keys.sha256(wanted.request_key),
             Invitation.accepted_at.is_not(None),
             Member.status == "active",
         )
@@ -159,7 +177,7 @@ def _join(session: Session, wanted: SignUp, invitation: Invitation, *, password_
     member.password_hash = password_hash
     member.terms_accepted_at = member.joined_at
     member.terms_version = wanted.terms_version
-    invitation.request_sha256 = _sha256(wanted.request_key) if wanted.request_key else None
+    invitation.request_sha256 = keys.sha256(wanted.request_key) if wanted.request_key else None
     session.flush()
     return member
 
@@ -174,7 +192,7 @@ def accept(session: Session, invitation: Invitation, *, name: str | None) -> Mem
     ).one()
     member.status = "active"
     member.name = name
-    member.role = invitation.role
+    member.version += 1
     member.joined_at = invitation.accepted_at = now
     session.flush()
     return member
@@ -193,25 +211,30 @@ def joined(member: Member) -> MemberJoined:
     )
 
 
-def _begin(db: Database, member: Member, *, device: Device, again: bool = False) -> SignedIn:
+def _begin(db: Database, member: Member, *, attempt: Counted, device: Device, again: bool = False) -> SignedIn:
     """Log in a member whose password was right, unless it is another by now: changing it ends all sessions."""
     with db.transaction() as session:
-        unchanged = session.scalar(
-            sa.select(Member)
+        row = session.execute(
+            sa.select(Member, Organization.name)
+            .join(Organization, Organization.id == Member.org_id)
             .where(Member.id == member.id, Member.status == "active", Member.password_hash == member.password_hash)
-            .with_for_update(read=True)
-        )
-        if unchanged is None:
+            .with_for_update(read=True, of=Member)
+        ).one_or_none()
+        if row is None:
             raise _refused()
-        return _signed_in(session, unchanged, device=device, again=again)
+        unchanged, name = row
+        signed_in = _signed_in(session, unchanged, organization_name=name, device=device, again=again)
+        attempts.take_back(session, attempt)
+        return signed_in
 
 
-def _signed_in(session: Session, member: Member, *, device: Device, again: bool = False) -> SignedIn:
-    name = session.execute(sa.select(Organization.name).where(Organization.id == member.org_id)).scalar_one()
+def _signed_in(
+    session: Session, member: Member, *, organization_name: str, device: Device, again: bool = False
+) -> SignedIn:
     return SignedIn(
         session=sessions.begin(session, org_id=member.org_id, user_id=member.id, device=device),
         member=members.as_dict(member),
-        organization={"id": member.org_id, "name": name},
+        organization={"id": member.org_id, "name": organization_name},
         again=again,
     )
 
@@ -225,23 +248,30 @@ def _member_of(session: Session, asker: Principal) -> Member:
     return session.scalars(sa.select(Member).where(Member.org_id == asker.org_id, Member.id == asker.user_id)).one()
 
 
-def set_password(session: Session, *, org_id: str, user_id: str, password_hash: str) -> None:
-    """Give a member another password; links to set one that are still on their way end."""
-    session.execute(
-        sa.update(Member)
-        .where(Member.org_id == org_id, Member.id == user_id, Member.status == "active")
-        .values(password_hash=password_hash)
+def set_password(session: Session, *, org_id: str, user_id: str, password_hash: str, before: str | None = None) -> bool:
+    """Give a member another password, and tell whether that was done; links to set one that are on their way end.
+
+    With ``before`` it is not done where the password is another than that by now.
+    """
+    of_member = [Member.org_id == org_id, Member.id == user_id, Member.status == "active"]
+    if before is not None:
+        of_member.append(Member.password_hash == before)
+    changed = session.scalar(
+        sa.update(Member).where(*of_member).values(password_hash=password_hash).returning(Member.id)
     )
+    if changed is None:
+        return False
     session.execute(
         sa.update(PasswordReset)
         .where(PasswordReset.org_id == org_id, PasswordReset.user_id == user_id, PasswordReset.used_at.is_(None))
         .values(used_at=sa.func.now())
     )
+    return True
 
 
 def _refused() -> Unauthenticated:
     return Unauthenticated("The e-mail address or the password is wrong.")
 
 
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+def _wrong_password() -> WrongPassword:
+    return WrongPassword("The current password is not right. Nothing was changed.")

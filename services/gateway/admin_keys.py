@@ -5,8 +5,9 @@ from typing import Any
 import sqlalchemy as sa
 import structlog
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
 
-from services.gateway import keys
+from services.gateway import keys, pages
 from services.gateway.models import AdminKey
 from shared.database import Database
 from shared.http import Principal
@@ -42,29 +43,21 @@ def create(db: Database, *, key_id: str, name: str, secret: keys.Secret) -> dict
         with db.transaction() as session:
             found = session.get(AdminKey, key_id)
             if found is None:
+                # Asked first: a statement that fails may be written to the server's log with all that is in it.
+                _require_free(session, name)
                 found = AdminKey(id=key_id, name=name, prefix=secret.prefix, secret_sha256=secret.sha256)
                 session.add(found)
                 session.flush()
-                session.refresh(found)
                 log.info("admin_key_created", key_id=key_id, name=name)
             return as_dict(found)
-    except IntegrityError:
-        raise NameTaken(f"A key in use is called {name}; choose another name, or revoke that one.") from None
+    except IntegrityError:  # taken within this very moment
+        raise _name_taken(name) from None
 
 
 def page(db: Database, *, limit: int, after: str | None) -> dict[str, Any]:
     """Return a page of administrators' keys, newest first."""
-    statement = sa.select(AdminKey).order_by(AdminKey.id.desc())
-    if after:
-        statement = statement.where(AdminKey.id < after)
     with db.transaction() as session:
-        rows = list(session.scalars(statement.limit(limit + 1)))
-    shown, more = rows[:limit], len(rows) > limit
-    return {
-        "data": [as_dict(row) for row in shown],
-        "has_more": more,
-        "next_cursor": shown[-1].id if more else None,
-    }
+        return pages.cut(session, sa.select(AdminKey), by=AdminKey.id, limit=limit, after=after, show=as_dict)
 
 
 def revoke(db: Database, *, key_id: str) -> None:
@@ -104,6 +97,15 @@ def require_root(asker: Principal) -> None:
     """
     if asker.id != ROOT:
         raise Forbidden("Only the root key makes, lists and revokes administrators' keys.")
+
+
+def _require_free(session: Session, name: str) -> None:
+    if session.scalar(sa.select(AdminKey.id).where(AdminKey.name == name, AdminKey.revoked_at.is_(None))):
+        raise _name_taken(name)
+
+
+def _name_taken(name: str) -> NameTaken:
+    return NameTaken(f"A key in use is called {name}; choose another name, or revoke that one.")
 
 
 def as_dict(key: AdminKey) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The API keys of an organization: making them, showing them without their secret, replacing and revoking them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,15 +9,17 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.orm import Session
 
-from services.gateway import keys, members
+from services.gateway import keys, members, pages
 from services.gateway.models import ApiKey
 from shared.database import Database
 from shared.http import Principal
 from shared.http_fields import rfc3339
 from shared.http_schemas import error_at, refusal
-from shared.problems import Conflict, Forbidden, NotFound
+from shared.problems import Conflict, Forbidden, LimitExceeded, NotFound
 
 log = structlog.get_logger(__name__)
+
+MOST_KEYS = 100
 
 
 class KeyNotUsable(Conflict):
@@ -26,6 +28,14 @@ class KeyNotUsable(Conflict):
     code = "key_not_usable"
     title = "The key is not in use any more"
     remedy = "Make a new key with `POST /v1/api-keys`."
+
+
+class KeyReplaced(Conflict):
+    """The key was rotated before; ``key_id`` is the one that takes its place."""
+
+    code = "key_replaced"
+    title = "The key was replaced already"
+    remedy = "Rotate the key `key_id`, or make a new one with `POST /v1/api-keys`."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,37 +58,34 @@ class NewKey:
 def create(db: Database, wanted: NewKey, asker: Principal, *, secret: keys.Secret) -> dict[str, Any]:
     """Make a key that stands for the asker, and return it as `as_dict` does; the same id again changes nothing.
 
+    What a key may hand on is for `permissions` to say: one that is limited makes none.
+
     Raises:
-        Forbidden: the asker is a key, and the new one might more than it may itself. Where that has a daily cap, both
-            count against it.
+        Forbidden: the asker is a key that ends, and the new one would outlive it.
         BadRequest: it would have expired already.
+        LimitExceeded: the organization has as many as it may.
     """
-    _require_no_more(asker, scopes=wanted.scopes, workflows=wanted.workflows, livemode=wanted.livemode)
     _require_future(wanted.expires_at)
-    wanted = _with_cap(wanted, asker)
-    with db.transaction(org_id=asker.org_id) as session:
+    org_id = str(asker.org_id)
+    with db.transaction(org_id=org_id) as session:
+        members.lock_organization(session, org_id=org_id)
         found = session.get(ApiKey, wanted.id)
         if found is None:
-            found = _add(session, wanted, org_id=str(asker.org_id), user_id=str(asker.user_id), secret=secret)
-            log.info("api_key_created", org_id=asker.org_id, key_id=wanted.id, created_by=asker.id)
+            _require_no_longer(asker, expires_at=wanted.expires_at)
+            _require_room(session, org_id=org_id, most=MOST_KEYS)
+            wanted = replace(wanted, cap_id=wanted.id if wanted.daily_cap else None)
+            found = _add(session, wanted, org_id=org_id, user_id=str(asker.user_id), secret=secret)
+            log.info("api_key_created", org_id=org_id, key_id=wanted.id, created_by=asker.id)
         return as_dict(found)
 
 
 def page(db: Database, *, org_id: str, limit: int, after: str | None, prefix: str | None) -> dict[str, Any]:
     """Return a page of an organization's keys, newest first; of those that begin with ``prefix``, if it is given."""
-    statement = sa.select(ApiKey).where(ApiKey.org_id == org_id).order_by(ApiKey.id.desc())
-    if after:
-        statement = statement.where(ApiKey.id < after)
+    statement = sa.select(ApiKey).where(ApiKey.org_id == org_id)
     if prefix:
         statement = statement.where(ApiKey.prefix.startswith(prefix, autoescape=True))
     with db.transaction(org_id=org_id) as session:
-        rows = list(session.scalars(statement.limit(limit + 1)))
-    shown, more = rows[:limit], len(rows) > limit
-    return {
-        "data": [as_dict(row) for row in shown],
-        "has_more": more,
-        "next_cursor": shown[-1].id if more else None,
-    }
+        return pages.cut(session, statement, by=ApiKey.id, limit=limit, after=after, show=as_dict)
 
 
 def revoke(db: Database, *, org_id: str, key_id: str) -> None:
@@ -89,6 +96,7 @@ def revoke(db: Database, *, org_id: str, key_id: str) -> None:
         LastOwner: it is the only way in that any owner has.
     """
     with db.transaction(org_id=org_id) as session:
+        members.lock_organization(session, org_id=org_id)
         found = _locked(session, org_id=org_id, key_id=key_id)
         if found.revoked_at is None:
             found.revoked_at = sa.func.now()
@@ -98,28 +106,38 @@ def revoke(db: Database, *, org_id: str, key_id: str) -> None:
 
 
 def rotate(
-    db: Database, asker: Principal, *, key_id: str, new_id: str, overlap: timedelta, secret: keys.Secret
-) -> dict[str, Any]:
-    """Make a key in place of another, which ends after ``overlap``; the same new id again changes nothing.
+    db: Database,
+    asker: Principal,
+    *,
+    key_id: str,
+    new_id: str,
+    overlap: timedelta,
+    secret_of: Callable[[str], keys.Secret],
+) -> tuple[dict[str, Any], keys.Secret]:
+    """Make a key in place of one of the asker's own, which ends after ``overlap``.
 
-    The new one is allowed what the old one was, counts against the same daily cap, and expires when that would have.
+    The new one is allowed what the old one was, counts against the same daily cap, and expires when that would have;
+    the same new id again changes nothing. ``secret_of`` makes its secret, of a kind (live or test). Both are returned.
 
     Raises:
         NotFound: the organization has no such key.
+        Forbidden: the key is somebody else's; or the asker is a key that ends, and the new one would outlive it.
         KeyNotUsable: it was revoked, or has expired.
-        Forbidden: the asker is a key that may less.
+        KeyReplaced: it has been rotated before.
+        LimitExceeded: the organization has as many as it may.
     """
-    with db.transaction(org_id=asker.org_id) as session:
+    org_id = str(asker.org_id)
+    with db.transaction(org_id=org_id) as session:
+        members.lock_organization(session, org_id=org_id)
+        old = _locked(session, org_id=org_id, key_id=key_id)
+        secret = secret_of(keys.LIVE if old.livemode else keys.TEST)
         done = session.get(ApiKey, new_id)
         if done is not None:
-            return as_dict(done)
-        old = _locked(session, org_id=str(asker.org_id), key_id=key_id)
+            return as_dict(done), secret
         now = session.execute(sa.select(sa.func.now())).scalar_one()
-        if old.revoked_at or (old.expires_at and old.expires_at <= now):
-            raise KeyNotUsable("This key was revoked or has expired; make a new one.")
-        _require_no_more(asker, scopes=old.scopes, workflows=old.workflows, livemode=old.livemode)
-        if asker.cap_id and (old.cap_id != asker.cap_id or (old.daily_cap or 0) > (asker.daily_cap or 0)):
-            raise Forbidden("A key with a daily cap can replace only keys that share its cap.")
+        _require_rotatable(session, old, asker, now=now)
+        _require_no_longer(asker, expires_at=old.expires_at)
+        _require_room(session, org_id=org_id, most=2 * MOST_KEYS)  # each may have the one that it replaces beside it
         wanted = NewKey(
             id=new_id,
             name=old.name,
@@ -130,23 +148,10 @@ def rotate(
             daily_cap=old.daily_cap,
             cap_id=old.cap_id,  # and with it what was used of it today
         )
-        made = _add(session, wanted, org_id=old.org_id, user_id=old.user_id, secret=secret, rotated_from=old.id)
+        made = _add(session, wanted, org_id=org_id, user_id=old.user_id, secret=secret, rotated_from=old.id)
         old.expires_at = min(old.expires_at or datetime.max.replace(tzinfo=UTC), now + overlap)
-        log.info("api_key_rotated", org_id=old.org_id, key_id=old.id, new_key_id=new_id)
-        return as_dict(made)
-
-
-def kind_of(db: Database, *, org_id: str, key_id: str) -> str:
-    """Return how the secret of a key begins: live or test.
-
-    Raises:
-        NotFound: the organization has no such key.
-    """
-    with db.transaction(org_id=org_id) as session:
-        livemode = session.scalar(sa.select(ApiKey.livemode).where(ApiKey.org_id == org_id, ApiKey.id == key_id))
-    if livemode is None:
-        raise NotFound("There is no such key.")
-    return keys.LIVE if livemode else keys.TEST
+        log.info("api_key_rotated", org_id=org_id, key_id=old.id, new_key_id=new_id)
+        return as_dict(made), secret
 
 
 def as_dict(key: ApiKey) -> dict[str, Any]:
@@ -188,32 +193,45 @@ def _add(
     )
     session.add(made)
     session.flush()
-    session.refresh(made)
     return made
 
 
-def _require_no_more(
-    asker: Principal, *, scopes: Sequence[str], workflows: Sequence[str] | None, livemode: bool
-) -> None:
-    """Let a key hand out nothing that it has not got itself; a person has all that the role allows."""
-    if asker.kind != "key":
-        return
-    lacking = sorted(set(scopes) - asker.scopes)
-    if lacking:
-        raise Forbidden(f"A key cannot give what it has not got: the scope {', '.join(lacking)}.")
-    if asker.workflows is not None and (workflows is None or set(workflows) - asker.workflows):
-        raise Forbidden("A key that is limited to some workflows can give no others.")
-    if livemode and not asker.livemode:
-        raise Forbidden("A test key makes no live keys.")
+def _require_rotatable(session: Session, old: ApiKey, asker: Principal, *, now: datetime) -> None:
+    if old.user_id != asker.user_id:
+        raise Forbidden(
+            "This key stands for somebody else, and a new one would too: revoke it, and make one of your own."
+        )
+    if old.revoked_at:
+        raise KeyNotUsable("This key was revoked; make a new one.")
+    successor = session.scalar(
+        sa.select(ApiKey.id).where(ApiKey.org_id == old.org_id, ApiKey.rotated_from == old.id).limit(1)
+    )
+    if successor:
+        raise KeyReplaced(f"This key was replaced by {successor} already; rotate that one.", key_id=successor)
+    if old.expires_at and old.expires_at <= now:
+        raise KeyNotUsable("This key has expired; make a new one.")
 
 
-def _with_cap(wanted: NewKey, asker: Principal) -> NewKey:
-    """Let the key count against a cap of its own, or against that of the key that makes it."""
-    if asker.cap_id is None:
-        return replace(wanted, cap_id=wanted.id if wanted.daily_cap else None)
-    if (wanted.daily_cap or 0) > (asker.daily_cap or 0):
-        raise Forbidden(f"A key cannot give what it has not got: its own daily cap is {asker.daily_cap} credits.")
-    return replace(wanted, daily_cap=wanted.daily_cap or asker.daily_cap, cap_id=asker.cap_id)
+def _require_no_longer(asker: Principal, *, expires_at: datetime | None) -> None:
+    """Let a key that ends, as one that was replaced does, make none that goes on after it."""
+    if asker.expires_at and (expires_at is None or expires_at > asker.expires_at):
+        raise Forbidden(
+            f"This key ends at {rfc3339(asker.expires_at)}, and can make none that goes on after it;"
+            " use the one it was replaced by."
+        )
+
+
+def _require_room(session: Session, *, org_id: str, most: int) -> None:
+    usable = sa.or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > sa.func.now())
+    active = session.execute(
+        sa.select(sa.func.count()).where(ApiKey.org_id == org_id, ApiKey.revoked_at.is_(None), usable)
+    ).scalar_one()
+    if active >= most:
+        raise LimitExceeded(
+            f"An organization has at most {most} keys in use: revoke some that are not needed.",
+            limit=most,
+            excess=active + 1 - most,
+        )
 
 
 def _require_future(expires_at: datetime | None) -> None:

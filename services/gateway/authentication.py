@@ -3,9 +3,20 @@
 import hmac
 import time
 from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from services.gateway import admin_keys, identities, identity_provider, keys, permissions, queries, sessions
+from services.gateway import (
+    admin_keys,
+    flags,
+    identities,
+    identity_provider,
+    keys,
+    permissions,
+    queries,
+    sessions,
+)
 from shared.database import Database
 from shared.http import Auth, Principal, Request
 from shared.problems import Forbidden, Unauthenticated
@@ -16,28 +27,38 @@ _CREDENTIAL_CHARACTERS = 8000  # a token of an identity provider may have as man
 
 
 class KnownKeys:
-    """The keys seen in the last 5 s: a revoked key is refused everywhere by then."""
+    """The keys and sessions seen in the last 5 s: one that was revoked is refused here at once, everywhere by then."""
 
     def __init__(self, *, seconds: float = CACHED_SECONDS, most: int = CACHED_KEYS) -> None:
         self._seconds = seconds
         self._most = most
         self._known: OrderedDict[str, tuple[float, Principal]] = OrderedDict()
+        self._forgotten = 0
 
-    def get(self, secret_sha256: str) -> Principal | None:
-        """Return whose key this is, if that was found out just now."""
+    def whose(self, secret: str, find: Callable[[], Principal]) -> Principal:
+        """Return whose credential this is, as ``find`` returned it just now or returns it; what it raises passes."""
+        secret_sha256 = keys.sha256(secret)
         until, principal = self._known.get(secret_sha256, (0.0, None))
-        return principal if time.monotonic() < until else None
+        if principal is not None and time.monotonic() < until:
+            return principal
+        forgotten = self._forgotten
+        found = find()
+        if forgotten == self._forgotten:  # else it may have been found before what was changed meanwhile
+            self._remember(secret_sha256, found)
+        return found
 
-    def put(self, secret_sha256: str, principal: Principal) -> None:
-        """Remember whose key this is, and forget the oldest where there are too many."""
+    def forget(self, org_id: str | None = None) -> None:
+        """Forget an organization's credentials, or all, so that what was changed here counts here at once."""
+        gone = [key for key, (_, principal) in self._known.items() if org_id in {None, principal.org_id}]
+        for key in gone:
+            del self._known[key]
+        self._forgotten += 1
+
+    def _remember(self, secret_sha256: str, principal: Principal) -> None:
         self._known.pop(secret_sha256, None)
         self._known[secret_sha256] = (time.monotonic() + self._seconds, principal)
         while len(self._known) > self._most:
             self._known.popitem(last=False)
-
-    def forget(self) -> None:
-        """Forget all, so that what was changed here counts here at once."""
-        self._known.clear()
 
 
 def credential(request: Request) -> str:
@@ -53,30 +74,26 @@ def credential(request: Request) -> str:
     return text
 
 
-def principal_of_key(db: Database, known: KnownKeys, secret: str) -> Principal:
+def principal_of_key(db: Database, secret: str) -> Principal:
     """Return whose API key ``secret`` is.
 
     Raises:
         Unauthenticated: nobody's, or it was revoked or has expired.
     """
-    secret_sha256 = keys.sha256(secret)
-    principal = known.get(secret_sha256)
-    if principal is None:
-        with db.transaction() as session:
-            row = queries.key_by_hash(session, secret_sha256=secret_sha256)
-            if row:
-                queries.note_key_used(session, key_id=row["id"])
-        if row is None or not hmac.compare_digest(row.pop("secret_sha256"), secret_sha256):
-            raise Unauthenticated("This API key is unknown, expired or revoked.")
-        scopes, workflows = row.pop("scopes"), row.pop("workflows")
-        principal = Principal(
-            kind="key",
-            scopes=frozenset(scopes),
-            workflows=None if workflows is None else frozenset(workflows),
-            **row,
-        )
-        known.put(secret_sha256, principal)
-    return principal
+    with db.transaction() as session:
+        row = queries.key_by_hash(session, secret_sha256=keys.sha256(secret))
+        if row:
+            queries.note_key_used(session, key_id=row["id"])
+    if row is None:
+        raise Unauthenticated("This API key is unknown, expired or revoked.")
+    scopes, workflows, switched = row.pop("scopes"), row.pop("workflows"), row.pop("switched")
+    return Principal(
+        kind="key",
+        scopes=frozenset(scopes),
+        workflows=None if workflows is None else frozenset(workflows),
+        features=flags.features(switched),
+        **row,
+    )
 
 
 def _check_key(service: Any, request: Request) -> Principal:
@@ -105,10 +122,11 @@ def _check_admin(service: Any, request: Request) -> Principal:
 
 def _of_organization(service: Any, secret: str) -> Principal | None:
     """Return whose credential ``secret`` is; None where it is of no kind that belongs to an organization."""
+    known: KnownKeys = service.known_keys
     if keys.looks_like_one(secret):
-        return principal_of_key(service.db, service.known_keys, secret)
+        return known.whose(secret, partial(principal_of_key, service.db, secret))
     if sessions.looks_like_one(secret):
-        return sessions.principal_of(service.db, secret)
+        return known.whose(secret, partial(sessions.principal_of, service.db, secret))
     if service.identity_provider and identity_provider.looks_like_one(secret):
         return identities.principal_of(service.db, service.identity_provider.claimed(secret))
     return None

@@ -1,5 +1,6 @@
 """Feature flags: routes that can be switched for one organization; where one is off, its routes are not there."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -9,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from services.gateway.models import Organization, OrganizationFlag
 from shared.database import Database
-from shared.http import FeatureFlag, Request
+from shared.http import FeatureFlag
 from shared.problems import NotFound
 
 log = structlog.get_logger(__name__)
@@ -20,13 +21,29 @@ DEFAULTS: Final = {"csv_export": True, "usage_report": True}
 
 def flag(name: str) -> FeatureFlag:
     """Return the flag for a route's declaration."""
-    default = DEFAULTS[name]
+    if name not in DEFAULTS:
+        raise LookupError(name)
+    return FeatureFlag(name=name, is_on=lambda _service, request: name in request.asker.features)
 
-    def is_on(service: Any, request: Request) -> bool:
-        with service.db.transaction(org_id=request.org_id) as session:
-            return _switched(session, org_id=request.org_id).get(name, default)
 
-    return FeatureFlag(name=name, is_on=is_on)
+def switched_of(org_id: Any) -> Any:
+    """Return the column ``switched`` of a query that finds who asks: what is on by name, None where nothing is set."""
+    return (
+        sa.select(sa.func.jsonb_object_agg(OrganizationFlag.name, OrganizationFlag.enabled))
+        .where(OrganizationFlag.org_id == org_id)
+        .scalar_subquery()
+        .label("switched")
+    )
+
+
+def features(switched: Mapping[str, bool] | None) -> frozenset[str]:
+    """Return the names of the flags that are on where these are ``switched``."""
+    return frozenset(name for name, is_on in {**DEFAULTS, **(switched or {})}.items() if is_on)
+
+
+def features_of(session: Session, *, org_id: str) -> frozenset[str]:
+    """Return the names of the flags that are on for an organization."""
+    return features(_switched(session, org_id=org_id))
 
 
 def flags_of(db: Database, *, org_id: str) -> list[dict[str, Any]]:
@@ -45,7 +62,7 @@ def flags_of(db: Database, *, org_id: str) -> list[dict[str, Any]]:
 
 
 def switch(db: Database, *, org_id: str, name: str, enabled: bool | None, actor: str) -> None:
-    """Switch a flag for an organization, or with None leave it to the default; it counts from the next request on.
+    """Switch a flag for an organization, or with None leave it to the default; it counts within 5 s.
 
     Raises:
         NotFound: there is no such organization.

@@ -11,9 +11,9 @@ import structlog
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from services.gateway import accounts, invitations
+from services.gateway import accounts, flags, invitations, sessions
 from services.gateway.identity_provider import Claimed
-from services.gateway.invitations import AccountExists, InvitationExpired, InvitationRevoked, InvitationUsed
+from services.gateway.invitation_problems import AccountExists, InvitationExpired, InvitationRevoked, InvitationUsed
 from services.gateway.models import Invitation, LinkedIdentity, Member
 from shared.database import Database
 from shared.http import Principal
@@ -51,10 +51,12 @@ def principal_of(db: Database, claimed: Claimed) -> Principal:
     """
     with db.transaction() as session:
         member = _linked(session, claimed)
-    return _principal(member or _link(db, claimed))
+    known = member or _link(db, claimed)
+    with db.transaction(org_id=known.org_id) as session:
+        return _principal(known, flags.features_of(session, org_id=known.org_id))
 
 
-def _principal(member: Member) -> Principal:
+def _principal(member: Member, features: frozenset[str]) -> Principal:
     return Principal(
         kind="oidc",
         id=member.id,
@@ -62,6 +64,7 @@ def _principal(member: Member) -> Principal:
         org_id=member.org_id,
         user_id=member.id,
         role=member.role,
+        features=features,
     )
 
 
@@ -104,6 +107,7 @@ def _member_by_email(db: Database, session: Session, claimed: Claimed) -> Member
     elif _linked(session, claimed):
         return member  # by another request of the same person, whom this one has waited for
     _require_no_other(session, claimed, member)
+    _end_other_ways(session, member)
     session.add(LinkedIdentity(issuer=claimed.issuer, subject=claimed.subject, org_id=member.org_id, user_id=member.id))
     session.flush()
     log.info("identity_linked", org_id=member.org_id, user_id=member.id)
@@ -132,6 +136,17 @@ def _accepted(db: Database, session: Session, claimed: Claimed, open_ones: Seque
     member = accounts.accept(session, invitation, name=claimed.name)
     db.publish(session, [accounts.joined(member)])
     return member
+
+
+def _end_other_ways(session: Session, member: Member) -> None:
+    """End a password and the sessions of it: whoever chose it may never have read this address's mail.
+
+    The address is proved now, and its owner can have a new password by mail.
+    """
+    if member.password_hash is not None:
+        member.password_hash = None
+        sessions.end_all(session, org_id=member.org_id, user_id=member.id)
+        log.info("unproved_password_ended", org_id=member.org_id, user_id=member.id)
 
 
 def _require_no_other(session: Session, claimed: Claimed, member: Member) -> None:

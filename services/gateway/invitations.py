@@ -1,6 +1,8 @@
 """Inviting people: a member that waits, an invitation of 7 days that is good once, and the token in its link.
 
-No token is ever kept: it is made of the invitation's id and end whenever somebody may see it.
+No token is ever kept: it is made of the invitation's id and end whenever somebody may see it. A known limit: as long
+as no mail carries the token, it is whoever invites who gets it, and nothing proves that the address is theirs who
+sign up with it. So an owner can take an address that is somebody else's, who then cannot sign up anywhere.
 """
 
 import time
@@ -10,74 +12,24 @@ from typing import Any
 
 import sqlalchemy as sa
 import structlog
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from services.gateway import members
-from services.gateway.models import ApiKey, Invitation, Member, Organization
+from services.gateway import invitation_problems, members, pages, queries
+from services.gateway.invitation_problems import AlreadyMember, InvitationUsed
+from services.gateway.models import Invitation, Member, Organization
 from services.gateway.permissions import OWNER
 from shared import tokens
 from shared.database import Database
 from shared.events import MemberInvited
+from shared.http import Principal
 from shared.http_fields import rfc3339
-from shared.http_schemas import error_at
 from shared.ids import new_id
-from shared.problems import BadRequest, Conflict, NotFound, Problem
+from shared.problems import NotFound
 
 log = structlog.get_logger(__name__)
 
 LIFETIME_DAYS = 7
 _END: Any = sa.literal_column(f"date_trunc('second', now()) + interval '{LIFETIME_DAYS} days'")
-
-
-class InvitationInvalid(BadRequest):
-    """The token was altered, or never ours."""
-
-    code = "invitation_invalid"
-    title = "This invitation is not valid"
-    remedy = "Open the link exactly as you got it; if it was cut, ask for a new invitation."
-
-
-class InvitationExpired(Problem):
-    """Its 7 days are over."""
-
-    status = 410
-    code = "invitation_expired"
-    title = "The invitation has expired"
-    remedy = "Ask whoever invited you to send another invitation."
-
-
-class InvitationRevoked(Problem):
-    """Whoever invites took it back, or sent a newer one."""
-
-    status = 410
-    code = "invitation_revoked"
-    title = "The invitation was taken back"
-    remedy = "Look for a newer invitation, or ask whoever invited you for one."
-
-
-class InvitationUsed(Conflict):
-    """Somebody has signed up with it already; ``login_url`` is where to go."""
-
-    code = "invitation_used"
-    title = "The invitation was used already"
-    remedy = "Log in at `login_url` with the password you chose then."
-
-
-class AccountExists(Conflict):
-    """Somebody with this address has signed up before; ``login_url`` and ``reset_url`` are where to go."""
-
-    code = "account_exists"
-    title = "There is an account already"
-    remedy = "Log in at `login_url`, or choose a new password at `reset_url`."
-
-
-class AlreadyMember(Conflict):
-    """The address is a member's of this organization."""
-
-    code = "already_member"
-    title = "This person is a member already"
-    remedy = "Nothing is left to do; `GET /v1/members` lists them."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,45 +50,52 @@ class Wanted:
     role: str
 
 
-def invite(db: Database, wanted: Wanted, *, by: Inviter) -> dict[str, Any]:
-    """Invite somebody; the same id again changes nothing and returns the same, as `as_dict` does.
+def invite(db: Database, wanted: Wanted, *, asker: Principal) -> dict[str, Any]:
+    """Invite somebody in the asker's name; the same id again changes nothing and returns the same, as `as_dict` does.
 
     An earlier invitation of theirs is taken back.
 
     Raises:
+        Forbidden: the asker is no owner any more.
         AlreadyMember: they have joined this organization.
         LastOwner: they are its only owner, and would be none any more.
     """
     with db.transaction(org_id=wanted.org_id) as session:
+        organization_name = members.lock_organization(session, org_id=wanted.org_id)
         found = session.get(Invitation, wanted.id)
         if found is None:
-            found, event = add(session, wanted, by=by)
+            by = Inviter(id=asker.user_id or asker.id, name=queries.owner_name(session, asker))
+            found, event = add(session, wanted, by=by, organization_name=organization_name)
             db.publish(session, [event])
             log.info("member_invited", org_id=wanted.org_id, invitation_id=wanted.id, invited_by=by.id)
         return as_dict(found)
 
 
-def add(session: Session, wanted: Wanted, *, by: Inviter) -> tuple[Invitation, MemberInvited]:
-    """Write the invitation, and the member that waits for it, and return it with its event."""
+def add(session: Session, wanted: Wanted, *, by: Inviter, organization_name: str) -> tuple[Invitation, MemberInvited]:
+    """Write the invitation, and the member that waits for it, and return it with its event.
+
+    The organization is locked, or nobody else knows it yet.
+    """
     member = _waiting_member(session, wanted)
     session.execute(
         sa.update(Invitation)
-        .where(Invitation.org_id == wanted.org_id, Invitation.user_id == member.id, _is_open())
+        .where(Invitation.org_id == wanted.org_id, Invitation.user_id == member.id, members.is_open())
         .values(revoked_at=sa.func.now())
     )
-    invitation = Invitation(
-        id=wanted.id,
-        org_id=wanted.org_id,
-        user_id=member.id,
-        email=wanted.email,
-        role=wanted.role,
-        invited_by=by.id,
-        inviter_name=by.name,
-        expires_at=_END,
-    )
-    session.add(invitation)
-    session.flush()
-    session.refresh(invitation)
+    invitation = session.scalars(
+        sa.insert(Invitation)
+        .values(
+            id=wanted.id,
+            org_id=wanted.org_id,
+            user_id=member.id,
+            email=wanted.email,
+            role=wanted.role,
+            invited_by=by.id,
+            inviter_name=by.name,
+            expires_at=_END,
+        )
+        .returning(Invitation)
+    ).one()
     return invitation, MemberInvited(
         org_id=wanted.org_id,
         user_id=member.id,
@@ -144,9 +103,7 @@ def add(session: Session, wanted: Wanted, *, by: Inviter) -> tuple[Invitation, M
         role=wanted.role,
         invited_by=by.id,
         inviter_name=by.name,
-        organization_name=session.execute(
-            sa.select(Organization.name).where(Organization.id == wanted.org_id)
-        ).scalar_one(),
+        organization_name=organization_name,
         expires_at=rfc3339(invitation.expires_at),
         email=wanted.email,
     )
@@ -160,29 +117,22 @@ def revoke(db: Database, *, org_id: str, invitation_id: str) -> None:
         InvitationUsed: somebody has signed up with it.
     """
     with db.transaction(org_id=org_id) as session:
-        found = _locked(session, sa.and_(Invitation.org_id == org_id, Invitation.id == invitation_id))
+        members.lock_organization(session, org_id=org_id)
+        found = session.scalar(sa.select(Invitation).where(Invitation.org_id == org_id, Invitation.id == invitation_id))
         if found is None:
             raise NotFound("There is no such invitation.")
         if found.accepted_at:
             raise InvitationUsed("The invitation was used already. Remove the member instead.")
         if found.revoked_at is None:
             found.revoked_at = sa.func.now()
-            _forget_member(session, org_id=org_id, user_id=found.user_id)
+            members.forget_waiting(session, org_id=org_id, user_ids=[found.user_id])
 
 
 def page(db: Database, *, org_id: str, limit: int, after: str | None) -> dict[str, Any]:
     """Return a page of an organization's invitations, newest first."""
-    statement = sa.select(Invitation).where(Invitation.org_id == org_id).order_by(Invitation.id.desc())
-    if after:
-        statement = statement.where(Invitation.id < after)
+    statement = sa.select(Invitation).where(Invitation.org_id == org_id)
     with db.transaction(org_id=org_id) as session:
-        rows = list(session.scalars(statement.limit(limit + 1)))
-    shown, more = rows[:limit], len(rows) > limit
-    return {
-        "data": [as_dict(row) for row in shown],
-        "has_more": more,
-        "next_cursor": shown[-1].id if more else None,
-    }
+        return pages.cut(session, statement, by=Invitation.id, limit=limit, after=after, show=as_dict)
 
 
 def subject_of(token: str, *, secret: str, now: float | None = None) -> str:
@@ -195,46 +145,52 @@ def subject_of(token: str, *, secret: str, now: float | None = None) -> str:
     try:
         return tokens.read(token, secret=secret, purpose=tokens.INVITATION, now=time.time() if now is None else now)
     except tokens.TokenForged:
-        raise _invalid() from None
+        raise invitation_problems.invalid() from None
     except tokens.TokenExpired:
-        raise _expired() from None
+        raise invitation_problems.expired() from None
+
+
+def looked_up(session: Session, *, invitation_id: str, public_url: str) -> tuple[Invitation, str]:
+    """Return an invitation that is open, with its organization's name; in a session of the system.
+
+    Whether its address has an account is not told here: whoever invites would learn that of anybody, anywhere.
+
+    Raises:
+        InvitationInvalid, InvitationUsed, InvitationRevoked, InvitationExpired: it is not open.
+    """
+    row = session.execute(
+        sa.select(Invitation, Organization.name, Invitation.expires_at <= sa.func.now())
+        .join(Organization, Organization.id == Invitation.org_id)
+        .where(Invitation.id == invitation_id)
+    ).one_or_none()
+    if row is None:
+        raise invitation_problems.invalid()
+    invitation, name, over = row
+    if invitation.accepted_at:
+        raise invitation_problems.used(public_url)
+    if invitation.revoked_at:
+        raise invitation_problems.revoked()
+    if over:
+        raise invitation_problems.expired()
+    return invitation, name
 
 
 def open_invitation(session: Session, *, invitation_id: str, public_url: str) -> tuple[Invitation, str]:
-    """Return an invitation that may be accepted, locked, with its organization's name; in a session of the system.
+    """Return an invitation that may be accepted, as `looked_up` does; nobody else changes it, or its member, now.
 
     Raises:
         InvitationInvalid, InvitationUsed, InvitationRevoked, InvitationExpired: it may not.
         AccountExists: its address has an account, here or elsewhere.
     """
-    invitation = _locked(session, Invitation.id == invitation_id)
-    if invitation is None:
-        raise _invalid()
-    if invitation.accepted_at:
-        raise used(public_url)
-    if invitation.revoked_at:
-        raise InvitationRevoked("Invitation revoked. Contact your administrator for a new invitation.")
-    if invitation.expires_at <= session.execute(sa.select(sa.func.now())).scalar_one():
-        raise _expired()
+    org_id = session.scalar(sa.select(Invitation.org_id).where(Invitation.id == invitation_id))
+    if org_id is None:
+        raise invitation_problems.invalid()
+    members.lock_organization(session, org_id=org_id)
+    invitation, name = looked_up(session, invitation_id=invitation_id, public_url=public_url)
     taken = session.scalar(sa.select(Member.id).where(Member.email == invitation.email, Member.status == "active"))
     if taken:
-        raise account_exists(public_url)
-    name = session.execute(sa.select(Organization.name).where(Organization.id == invitation.org_id)).scalar_one()
+        raise invitation_problems.account_exists(public_url)
     return invitation, name
-
-
-def used(public_url: str) -> InvitationUsed:
-    """Return the refusal of an invitation that was accepted before, with the way on."""
-    return InvitationUsed("This invitation was used already. Try logging in instead.", login_url=_login(public_url))
-
-
-def account_exists(public_url: str) -> AccountExists:
-    """Return the refusal of an address that has signed up before, with the ways on."""
-    return AccountExists(
-        "Account already exists. Try logging in instead.",
-        login_url=_login(public_url),
-        reset_url=f"{public_url}/password-reset",
-    )
 
 
 def as_dict(invitation: Invitation) -> dict[str, Any]:
@@ -259,48 +215,26 @@ def link(invitation: dict[str, Any], *, secret: str, public_url: str) -> dict[st
     return {"token": token, "url": f"{public_url}/signup?token={token}"}
 
 
-def _locked(session: Session, which: sa.ColumnElement[bool]) -> Invitation | None:
-    """Lock an invitation, its member first: in this order whoever invites or removes somebody locks them too."""
-    session.execute(
-        sa.select(Member.id)
-        .join(Invitation, sa.and_(Invitation.org_id == Member.org_id, Invitation.user_id == Member.id))
-        .where(which)
-        .with_for_update(of=Member)
-    )
-    return session.scalar(sa.select(Invitation).where(which).with_for_update())
-
-
 def _waiting_member(session: Session, wanted: Wanted) -> Member:
-    """Return the member this address belongs to, locked; it is made where there is none."""
-    session.execute(
-        insert(Member)
-        .values(id=new_id("usr"), org_id=wanted.org_id, email=wanted.email, role=wanted.role, status="invited")
-        .on_conflict_do_nothing(
-            index_elements=["org_id", "email"],
-            index_where=sa.text("status <> 'removed'"),
+    """Return the member this address belongs to; it is made where there is none."""
+    member = session.scalar(
+        sa.select(Member).where(
+            Member.org_id == wanted.org_id, Member.email == wanted.email, Member.status != "removed"
         )
     )
-    member = session.scalars(
-        sa.select(Member)
-        .where(Member.org_id == wanted.org_id, Member.email == wanted.email, Member.status != "removed")
-        .with_for_update()
-    ).one()
+    if member is None:
+        member = Member(id=new_id("usr"), org_id=wanted.org_id, email=wanted.email, role=wanted.role, status="invited")
+        session.add(member)
+        session.flush()  # the invitation refers to its member
+        return member
     if member.status == "active":
         raise AlreadyMember("This person is a member already; change the role instead.")
-    if OWNER == member.role != wanted.role:
-        members.require_another_owner(session, org_id=wanted.org_id, besides=member.id)
-    member.role = wanted.role
+    if member.role != wanted.role:
+        if member.role == OWNER:
+            members.require_another_owner(session, org_id=wanted.org_id, besides=member.id)
+        member.role = wanted.role
+        member.version += 1
     return member
-
-
-def _forget_member(session: Session, *, org_id: str, user_id: str) -> None:
-    """Remove a member who never joined; the first owner stays, whose key may be in use."""
-    has_key = sa.exists().where(ApiKey.org_id == org_id, ApiKey.user_id == user_id, ApiKey.revoked_at.is_(None))
-    session.execute(
-        sa.update(Member)
-        .where(Member.org_id == org_id, Member.id == user_id, Member.status == "invited", ~has_key)
-        .values(status="removed", removed_at=sa.func.now())
-    )
 
 
 def _status(invitation: Invitation) -> str:
@@ -309,20 +243,3 @@ def _status(invitation: Invitation) -> str:
     if invitation.revoked_at:
         return "revoked"
     return "expired" if invitation.expires_at.timestamp() <= time.time() else "open"
-
-
-def _is_open() -> Any:
-    return sa.and_(Invitation.accepted_at.is_(None), Invitation.revoked_at.is_(None))
-
-
-def _invalid() -> InvitationInvalid:
-    errors = [error_at("/token", "invalid", "this is no token of an invitation of ours")]
-    return InvitationInvalid("This invitation is not valid. Open the link exactly as you got it.", errors=errors)
-
-
-def _expired() -> InvitationExpired:
-    return InvitationExpired("Invitation expired. Contact your administrator for a new invitation.")
-
-
-def _login(public_url: str) -> str:
-    return f"{public_url}/login"

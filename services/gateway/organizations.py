@@ -48,11 +48,17 @@ def create(db: Database, wanted: NewOrganization, *, secret: keys.Secret) -> dic
             created = OrganizationCreated(org_id=added, name=wanted.name, owner_id=owner_id, plan=wanted.plan)
             db.publish(session, [created, *_invite_owner(session, wanted)])
             log.info("organization_created", org_id=added, created_by=wanted.created_by)
-        invitation = session.scalar(sa.select(Invitation).where(Invitation.org_id == wanted.id).order_by(Invitation.id))
+        owner = queries.owner(session, org_id=wanted.id)
+        invitation = session.scalar(  # the owner's own: later ones, of anybody, are not for administrators
+            sa.select(Invitation)
+            .where(Invitation.org_id == wanted.id, Invitation.user_id == owner["owner_id"])
+            .order_by(Invitation.id)
+            .limit(1)
+        )
         return {
             "id": wanted.id,
             "name": wanted.name,
-            **queries.owner(session, org_id=wanted.id),
+            **owner,
             "invitation": invitations.as_dict(invitation) if invitation else None,
         }
 
@@ -62,7 +68,7 @@ def _invite_owner(session: Session, wanted: NewOrganization) -> list[MemberInvit
         return []
     owner = Wanted(id=new_id("inv"), org_id=wanted.id, email=wanted.owner_email, role=OWNER)
     by = Inviter(id=f"admin:{wanted.created_by}", name=wanted.created_by)
-    return [invitations.add(session, owner, by=by)[1]]
+    return [invitations.add(session, owner, by=by, organization_name=wanted.name)[1]]
 
 
 def _add_owner(session: Session, wanted: NewOrganization, *, secret: keys.Secret) -> str:

@@ -10,20 +10,21 @@ from shared.threads import in_a_thread
 
 SHORTEST = 8
 LONGEST = 200
+_CROWDED = "Too many people are logging in right now; try again in a moment."
 # OWASP's cheat sheet on storing passwords: argon2id with 19 MiB, 2 passes, 1 lane (about 30 ms).
 _hasher = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
 
 
 def hashed(password: str) -> str:
     """Return what is kept of a password: its hash, with salt and parameters."""
-    return in_a_thread(_hasher.hash, _bytes(password))
+    return in_a_thread(_hasher.hash, _bytes(password), crowded=_CROWDED)
 
 
 def fits(password: str, password_hash: str | None) -> bool:
     """Tell whether a password is the one behind a hash; without a hash none is, found out just as slowly."""
     compared = password_hash or _hash_of_nobody()
     try:
-        in_a_thread(_hasher.verify, compared, _bytes(password))
+        in_a_thread(_hasher.verify, compared, _bytes(password), crowded=_CROWDED)
     except (Argon2Error, InvalidHashError):
         return False
     return password_hash is not None

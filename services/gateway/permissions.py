@@ -22,7 +22,6 @@ READ: Final = "read"
 WRITE: Final = "write"
 SPEND: Final = "spend"
 MANAGE: Final = "manage"
-PAY: Final = "pay"
 ACCOUNT: Final = "account"
 SCOPES: Final = (READ, WRITE, SPEND, MANAGE)
 
@@ -31,12 +30,12 @@ SCOPES: Final = (READ, WRITE, SPEND, MANAGE)
 class Allowed:
     """Who may do one kind of thing: members of these roles, and keys with this scope, if keys may at all.
 
-    ``tested``: also test keys, since it can be done apart from the organization's own work, or costs nothing.
+    ``unlimited``: only keys that nothing limits.
     """
 
     roles: tuple[str, ...]
     scope: str | None
-    tested: bool = True
+    unlimited: bool = False
 
 
 TABLE: Final[Mapping[str, Allowed]] = MappingProxyType(
@@ -44,8 +43,8 @@ TABLE: Final[Mapping[str, Allowed]] = MappingProxyType(
         READ: Allowed((OWNER, EDITOR, VIEWER), scope=READ),
         WRITE: Allowed((OWNER, EDITOR), scope=WRITE),
         SPEND: Allowed((OWNER, EDITOR), scope=SPEND),
-        MANAGE: Allowed((OWNER,), scope=MANAGE),
-        PAY: Allowed((OWNER,), scope=MANAGE, tested=False),
+        # Whoever can invite an owner, or make a key, can have all that an owner has, for good: a limit would be none.
+        MANAGE: Allowed((OWNER,), scope=MANAGE, unlimited=True),
         ACCOUNT: Allowed((OWNER, EDITOR, VIEWER), scope=None),  # a person's own: no key stands for a person
     }
 )
@@ -77,8 +76,21 @@ def permit(route: Route, principal: Principal) -> None:
         raise Forbidden("This is for a person who is logged in: log in, and send the session's token.")
     if allowed.scope not in principal.scopes:
         raise Forbidden(f"This key has no scope {allowed.scope}; make one that has it, or use another.")
-    if not (principal.livemode or allowed.tested):
-        raise Forbidden("What costs the organization money is nothing to try out with a test key; use a live key.")
+    if allowed.unlimited and not is_unlimited(principal):
+        raise Forbidden(
+            "Only a key that nothing limits may manage: a live one, with every scope, for every workflow, without a"
+            " daily cap, that does not expire. Use such a key, or log in."
+        )
+
+
+def is_unlimited(key: Principal) -> bool:
+    """Tell whether a key is live, with every scope, for every workflow, and without a daily cap or end of its own.
+
+    One that was replaced by such a key is so to its end: its holder has yet to take the new one.
+    """
+    endless = key.expires_at is None or key.replaced
+    uncapped = key.workflows is None and key.cap_id is None
+    return key.livemode and key.scopes >= set(SCOPES) and uncapped and endless
 
 
 def permit_workflow(principal: Principal, workflow: str) -> None:

@@ -6,6 +6,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from services.gateway import members
+from services.gateway.conditions import Check, unchecked
 from services.gateway.models import Member, Organization
 from shared.database import Database
 from shared.http import Principal
@@ -22,11 +23,44 @@ _PHOTO_PURPOSE = "profile"
 def profile(db: Database, asker: Principal) -> dict[str, Any]:
     """Return who asks: the member as `members.as_dict` has it, the organization, terms and defaults."""
     with db.transaction(org_id=asker.org_id) as session:
-        member, organization_name = session.execute(
-            sa.select(Member, Organization.name)
-            .join(Organization, Organization.id == Member.org_id)
-            .where(Member.org_id == asker.org_id, Member.id == asker.user_id)
-        ).one()
+        return _profile(asker, *session.execute(_of(asker)).one())
+
+
+def change(db: Database, asker: Principal, *, check: Check = unchecked, name: str | None = None, **photo: Any) -> None:
+    """Change the asker's name, and the photo where ``photo_upload_id`` is given, also as None.
+
+    ``check`` is called with the profile before.
+    """
+    with db.transaction(org_id=asker.org_id) as session:
+        member, organization_name = session.execute(_of(asker).with_for_update(of=Member)).one()
+        check(_profile(asker, member, organization_name))
+        before = (member.name, member.photo_asset_id)
+        if name is not None:
+            member.name = name
+        if "photo_upload_id" in photo:
+            member.photo_asset_id = photo["photo_upload_id"]
+        if before != (member.name, member.photo_asset_id):
+            member.version += 1
+
+
+def set_defaults(db: Database, asker: Principal, defaults: Mapping[str, Any], *, check: Check = unchecked) -> None:
+    """Set what the asker's new sessions begin with; ``check`` is called with what they began with before."""
+    with db.transaction(org_id=asker.org_id) as session:
+        member, organization_name = session.execute(_of(asker).with_for_update(of=Member)).one()
+        check(_profile(asker, member, organization_name)["defaults"])
+        member.defaults = dict(defaults)
+        member.version += 1
+
+
+def _of(asker: Principal) -> sa.Select[Member, str]:
+    return (
+        sa.select(Member, Organization.name)
+        .join(Organization, Organization.id == Member.org_id)
+        .where(Member.org_id == asker.org_id, Member.id == asker.user_id)
+    )
+
+
+def _profile(asker: Principal, member: Member, organization_name: str) -> dict[str, Any]:
     return {
         **members.as_dict(member),
         "organization": {"id": member.org_id, "name": organization_name},
@@ -37,31 +71,6 @@ def profile(db: Database, asker: Principal) -> dict[str, Any]:
         "terms_version": member.terms_version,
         "defaults": {**DEFAULTS, **member.defaults},
     }
-
-
-def change(db: Database, asker: Principal, *, name: str | None = None, **photo: Any) -> None:
-    """Change the asker's name, and the photo where ``photo_upload_id`` is given, also as None."""
-    with db.transaction(org_id=asker.org_id) as session:
-        member = session.scalars(
-            sa.select(Member).where(Member.org_id == asker.org_id, Member.id == asker.user_id).with_for_update()
-        ).one()
-        before = (member.name, member.photo_asset_id)
-        if name is not None:
-            member.name = name
-        if "photo_upload_id" in photo:
-            member.photo_asset_id = photo["photo_upload_id"]
-        if before != (member.name, member.photo_asset_id):
-            member.version += 1
-
-
-def set_defaults(db: Database, asker: Principal, defaults: Mapping[str, Any]) -> None:
-    """Set what the asker's new sessions begin with."""
-    with db.transaction(org_id=asker.org_id) as session:
-        session.execute(
-            sa.update(Member)
-            .where(Member.org_id == asker.org_id, Member.id == asker.user_id)
-            .values(defaults=dict(defaults), version=Member.version + 1)
-        )
 
 
 def require_photo(asset: Mapping[str, Any]) -> None:

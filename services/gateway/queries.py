@@ -5,10 +5,13 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from services.gateway.flags import switched_of
 from services.gateway.models import ApiKey, Member
-from shared.database import Database
+from services.gateway.permissions import OWNER
 from shared.http import Principal
+from shared.problems import Forbidden
 
+_successor = sa.orm.aliased(ApiKey)
 _USABLE = sa.and_(
     ApiKey.revoked_at.is_(None),
     sa.or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > sa.func.now()),
@@ -21,15 +24,23 @@ _USED = sa.text(
 
 
 def key_by_hash(session: Session, *, secret_sha256: str) -> dict[str, Any] | None:
-    """Return ``{id, name, org_id, user_id, livemode, role, scopes, workflows, daily_cap, cap_id, secret_sha256}``.
+    """Return what the principal of a usable key is made of; None where there is none.
 
-    None where there is none; ``role`` is its member's. Only a session of the system sees it: whose it is, is what is
-    being asked.
+    ``role`` is its member's, ``switched`` as `flags.switched_of` has it; ``replaced`` says that the key ends only since
+    an endless one took its place. Only a session of the system sees it: whose it is, is what is being asked.
     """
     row = session.execute(
         sa.select(
             *(ApiKey.id, ApiKey.name, ApiKey.org_id, ApiKey.user_id, ApiKey.livemode),
-            *(ApiKey.scopes, ApiKey.workflows, ApiKey.daily_cap, ApiKey.cap_id, ApiKey.secret_sha256, Member.role),
+            *(ApiKey.scopes, ApiKey.workflows, ApiKey.daily_cap, ApiKey.cap_id, ApiKey.expires_at, Member.role),
+            switched_of(ApiKey.org_id),
+            sa.exists()
+            .where(
+                _successor.org_id == ApiKey.org_id,
+                _successor.rotated_from == ApiKey.id,
+                _successor.expires_at.is_(None),
+            )
+            .label("replaced"),
         )
         .join(Member, sa.and_(Member.org_id == ApiKey.org_id, Member.id == ApiKey.user_id))
         .where(ApiKey.secret_sha256 == secret_sha256, _USABLE, Member.status != "removed")
@@ -42,12 +53,22 @@ def note_key_used(session: Session, *, key_id: str) -> None:
     session.execute(_USED, {"id": key_id})
 
 
-def asker_name(db: Database, asker: Principal) -> str:
-    """Return what to call who asks: the member's name, else the address, else the name of the key."""
-    with db.transaction(org_id=asker.org_id) as session:
-        row = session.execute(
-            sa.select(Member.name, Member.email).where(Member.org_id == asker.org_id, Member.id == asker.user_id)
-        ).one()
+def owner_name(session: Session, asker: Principal) -> str:
+    """Return what to call the owner who asks: the member's name, else the address, else the name of the key.
+
+    Raises:
+        Forbidden: the asker was an owner a moment ago, and is none any more.
+    """
+    row = session.execute(
+        sa.select(Member.name, Member.email).where(
+            Member.org_id == asker.org_id,
+            Member.id == asker.user_id,
+            Member.role == OWNER,
+            Member.status != "removed",
+        )
+    ).one_or_none()
+    if row is None:
+        raise Forbidden("This is for owners, and you are none any more.")
     return row.name or row.email or asker.name
 
 
@@ -55,7 +76,7 @@ def owner(session: Session, *, org_id: str) -> dict[str, Any]:
     """Return ``{owner_id, owner_email}`` of the first owner of an organization."""
     row = session.execute(
         sa.select(Member.id.label("owner_id"), Member.email.label("owner_email"))
-        .where(Member.org_id == org_id, Member.role == "owner")
+        .where(Member.org_id == org_id, Member.role == OWNER)
         .order_by(Member.id)
         .limit(1)
     ).one()

@@ -9,7 +9,7 @@ from services.gateway.routes.admin_keys import AdminKeyRoutes
 from services.gateway.routes.api_keys import ApiKeyRoutes
 from services.gateway.routes.credits import CreditRoutes
 from services.gateway.routes.flags import FlagRoutes
-from services.gateway.routes.health import HealthRoutes
+from services.gateway.routes.health import HealthRoutes, documents_of
 from services.gateway.routes.images import ImageRoutes
 from services.gateway.routes.invitations import InvitationRoutes
 from services.gateway.routes.jobs import JobRoutes
@@ -62,6 +62,7 @@ class Gateway(
     identity_provider = Built(identity_provider.of)
     turns = Built(lambda _: Turns())
     image_line = Built(lambda _: Line())
+    documents = Built(lambda _: documents_of(Gateway))  # before the first request: nobody else would have a turn
     credits = RpcClient("credits")
     catalog = RpcClient(
         "catalog", gathers={"resolve": Gathers(twin="resolve_many", size=lambda asked: len(asked["asset_ids"]))}

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from services.gateway import keys
+from services.gateway import flags, keys, pages
 from services.gateway.models import AuthSession, Member
 from shared.database import Database
 from shared.http import Principal, Request
@@ -23,6 +23,7 @@ _TOKEN_BYTES = 32
 _USER_AGENT_CHARACTERS = 200
 _END: Any = sa.literal_column(f"now() + interval '{LIFETIME_DAYS} days'")
 _USABLE = sa.and_(AuthSession.revoked_at.is_(None), AuthSession.expires_at > sa.func.now())
+_UNSEEN: Any = sa.literal_column("auth_sessions.last_seen_at < now() - interval '1 minute'")
 _SEEN = sa.text(
     "UPDATE auth_sessions SET last_seen_at = now() WHERE id = :id AND last_seen_at < now() - interval '1 minute'"
 )
@@ -64,19 +65,21 @@ def looks_like_one(text: str) -> bool:
 def begin(session: Session, *, org_id: str, user_id: str, device: Device) -> Opened:
     """Log a member in."""
     token = TOKEN_PREFIX + secrets.token_urlsafe(_TOKEN_BYTES)
-    row = AuthSession(
-        id=new_id("lgn"),
-        org_id=org_id,
-        user_id=user_id,
-        token_sha256=keys.sha256(token),
-        expires_at=_END,
-        address=device.address or None,
-        user_agent=device.user_agent,
-    )
-    session.add(row)
-    session.flush()
-    session.refresh(row)
-    return Opened(row.id, row.expires_at, token)
+    session_id = new_id("lgn")
+    expires_at = session.execute(
+        sa.insert(AuthSession)
+        .values(
+            id=session_id,
+            org_id=org_id,
+            user_id=user_id,
+            token_sha256=keys.sha256(token),
+            expires_at=_END,
+            address=device.address or None,
+            user_agent=device.user_agent,
+        )
+        .returning(AuthSession.expires_at)
+    ).scalar_one()
+    return Opened(session_id, expires_at, token)
 
 
 def principal_of(db: Database, token: str) -> Principal:
@@ -87,13 +90,17 @@ def principal_of(db: Database, token: str) -> Principal:
     """
     with db.transaction() as session:
         row = session.execute(
-            sa.select(AuthSession.id, AuthSession.org_id, AuthSession.user_id, Member.role, Member.name, Member.email)
+            sa.select(
+                *(AuthSession.id, AuthSession.org_id, AuthSession.user_id, _UNSEEN.label("unseen")),
+                *(Member.role, Member.name, Member.email, flags.switched_of(AuthSession.org_id)),
+            )
             .join(Member, sa.and_(Member.org_id == AuthSession.org_id, Member.id == AuthSession.user_id))
             .where(AuthSession.token_sha256 == keys.sha256(token), _USABLE, Member.status == "active")
         ).one_or_none()
         if row is None:
             raise Unauthenticated("This session is unknown or over: log in again.")
-        session.execute(_SEEN, {"id": row.id})
+        if row.unseen:
+            session.execute(_SEEN, {"id": row.id})
     return Principal(
         kind="session",
         id=row.user_id,
@@ -102,22 +109,19 @@ def principal_of(db: Database, token: str) -> Principal:
         user_id=row.user_id,
         role=row.role,
         session_id=row.id,
+        features=flags.features(row.switched),
     )
 
 
 def page(db: Database, asker: Principal, *, limit: int, after: str | None) -> dict[str, Any]:
     """Return a page of the asker's own open sessions, newest first."""
-    statement = sa.select(AuthSession).where(_of(asker), _USABLE).order_by(AuthSession.id.desc())
-    if after:
-        statement = statement.where(AuthSession.id < after)
+    statement = sa.select(AuthSession).where(_of(asker), _USABLE)
+
+    def show(row: AuthSession) -> dict[str, Any]:
+        return _as_dict(row, current=row.id == asker.session_id)
+
     with db.transaction(org_id=asker.org_id) as session:
-        rows = list(session.scalars(statement.limit(limit + 1)))
-    shown, more = rows[:limit], len(rows) > limit
-    return {
-        "data": [_as_dict(row, current=row.id == asker.session_id) for row in shown],
-        "has_more": more,
-        "next_cursor": shown[-1].id if more else None,
-    }
+        return pages.cut(session, statement, by=AuthSession.id, limit=limit, after=after, show=show)
 
 
 def end(db: Database, asker: Principal, *, session_id: str) -> None:

@@ -111,11 +111,11 @@ def kept(store: ObjectStore, stored: Mapping[str, Any], asset: Mapping[str, Any]
 
 
 def discard(store: ObjectStore, key: str) -> None:
-    """Delete bytes that nobody needs; where that fails they are collected later, and the request goes on."""
+    """Delete bytes that nobody needs; where that fails they stay for `darkroom cleanup`, and the request goes on."""
     try:
         store.delete(key)
     except StorageUnavailable as error:
-        log.warning("removal_left_to_the_collector", key=key, error=str(error))
+        log.warning("removal_left_to_cleanup", key=key, error=str(error))
 
 
 def store_image(store: ObjectStore, line: Line, file: Received, *, org_id: str, asset_id: str) -> dict[str, Any]:

@@ -18,6 +18,8 @@ from services.generation.models import Generation, Image, Job
 from shared.problems import NotFound
 
 FIRST_GENERATIONS = 50
+# In a list, as many as a staging has at most: 200 jobs with 50 each would be a page of 10,000 images.
+LISTED_GENERATIONS = 8
 _PHASES = {
     "awaiting_credit": "Holding the credits",
     "queued": "Waiting for a free worker",
@@ -75,7 +77,7 @@ _TOTALS = _select_totals()
 _NOT_BEGUN = _select_not_begun()
 _FIRST_GENERATIONS = (
     sa.select(Generation)
-    .where(_among(Generation.job_id, "job_ids"), Generation.number <= FIRST_GENERATIONS)
+    .where(_among(Generation.job_id, "job_ids"), Generation.number <= sa.bindparam("most", type_=sa.Integer))
     .order_by(Generation.job_id, Generation.number)
 )
 _IMAGES = (
@@ -108,25 +110,35 @@ def jobs_by_id(session: Session, wanted: Mapping[str, tuple[str, bool]]) -> dict
     return {shown["id"]: shown for shown in jobs_as_dicts(session, rows)}
 
 
-def jobs(
+def jobs(  # noqa: PLR0913  each says which part of the list
     session: Session,
     *,
     org_id: str,
     livemode: bool,
     workflow: str | None = None,
     status: str | None = None,
+    active: bool = False,
+    generations: int = LISTED_GENERATIONS,
     limit: int = 50,
     after: str | None = None,
 ) -> dict[str, Any]:
-    """Return jobs, newest first, as a page."""
+    """Return jobs, newest first, as a page, each with at most its first ``generations``; ``active``: not ended yet."""
     statement = sa.select(Job).where(Job.org_id == org_id, Job.livemode == livemode).order_by(Job.id.desc())
+    if active:
+        statement = statement.where(Job.status.not_in(JOB_ENDS))
     if workflow:
         statement = statement.where(Job.workflow == workflow)
     if status:
         statement = statement.where(Job.status == status)
     if after:
         statement = statement.where(Job.id < after)
-    return _page(list(session.scalars(statement.limit(limit + 1))), limit, lambda rows: jobs_as_dicts(session, rows))
+    found = list(session.scalars(statement.limit(limit + 1)))
+    return _page(found, limit, lambda rows: jobs_as_dicts(session, rows, generations=generations))
+
+
+def has_jobs(session: Session, *, org_id: str, livemode: bool) -> bool:
+    """Tell whether an organization has ever asked for a job."""
+    return bool(session.scalar(sa.select(sa.exists().where(Job.org_id == org_id, Job.livemode == livemode))))
 
 
 def job_generations(
@@ -187,10 +199,12 @@ def images(
     return _page(rows, limit, lambda some: [image_as_dict(row) for row in some])
 
 
-def jobs_as_dicts(session: Session, rows: Sequence[Job]) -> list[dict[str, Any]]:
+def jobs_as_dicts(
+    session: Session, rows: Sequence[Job], *, generations: int = FIRST_GENERATIONS
+) -> list[dict[str, Any]]:
     """Return jobs in the contract's shape, with at most six queries however many they are."""
     totals = _totals(session, rows)
-    first = _first_generations(session, rows)
+    first = _first_generations(session, rows, most=generations) if generations else {}
     now = session.execute(_NOW).scalar_one()
     ahead = _jobs_ahead(session, rows)
     return [_job_as_dict(row, totals[row.id], first.get(row.id, []), now=now, ahead=ahead) for row in rows]
@@ -324,8 +338,8 @@ def _totals(session: Session, rows: Sequence[Job]) -> dict[str, dict[str, Any]]:
     return totals
 
 
-def _first_generations(session: Session, rows: Sequence[Job]) -> dict[str, list[dict[str, Any]]]:
-    found = list(session.scalars(_FIRST_GENERATIONS, {"job_ids": [row.id for row in rows]}))
+def _first_generations(session: Session, rows: Sequence[Job], *, most: int) -> dict[str, list[dict[str, Any]]]:
+    found = list(session.scalars(_FIRST_GENERATIONS, {"job_ids": [row.id for row in rows], "most": most}))
     by_job: dict[str, list[dict[str, Any]]] = {}
     for row, shown in zip(found, generations_as_dicts(session, found), strict=True):
         by_job.setdefault(row.job_id, []).append(shown)

@@ -58,6 +58,11 @@ class Generation:
             return queries.job(session, org_id=org_id, livemode=livemode, job_id=job_id)
 
     @rpc
+    def has_jobs(self, *, org_id: str, livemode: bool) -> bool:
+        with self.db.transaction(org_id=org_id, livemode=livemode) as session:
+            return queries.has_jobs(session, org_id=org_id, livemode=livemode)
+
+    @rpc
     def jobs(self, *, org_id: str, livemode: bool, **page: Any) -> dict[str, Any]:
         with self.db.transaction(org_id=org_id, livemode=livemode) as session:
             return queries.jobs(session, org_id=org_id, livemode=livemode, **page)

@@ -189,3 +189,15 @@ def test_all_errors_are_of_one_family() -> None:
 
     assert len(errors) > 20
     assert all(issubclass(each, DarkroomError) for each in errors)
+
+
+@pytest.mark.parametrize(
+    "path", ["@evil.example/x", ".evil.example/x", ":1/x", "v1/credits", "", "//evil.example/x", "/\\x"]
+)
+def test_a_path_that_could_lead_to_another_server_is_refused_before_the_key_is_sent(play: Play, path: str) -> None:
+    darkroom, server = play(Scripted(body=WALLET))
+
+    with pytest.raises(ValueError, match="no path"):
+        darkroom.request("GET", path)
+
+    assert server.asked == []

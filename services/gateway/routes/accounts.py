@@ -9,7 +9,7 @@ from services.gateway.attempts import TooManyAttempts
 from services.gateway.authentication import api_key
 from services.gateway.password_resets import ResetExpired, ResetInvalid, ResetUsed
 from services.gateway.permissions import ACCOUNT
-from services.gateway.routes.invitations import NOT_OPEN
+from services.gateway.routes.invitations import NOT_TO_ACCEPT
 from services.gateway.routes.wiring import Wiring
 from services.gateway.schemas.accounts import (
     LogInRequest,
@@ -48,7 +48,7 @@ class AccountRoutes(Wiring):
         guard=_with_key,
         body=SignUpRequest,
         answers={201: SignedInSchema},
-        problems=(*NOT_OPEN, TooManyAttempts),
+        problems=(*NOT_TO_ACCEPT, TooManyAttempts),
         summary="Sign up with an invitation",
         description="Makes the member and logs in, both or neither.",
         tags=_TAGS,
@@ -96,6 +96,7 @@ class AccountRoutes(Wiring):
         if request.asker.session_id is None:
             raise Forbidden("You are logged in at your identity provider; log out there.")
         sessions.end(self.db, request.asker, session_id=str(request.asker.session_id))
+        self.known_keys.forget(request.org_id)
         return Answer(204)
 
     @route(
@@ -118,6 +119,7 @@ class AccountRoutes(Wiring):
             new=request.body["new_password"],
             address=request.address,
         )
+        self.known_keys.forget(request.org_id)
         return Answer(204)
 
     @route(
@@ -142,13 +144,14 @@ class AccountRoutes(Wiring):
         auth=None,
         body=NewPasswordRequest,
         answers={204: None},
-        problems=(ResetInvalid, ResetExpired, ResetUsed),
+        problems=(ResetInvalid, ResetExpired, ResetUsed, TooManyAttempts),
         summary="Set a new password with a link; ends all sessions",
         tags=_TAGS,
     )
     def reset_password(self, request: Request) -> Answer:
         """Set the new password."""
-        password_resets.confirm(self.db, **request.body, secret=self.settings.signing_secret)
+        password_resets.confirm(self.db, **request.body, address=request.address, secret=self.settings.signing_secret)
+        self.known_keys.forget()
         return Answer(204)
 
     @route(
@@ -181,6 +184,7 @@ class AccountRoutes(Wiring):
         asker = request.asker
         with self.db.transaction(org_id=asker.org_id) as session:
             sessions.end_all(session, org_id=request.org_id, user_id=asker.id, besides=asker.session_id)
+        self.known_keys.forget(request.org_id)
         return Answer(204)
 
     @route(
@@ -198,6 +202,7 @@ class AccountRoutes(Wiring):
         if not is_id(session_id, prefix="lgn"):
             raise NotFound("There is no such session.")
         sessions.end(self.db, request.asker, session_id=session_id)
+        self.known_keys.forget(request.org_id)
         return Answer(204)
 
 

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from services.gateway import api_keys, keys
-from services.gateway.api_keys import KeyNotUsable, NewKey
+from services.gateway.api_keys import KeyNotUsable, KeyReplaced, NewKey
 from services.gateway.authentication import api_key
 from services.gateway.idempotency import IdempotencyKeyReused, RequestInProgress, idempotent
 from services.gateway.members import LastOwner
@@ -18,7 +18,7 @@ from services.gateway.schemas.api_keys import (
 )
 from shared.http import Answer, Request, route
 from shared.ids import is_id
-from shared.problems import Forbidden, NotFound
+from shared.problems import Forbidden, LimitExceeded, NotFound
 
 _TAGS = ("keys",)
 _ONCE = {"Cache-Control": "no-store"}
@@ -35,21 +35,16 @@ class ApiKeyRoutes(Wiring):
         guard=idempotent(prefix="key", keeps_answer=False),
         body=ApiKeyRequest,
         answers={201: NewApiKeySchema},
-        problems=(Forbidden, RequestInProgress, IdempotencyKeyReused),
+        problems=(Forbidden, LimitExceeded, RequestInProgress, IdempotencyKeyReused),
         summary="Make an API key; its secret is shown this once",
         description="What a test key (`livemode: false`) asks for is done on our own machines, one thing at a time, "
-        "and costs nothing. It sees only what test keys have made, and nobody else sees that. Keys that a key with a "
-        "`daily_cap` makes, and those that take its place, share that cap and what was used of it.",
+        "and costs nothing. It sees only what test keys have made, and nobody else sees that. A key that "
+        "takes the place of one with a `daily_cap` shares that cap, and what was used of it.",
         tags=_TAGS,
     )
     def create_api_key(self, request: Request) -> Answer:
         """Make a key that stands for the asker; what is sent again is answered alike."""
-        secret = keys.of_request(
-            signing_secret=self.settings.signing_secret,
-            made_id=request.claim.resource_id,
-            request_key=request.claim.key,
-            kind=keys.LIVE if request.body["livemode"] else keys.TEST,
-        )
+        secret = self._secret(request, keys.LIVE if request.body["livemode"] else keys.TEST)
         wanted = NewKey(id=request.claim.resource_id, **request.body)
         made = api_keys.create(self.db, wanted, request.asker, secret=secret)
         return Answer(201, {**made, "secret": secret.text}, _ONCE)
@@ -83,7 +78,7 @@ class ApiKeyRoutes(Wiring):
         """Revoke it; doing so again changes nothing."""
         _require_key_id(key_id)
         api_keys.revoke(self.db, org_id=request.org_id, key_id=key_id)
-        self.known_keys.forget()
+        self.known_keys.forget(request.org_id)
         return Answer(204)
 
     @route(
@@ -94,29 +89,31 @@ class ApiKeyRoutes(Wiring):
         guard=idempotent(prefix="key", keeps_answer=False),
         body=RotationRequest,
         answers={201: NewApiKeySchema},
-        problems=(Forbidden, KeyNotUsable, RequestInProgress, IdempotencyKeyReused),
-        summary="Replace an API key; the old one goes on for a while beside the new one",
+        problems=(Forbidden, KeyNotUsable, KeyReplaced, LimitExceeded, RequestInProgress, IdempotencyKeyReused),
+        summary="Replace an API key of your own; it goes on for a while beside the new one",
         tags=_TAGS,
     )
     def rotate_api_key(self, request: Request, key_id: str) -> Answer:
         """Make a key in place of another."""
         _require_key_id(key_id)
-        secret = keys.of_request(
-            signing_secret=self.settings.signing_secret,
-            made_id=request.claim.resource_id,
-            request_key=request.claim.key,
-            kind=api_keys.kind_of(self.db, org_id=request.org_id, key_id=key_id),
-        )
-        made = api_keys.rotate(
+        made, secret = api_keys.rotate(
             self.db,
             request.asker,
             key_id=key_id,
             new_id=request.claim.resource_id,
             overlap=timedelta(seconds=request.body["overlap_seconds"]),
-            secret=secret,
+            secret_of=lambda kind: self._secret(request, kind),
         )
-        self.known_keys.forget()
+        self.known_keys.forget(request.org_id)
         return Answer(201, {**made, "secret": secret.text}, _ONCE)
+
+    def _secret(self, request: Request, kind: str) -> keys.Secret:
+        return keys.of_request(
+            signing_secret=self.settings.signing_secret,
+            made_id=request.claim.resource_id,
+            request_key=request.claim.key,
+            kind=kind,
+        )
 
 
 def _require_key_id(key_id: str) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 from services.gateway import history
 from services.gateway.authentication import api_key
 from services.gateway.flags import flag
-from services.gateway.permissions import PAY
+from services.gateway.permissions import MANAGE
 from services.gateway.routes.wiring import Wiring
 from services.gateway.schemas.credits import (
     CreditsSchema,
@@ -17,7 +17,9 @@ from services.gateway.schemas.credits import (
 )
 from services.gateway.schemas.history import ChosenEntriesQuery, EntriesQuery, EntriesSchema
 from shared.http import Alias, Answer, Request, Stream, route
-from shared.problems import Forbidden, NotFound
+from shared.http_conditions import require_match, tags_in
+from shared.http_schemas import shape_of
+from shared.problems import Forbidden, NotFound, PreconditionFailed, Unavailable
 
 _TAGS = ("credits",)
 
@@ -130,7 +132,7 @@ class CreditRoutes(Wiring):
         "PUT",
         "/v1/plan",
         auth=api_key,
-        needs=PAY,
+        needs=MANAGE,
         body=PlanRequest,
         current=(CreditsSchema, _wallet),
         answers={200: CreditsSchema},
@@ -140,6 +142,15 @@ class CreditRoutes(Wiring):
     )
     def change_plan(self, request: Request) -> Answer:
         """Change the organization's own plan."""
-        asker, plan = request.asker, request.body["plan"]
-        wallet = self.credits.change_plan(org_id=request.org_id, plan=plan, actor=asker.user_id or asker.id)
-        return Answer(200, wallet)
+        asker = request.asker
+        change = {"org_id": request.org_id, "plan": request.body["plan"], "actor": asker.user_id or asker.id}
+        if "*" in tags_in(request.headers.get("If-Match", "*"), weak=False):
+            return Answer(200, self.credits.change_plan(**change))
+        seen = _wallet(self, request)
+        # The whole of it, for another plan is no new version of the wallet.
+        require_match(request, seen, shape_of(CreditsSchema), whole=True)
+        try:
+            return Answer(200, self.credits.change_plan(**change, only_from=seen["plan"]))
+        except PreconditionFailed:
+            require_match(request, _wallet(self, request), shape_of(CreditsSchema), whole=True)
+            raise Unavailable("The plan is being changed; ask again in a moment.", retry_after=1) from None

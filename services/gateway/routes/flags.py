@@ -36,4 +36,5 @@ class FlagRoutes(Wiring):
     def switch_flag(self, request: Request, org_id: str) -> Answer:
         """Switch one flag, and list all."""
         flags.switch(self.db, org_id=org_id, actor=request.asker.name, **request.body)
+        self.known_keys.forget()
         return Answer(200, {"data": flags.flags_of(self.db, org_id=org_id)})

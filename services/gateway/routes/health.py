@@ -1,6 +1,7 @@
 """Routes that need no credential: health, and the description of all the others."""
 
 import functools
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ class HealthRoutes(Wiring):
     )
     def openapi(self, _request: Request) -> Answer:
         """Return the OpenAPI document."""
-        return Answer(200, _encoded(_class_of(self)), {"Content-Type": "application/json"})
+        return Answer(200, documents_of(_class_of(self)).encoded, {"Content-Type": "application/json"})
 
     @route("GET", "/docs/errors", auth=None, answers={200: "text/html"}, summary="What each error means", tags=_TAGS)
     def errors(self, _request: Request) -> Answer:
@@ -72,7 +73,7 @@ class HealthRoutes(Wiring):
     @route("GET", "/docs", auth=None, answers={200: "text/html"}, summary="This document, to read", tags=_TAGS)
     def docs(self, _request: Request) -> Answer:
         """Return the OpenAPI document as a page that loads nothing from anywhere."""
-        return Answer(200, docs_page.render(_document(_class_of(self))), _PAGE_HEADERS)
+        return Answer(200, documents_of(_class_of(self)).page, _PAGE_HEADERS)
 
 
 def _class_of(service: Any) -> Any:
@@ -80,16 +81,21 @@ def _class_of(service: Any) -> Any:
     return type(service)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Documents:
+    """What a service says of itself: its OpenAPI document as JSON, and as a page."""
+
+    encoded: bytes
+    page: bytes
+
+
 @functools.cache
-def _document(service_class: Any) -> dict[str, Any]:
-    return openapi_document(service_class)
+def documents_of(service_class: Any) -> Documents:
+    """Return what the whole service says of itself; made once, for it takes a third of a second."""
+    document = openapi_document(service_class)
+    return Documents(encoded=msgspec.json.encode(document), page=docs_page.render(document))
 
 
 @functools.cache
 def _errors_page() -> bytes:
     return docs_page.render_errors(msgspec.json.decode(_PROBLEMS.read_bytes()))
-
-
-@functools.cache
-def _encoded(service_class: Any) -> bytes:
-    return msgspec.json.encode(_document(service_class))

@@ -1,18 +1,17 @@
 """Routes of invitations: asking people in, and what somebody sees who was asked."""
 
-from services.gateway import invitations, queries
+from services.gateway import invitations
 from services.gateway.authentication import api_key
 from services.gateway.idempotency import IdempotencyKeyReused, RequestInProgress, idempotent
-from services.gateway.invitations import (
+from services.gateway.invitation_problems import (
     AccountExists,
     AlreadyMember,
     InvitationExpired,
     InvitationInvalid,
     InvitationRevoked,
     InvitationUsed,
-    Inviter,
-    Wanted,
 )
+from services.gateway.invitations import Wanted
 from services.gateway.members import LastOwner
 from services.gateway.permissions import MANAGE
 from services.gateway.routes.wiring import Wiring
@@ -30,7 +29,8 @@ from shared.ids import is_id
 from shared.problems import Forbidden, NotFound
 
 _TAGS = ("people",)
-NOT_OPEN = (InvitationInvalid, InvitationExpired, InvitationRevoked, InvitationUsed, AccountExists)
+NOT_OPEN = (InvitationInvalid, InvitationExpired, InvitationRevoked, InvitationUsed)
+NOT_TO_ACCEPT = (*NOT_OPEN, AccountExists)
 
 
 class InvitationRoutes(Wiring):
@@ -52,8 +52,7 @@ class InvitationRoutes(Wiring):
     def create_invitation(self, request: Request) -> Answer:
         """Invite; the link is in this answer and nowhere else."""
         wanted = Wanted(id=request.claim.resource_id, org_id=request.org_id, **request.body)
-        by = Inviter(id=request.asker.user_id or request.asker.id, name=queries.asker_name(self.db, request.asker))
-        made = invitations.invite(self.db, wanted, by=by)
+        made = invitations.invite(self.db, wanted, asker=request.asker)
         link = invitations.link(made, secret=self.settings.signing_secret, public_url=self.settings.public_url)
         return Answer(201, {**made, **link}, {"Cache-Control": "no-store"})
 
@@ -103,7 +102,7 @@ class InvitationRoutes(Wiring):
         """Return what the sign-up form begins with."""
         subject = invitations.subject_of(request.body["token"], secret=self.settings.signing_secret)
         with self.db.transaction() as session:
-            found, organization_name = invitations.open_invitation(
+            found, organization_name = invitations.looked_up(
                 session, invitation_id=subject, public_url=self.settings.public_url
             )
             shown = {

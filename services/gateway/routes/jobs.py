@@ -63,6 +63,7 @@ class JobRoutes(Wiring):
         answers={200: JobsSchema},
         problems=(Forbidden,),
         summary="List jobs, newest first",
+        description="Each has its first 8 generations; `GET /v1/jobs/{id}` has 50, and its generations' own list all.",
         tags=_TAGS,
     )
     def jobs(self, request: Request) -> Answer:

@@ -1,21 +1,38 @@
 """Routes of a person's own: profile, what new sessions begin with, and the dashboard."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from services.gateway import profiles
 from services.gateway.authentication import api_key
+from services.gateway.conditions import as_seen
 from services.gateway.permissions import ACCOUNT
-from services.gateway.routes.wiring import Wiring, links_now
-from services.gateway.schemas.jobs import JOB_ENDS
+from services.gateway.routes.wiring import Wiring
 from services.gateway.schemas.me import DashboardSchema, DefaultsSchema, MeSchema, ProfileRequest
 from shared.http import Alias, Answer, Request, route
 from shared.problems import Forbidden, NotFound, Unavailable
 
 _TAGS = ("people",)
-_NEWEST_JOBS = 50
+_ACTIVE_JOBS = 50
 # Products and sessions of staging have no service yet; their places in the answers are kept for clients.
 _PRODUCT_COUNT = 0
+
+
+def _me(service: Any, request: Request) -> dict[str, Any]:
+    profile = profiles.profile(service.db, request.asker)
+    try:
+        step = profiles.onboarding_step(profile, has_jobs=_has_jobs(service, request))
+    except Unavailable:  # who one is can be told all the same
+        step = None
+    return {**profile, "onboarding_step": step, "product_count": _PRODUCT_COUNT}
+
+
+def _defaults(service: Any, request: Request) -> dict[str, Any]:
+    defaults: dict[str, Any] = profiles.profile(service.db, request.asker)["defaults"]
+    return defaults
+
+
+def _has_jobs(service: Any, request: Request) -> bool:
+    return bool(service.generation.has_jobs(**request.owner))
 
 
 class MeRoutes(Wiring):
@@ -33,7 +50,7 @@ class MeRoutes(Wiring):
     )
     def me(self, request: Request) -> Answer:
         """Return who asks."""
-        return Answer(200, self._me(request))
+        return Answer(200, _me(self, request))
 
     @route(
         "PATCH",
@@ -42,6 +59,7 @@ class MeRoutes(Wiring):
         auth=api_key,
         needs=ACCOUNT,
         body=ProfileRequest,
+        current=(MeSchema, _me),
         answers={200: MeSchema},
         problems=(Forbidden, NotFound),
         summary="Change your name or photo",
@@ -52,8 +70,10 @@ class MeRoutes(Wiring):
         photo = request.body.get("photo_upload_id")
         if photo:
             profiles.require_photo(self.catalog.asset(**request.owner, asset_id=photo))
-        profiles.change(self.db, request.asker, **request.body)
-        return Answer(200, self._me(request))
+        check = as_seen(request, MeSchema, onboarding_step=None, product_count=_PRODUCT_COUNT)
+        profiles.change(self.db, request.asker, check=check, **request.body)
+        self.known_keys.forget(request.org_id)
+        return Answer(200, _me(self, request))
 
     @route(
         "GET",
@@ -66,7 +86,7 @@ class MeRoutes(Wiring):
     )
     def defaults(self, request: Request) -> Answer:
         """Return the asker's defaults."""
-        return Answer(200, profiles.profile(self.db, request.asker)["defaults"])
+        return Answer(200, _defaults(self, request))
 
     @route(
         "PUT",
@@ -74,6 +94,7 @@ class MeRoutes(Wiring):
         auth=api_key,
         needs=ACCOUNT,
         body=DefaultsSchema,
+        current=(DefaultsSchema, _defaults),
         answers={200: DefaultsSchema},
         problems=(Forbidden,),
         summary="Choose what your new sessions begin with",
@@ -81,7 +102,7 @@ class MeRoutes(Wiring):
     )
     def change_defaults(self, request: Request) -> Answer:
         """Set the asker's defaults."""
-        profiles.set_defaults(self.db, request.asker, request.body)
+        profiles.set_defaults(self.db, request.asker, request.body, check=as_seen(request, DefaultsSchema))
         return Answer(200, request.body)
 
     @route(
@@ -91,34 +112,21 @@ class MeRoutes(Wiring):
         answers={200: DashboardSchema},
         problems=(Forbidden,),
         summary="Everything the first page shows, in one call",
-        description="`jobs` are those of the newest 50 that have not ended.",
+        description="`jobs` are the newest 50 that have not ended, without their generations.",
         tags=_TAGS,
     )
     def dashboard(self, request: Request) -> Answer:
         """Gather what the first page shows."""
         profile = profiles.profile(self.db, request.asker)
-        newest = self._newest_jobs(request, limit=_NEWEST_JOBS)
-        active = [links_now(self).job(job) for job in newest if job["status"] not in JOB_ENDS]
+        active = self.generation.jobs(**request.owner, active=True, generations=0, limit=_ACTIVE_JOBS)["data"]
         return Answer(
             200,
             {
                 "organization": profile["organization"],
-                "onboarding_step": profiles.onboarding_step(profile, has_jobs=bool(newest)),
+                "onboarding_step": profiles.onboarding_step(profile, has_jobs=bool(active) or _has_jobs(self, request)),
                 "products": {"total": _PRODUCT_COUNT},
                 "sessions": [],
                 "jobs": {"active": len(active), "data": active},
                 "credits": self.credits.balance(org_id=request.org_id),
             },
         )
-
-    def _me(self, request: Request) -> dict[str, Any]:
-        profile = profiles.profile(self.db, request.asker)
-        try:
-            step = profiles.onboarding_step(profile, has_jobs=bool(self._newest_jobs(request, limit=1)))
-        except Unavailable:  # who one is can be told all the same
-            step = None
-        return {**profile, "onboarding_step": step, "product_count": _PRODUCT_COUNT}
-
-    def _newest_jobs(self, request: Request, *, limit: int) -> list[Mapping[str, Any]]:
-        page = self.generation.jobs(**request.owner, workflow=None, status=None, limit=limit, after=None)
-        return list(page["data"])

@@ -1,7 +1,10 @@
 """Routes of members: who they are, which roles they have, and how they leave."""
 
+from typing import Any
+
 from services.gateway import members
 from services.gateway.authentication import api_key
+from services.gateway.conditions import as_seen
 from services.gateway.members import LastOwner
 from services.gateway.permissions import MANAGE
 from services.gateway.routes.wiring import Wiring
@@ -12,6 +15,11 @@ from shared.ids import is_id
 from shared.problems import Forbidden, NotFound
 
 _TAGS = ("people",)
+
+
+def _member(service: Any, request: Request, user_id: str) -> dict[str, Any]:
+    _require_user_id(user_id)
+    return members.one(service.db, org_id=request.org_id, user_id=user_id)
 
 
 class MemberRoutes(Wiring):
@@ -37,6 +45,7 @@ class MemberRoutes(Wiring):
         auth=api_key,
         needs=MANAGE,
         body=MemberRequest,
+        current=(MemberSchema, _member),
         answers={200: MemberSchema},
         problems=(Forbidden, LastOwner),
         summary="Give a member another role",
@@ -52,8 +61,9 @@ class MemberRoutes(Wiring):
             user_id=user_id,
             role=request.body["role"],
             changed_by=asker.user_id or asker.id,
+            check=as_seen(request, MemberSchema),
         )
-        self.known_keys.forget()
+        self.known_keys.forget(request.org_id)
         return Answer(200, changed)
 
     @route(
@@ -71,7 +81,7 @@ class MemberRoutes(Wiring):
         _require_user_id(user_id)
         asker = request.asker
         members.remove(self.db, org_id=request.org_id, user_id=user_id, removed_by=asker.user_id or asker.id)
-        self.known_keys.forget()
+        self.known_keys.forget(request.org_id)
         return Answer(204)
 
 

@@ -141,14 +141,24 @@ class UploadRoutes(Wiring):
     def _registered(
         self, request: Request, stored: Mapping[str, Any], *, terms: Mapping[str, Any], user_id: str | None
     ) -> Answer:
-        """Tell the catalog of a stored image; ``terms`` has its purpose and how long it is kept."""
-        asset = self.catalog.register_asset(
-            **request.owner,
-            **stored,
-            user_id=user_id,
-            purpose=terms["purpose"],
-            keep_original=terms["keep_original"],
-        )
+        """Tell the catalog of a stored image; ``terms`` has its purpose and how long it is kept.
+
+        Raises:
+            Conflict: an earlier try made the upload, and it was deleted since: what was stored just now goes again.
+        """
+        try:
+            asset = self.catalog.register_asset(
+                **request.owner,
+                **stored,
+                user_id=user_id,
+                purpose=terms["purpose"],
+                keep_original=terms["keep_original"],
+            )
+        except NotFound as error:
+            uploads.discard(self.store, stored["key"])
+            raise Conflict(
+                "An earlier try made this upload, and it was deleted since; send it with a new Idempotency-Key."
+            ) from error
         return _created(uploads.kept(self.store, stored, asset))
 
     def _known(self, request: Request) -> Answer | None:

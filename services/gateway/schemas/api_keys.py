@@ -33,8 +33,9 @@ def _each_once(names: Any) -> None:
 class ApiKeyRequest(Schema):
     """A new key. What it may do: `read`, `write`, `spend` (ask for paid work) and `manage` (people, keys, the plan).
 
-    It may never more than the member it stands for. `workflows` limits what it may ask for; null is no limit.
-    `daily_cap` is how many credits its jobs may hold or be charged in a day (UTC); null is no limit.
+    It may never more than the member it stands for. Only a key that nothing limits can `manage`: a live one, with
+    every scope, for all workflows, without a daily cap, that does not expire. `workflows` limits what it may ask for,
+    `daily_cap` how many credits its jobs may hold or be charged in a day (UTC); null is no limit.
     """
 
     name = fields.String(required=True, validate=_NAME)

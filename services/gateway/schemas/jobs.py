@@ -56,8 +56,8 @@ class CountsSchema(Schema):
     failed = fields.Integer(required=True)
 
 
-class JobSchema(Schema):
-    """One paid request. ``generations`` are the first 50; a 202 also has the ``balance`` after the hold."""
+class JobAtWorkSchema(Schema):
+    """One paid request, without what it makes."""
 
     id = fields.String(required=True)
     workflow = fields.String(required=True)
@@ -68,7 +68,6 @@ class JobSchema(Schema):
     charged = fields.Integer(required=True, metadata={"description": _CHARGED})
     refunded = fields.Integer(required=True)
     reserved = fields.Integer(required=True)
-    generations = fields.List(fields.Nested(GenerationSchema), required=True)
     created_at = fields.DateTime(required=True)
     finished_at = fields.DateTime(required=True, allow_none=True)
     deadline_at = fields.DateTime(required=True)
@@ -81,6 +80,16 @@ class JobSchema(Schema):
     stalled = fields.Boolean()
     livemode = fields.Boolean(required=True, metadata={"description": "False for a test key's: it costs nothing."})
     warnings = fields.List(fields.Dict())
+
+
+class JobSchema(JobAtWorkSchema):
+    """One paid request.
+
+    ``generations`` are the first 50, in a list of jobs the first 8 of each; `GET /v1/jobs/{id}/generations` has all.
+    A 202 also has the ``balance`` after the hold.
+    """
+
+    generations = fields.List(fields.Nested(GenerationSchema), required=True)
     balance = fields.Nested(BalanceSchema, allow_none=True)
 
 

@@ -5,7 +5,7 @@ from marshmallow import fields, validate
 from services.gateway.profiles import ASPECT_RATIOS, MOST_VARIETY, ONBOARDING
 from services.gateway.schemas.accounts import NAME_MAX, OrganizationNameSchema
 from services.gateway.schemas.credits import CreditsSchema
-from services.gateway.schemas.jobs import JobSchema
+from services.gateway.schemas.jobs import JobAtWorkSchema
 from services.gateway.schemas.people import MemberSchema
 from shared.http import Schema
 from shared.http_fields import id_of, said
@@ -44,10 +44,10 @@ class ProfileRequest(Schema):
 
 
 class JobsAtWorkSchema(Schema):
-    """Those of the newest jobs that have not ended yet."""
+    """The newest jobs that have not ended yet."""
 
     active = fields.Integer(required=True)
-    data = fields.List(fields.Nested(JobSchema), required=True)
+    data = fields.List(fields.Nested(JobAtWorkSchema), required=True)
 
 
 class ProductsReadySchema(Schema):

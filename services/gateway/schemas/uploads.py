@@ -1,8 +1,11 @@
 """Uploads: the pictures that jobs are made from."""
 
+from typing import Any
+
 from marshmallow import fields, validate
 
 from shared.http import Schema
+from shared.http_fields import Flag
 
 CONTENT_TYPES = ("image/jpeg", "image/png", "image/webp")
 PURPOSES = ("room", "product", "inspiration", "face", "profile")
@@ -15,14 +18,17 @@ class WarningSchema(Schema):
     detail = fields.String(required=True)
 
 
+_KEEP_ORIGINAL: Any = {
+    "load_default": False,
+    "metadata": {"description": "Keep a `face` beyond its 30 minutes, until you delete it."},
+}
+
+
 class UploadQuery(Schema):
     """What the upload is for, which decides how long it is kept."""
 
     purpose = fields.String(load_default="room", validate=validate.OneOf(PURPOSES))
-    keep_original = fields.Boolean(
-        load_default=False,
-        metadata={"description": "Keep a `face` beyond its 30 minutes, until you delete it."},
-    )
+    keep_original = fields.Boolean(**_KEEP_ORIGINAL)
 
 
 class UploadSchema(Schema):
@@ -44,6 +50,7 @@ class UploadSchema(Schema):
 class FromUrlRequest(UploadQuery):
     """Where the picture is, and what it is for."""
 
+    keep_original = Flag(**_KEEP_ORIGINAL)
     url = fields.String(
         required=True,
         validate=validate.Length(min=1, max=2048),
@@ -54,6 +61,7 @@ class FromUrlRequest(UploadQuery):
 class PresignRequest(UploadQuery):
     """What is going to be sent."""
 
+    keep_original = Flag(**_KEEP_ORIGINAL)
     content_type = fields.String(required=True, validate=validate.OneOf(CONTENT_TYPES))
     bytes = fields.Integer(
         required=True,

@@ -190,3 +190,11 @@ def test_many_jobs_are_resolved_at_once_and_none_sees_what_is_another_s_or_of_th
     assert refused.extra["missing"] == [theirs.asset_id]
     assert isinstance(of_the_other_mode, problems.NotFound)
     assert list(other) == [theirs.asset_id]
+
+
+def test_an_upload_that_was_deleted_is_never_recorded_again(catalog_db, store, an_asset):
+    upload = an_asset(purpose="face")
+    handlers.delete_asset(catalog_db, store, org_id=upload.org_id, livemode=upload.livemode, asset_id=upload.asset_id)
+
+    with pytest.raises(problems.NotFound):
+        handlers.register_asset(catalog_db, upload)

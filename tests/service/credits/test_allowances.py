@@ -11,7 +11,7 @@ from services.credits import accounts, ledger, queries
 from services.credits.movements import PlanChange, Reserved
 from shared.database import Database
 from shared.events import CreditReserved, CreditsExpired, PlanChanged, QuotaThresholdReached
-from shared.problems import BadRequest, NotFound, QuotaExceeded
+from shared.problems import BadRequest, NotFound, PreconditionFailed, QuotaExceeded
 from tests.builders import (
     STUDIO_IMAGE,
     VARIANT,
@@ -562,3 +562,15 @@ def test_no_organization_gives_itself_plan_generations_by_hand(credits_db: Datab
             session.execute(sa.text(statement))
 
     assert quota(credits_db, org) == (100, 1)
+
+
+def test_a_plan_is_changed_only_from_the_one_that_was_seen(credits_db: Database) -> None:
+    org = given_account(credits_db, balance=0, plan="free")
+
+    accounts.change_plan(credits_db, org_id=org, plan="pro", actor="usr_1", only_from="free")
+    with pytest.raises(PreconditionFailed):
+        accounts.change_plan(credits_db, org_id=org, plan="team", actor="usr_2", only_from="free")
+
+    with credits_db.transaction() as session:
+        assert queries.balance(session, org_id=org)["plan"] == "pro"
+    assert len(told(credits_db, PlanChanged)) == 1

@@ -1,5 +1,7 @@
 """Steps of stories about people: inviting them, letting them sign up, moving the clock of what they hold."""
 
+import threading
+
 import sqlalchemy as sa
 
 from shared import events
@@ -57,3 +59,21 @@ def everything_kept(db):
 def change(db, model, **values):
     with db.transaction() as session:
         session.execute(sa.update(model).values(**values))
+
+
+def at_once(client, *calls):
+    """Make all ``calls`` at the same time, each with a client of its own; return what they return, in order."""
+    answers = [None] * len(calls)
+    ready = threading.Barrier(len(calls))
+
+    def make(place, call):
+        own = type(client)(client.application)
+        ready.wait(timeout=5)
+        answers[place] = call(own)
+
+    threads = [threading.Thread(target=make, args=each) for each in enumerate(calls)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return answers

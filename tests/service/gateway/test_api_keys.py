@@ -1,11 +1,24 @@
 """API keys: made once, shown once, limited, replaced with an overlap, revoked; and what a key may not hand on."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 import sqlalchemy as sa
 
+from services.gateway import api_keys
 from services.gateway.models import ApiKey
 from shared.problems import KeyCapReached
-from tests.service.gateway.people import bearer, change, everything_kept, join
+from tests.service.gateway.people import at_once, bearer, change, everything_kept, join
+
+EVERYTHING = ["read", "write", "spend", "manage"]
+LIMITS = {
+    "test": {"livemode": False, "scopes": EVERYTHING},
+    "one scope": {"scopes": ["manage"]},
+    "all scopes but one": {"scopes": ["read", "write", "manage"]},
+    "one workflow": {"scopes": EVERYTHING, "workflows": ["staging"]},
+    "an end": {"scopes": EVERYTHING, "expires_at": "2999-01-01"},
+    "a daily cap": {"scopes": EVERYTHING, "daily_cap": 100},
+}
 
 
 def make(client, headers, **fields):
@@ -126,9 +139,11 @@ def test_a_revoked_key_is_refused_at_once(client, studio):
     assert listed(client, owner)[0]["status"] == "revoked"
 
 
-def test_the_last_way_in_of_an_owner_is_not_revoked(client, studio):
+@pytest.mark.parametrize("limits", LIMITS.values(), ids=LIMITS)
+def test_the_last_way_in_of_an_owner_is_not_revoked(client, studio, limits):
     _, owner = studio
     [first] = listed(client, owner)
+    a_key(client, owner, **limits)
 
     refused = client.delete(f"/v1/api-keys/{first['id']}", headers=owner)
     join(client, owner, role="owner")
@@ -202,27 +217,101 @@ def test_the_same_request_again_gives_the_same_secret(client, studio):
     assert len(listed(client, owner)) == 3
 
 
-def test_a_key_hands_on_no_more_than_it_has(client, studio):
+@pytest.mark.parametrize("limits", LIMITS.values(), ids=LIMITS)
+def test_a_key_that_is_limited_gives_itself_no_more_by_any_way(client, studio, limits):
     _, owner = studio
-    _, manager = a_key(client, owner, scopes=["manage", "read"], workflows=["staging"])
-    richer, _ = a_key(client, owner)
+    other, _ = a_key(client, owner)
+    user_id, _ = join(client, owner, role="owner")
+    _, limited = a_key(client, owner, **limits)
 
     asked = [
-        make(client, manager, scopes=["read"], workflows=["staging"]),
-        make(client, manager, scopes=["spend"], workflows=["staging"]),
-        make(client, manager, scopes=["read"]),
-        rotate(client, manager, richer["id"]),
+        make(client, limited, scopes=["read"], livemode=False),
+        rotate(client, limited, other["id"]),
+        client.delete(f"/v1/api-keys/{other['id']}", headers=limited),
+        client.post("/v1/invitations", json={"email": "evil@example.com", "role": "owner"}, headers=limited),
+        client.patch(f"/v1/members/{user_id}", json={"role": "viewer"}, headers=limited),
+        client.delete(f"/v1/members/{user_id}", headers=limited),
+        client.put("/v1/plan", json={"plan": "free"}, headers=limited),
     ]
 
-    assert [answer.status_code for answer in asked] == [201, 403, 403, 403]
+    assert [answer.status_code for answer in asked] == [403] * len(asked)
 
 
-def test_a_test_key_makes_no_live_key(client, studio):
+def test_a_key_that_nothing_limits_manages(client, studio):
+    _, manager = a_key(client, studio[1], scopes=EVERYTHING)
+
+    assert make(client, manager).status_code == 201
+    assert client.get("/v1/invitations", headers=manager).status_code == 200
+
+
+def test_a_key_that_was_replaced_makes_none_that_outlives_it(client, studio):
     _, owner = studio
-    _, tester = a_key(client, owner, livemode=False, scopes=["manage", "read"])
+    old, replaced = a_key(client, owner, scopes=EVERYTHING)
+    rotate(client, owner, old["id"], overlap_seconds=3600)
+    soon = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
 
-    assert make(client, tester, scopes=["read"]).status_code == 403
-    assert make(client, tester, scopes=["read"], livemode=False).status_code == 201
+    asked = [make(client, replaced, **fields).status_code for fields in ({}, {"expires_at": soon})]
+
+    assert asked == [403, 201]
+
+
+def test_a_key_that_replaces_itself_is_told_the_new_secret_again(client, studio):
+    _, owner = studio
+    [first] = listed(client, owner)
+    once = {**owner, "Idempotency-Key": "a"}
+
+    new, again = rotate(client, once, first["id"]), rotate(client, once, first["id"])
+
+    assert (new.status_code, again.status_code) == (201, 201)
+    assert again.json["secret"] == new.json["secret"]
+
+
+def test_a_key_is_replaced_once(client, studio):
+    _, owner = studio
+    old, _ = a_key(client, owner)
+    new = rotate(client, owner, old["id"]).json
+
+    answer = rotate(client, owner, old["id"])
+
+    assert (answer.status_code, answer.json["code"], answer.json["key_id"]) == (409, "key_replaced", new["id"])
+    assert rotate(client, owner, new["id"]).json["expires_at"] is None
+
+
+def test_nobody_gets_a_secret_that_acts_as_somebody_else(client, studio):
+    _, owner = studio
+    _, mary = join(client, owner, "mary@example.com", role="owner")
+    hers, _ = a_key(client, mary)
+
+    answer = rotate(client, owner, hers["id"])
+
+    assert answer.status_code == 403
+    assert "stands for somebody else" in answer.json["detail"]
+    assert rotate(client, mary, hers["id"]).status_code == 201
+
+
+def test_an_organization_has_only_so_many_keys(client, studio, monkeypatch):
+    _, owner = studio
+    monkeypatch.setattr(api_keys, "MOST_KEYS", 2)
+    made, _ = a_key(client, owner)
+
+    refused = make(client, owner)
+    replaced = rotate(client, owner, made["id"], overlap_seconds=0)
+    still_full = make(client, owner)
+    client.delete(f"/v1/api-keys/{replaced.json['id']}", headers=owner)
+    allowed = make(client, owner)
+
+    assert (refused.status_code, refused.json["code"]) == (422, "limit_exceeded")
+    assert (refused.json["limit"], refused.json["excess"]) == (2, 1)
+    assert [answer.status_code for answer in (replaced, still_full, allowed)] == [201, 422, 201]
+
+
+def test_keys_made_at_once_are_no_more_than_there_may_be(client, studio, monkeypatch):
+    _, owner = studio
+    monkeypatch.setattr(api_keys, "MOST_KEYS", 3)
+
+    statuses = at_once(client, *[lambda own: make(own, owner).status_code] * 5)
+
+    assert sorted(statuses) == [201, 201, 422, 422, 422]
 
 
 def test_it_is_written_once_a_minute_that_a_key_was_used(client, studio, gateway, gateway_db):
@@ -325,38 +414,6 @@ def test_a_key_that_takes_the_place_of_another_shares_its_cap(client, studio, se
         for name, each in (("a", headers), ("b", bearer(second["secret"])), ("c", bearer(third["secret"])))
     ]
     assert caps == [(first["id"], 50)] * 3
-
-
-def test_what_a_key_with_a_cap_makes_shares_that_cap(client, studio, services, a_staging):
-    org_id, owner = studio
-    first, headers = a_key(client, owner, daily_cap=50, scopes=["spend", "write", "manage"])
-    body = a_staging(org_id)
-
-    same, with_same = a_key(client, headers, scopes=["spend", "write"])
-    less, with_less = a_key(client, headers, scopes=["spend", "write"], daily_cap=20)
-    more = make(client, headers, scopes=["spend"], daily_cap=51)
-
-    assert (same["daily_cap"], less["daily_cap"]) == (50, 20)
-    assert order(client, services, with_same, body, "a") == (first["id"], 50)
-    assert order(client, services, with_less, body, "b") == (first["id"], 20)
-    assert more.status_code == 403
-    assert "daily cap" in more.json["detail"]
-
-
-def test_a_key_with_a_cap_takes_over_no_key_with_another(client, studio):
-    _, owner = studio
-    all_scopes = ["read", "write", "spend", "manage"]
-    capped, headers = a_key(client, owner, daily_cap=50, scopes=all_scopes)
-    less, with_less = a_key(client, headers, daily_cap=20, scopes=all_scopes)
-    other, _ = a_key(client, owner, daily_cap=50)
-    unlimited, _ = a_key(client, owner)
-
-    refused = [rotate(client, headers, key["id"]).status_code for key in (other, unlimited)]
-
-    assert refused == [403, 403]
-    assert rotate(client, with_less, capped["id"]).status_code == 403
-    assert rotate(client, headers, less["id"]).status_code == 201
-    assert rotate(client, headers, capped["id"]).json["daily_cap"] == 50
 
 
 def test_a_key_that_is_used_up_is_answered_402_with_its_figures(client, studio, services, a_staging):

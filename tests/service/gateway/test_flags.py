@@ -1,6 +1,7 @@
 """Feature flags: a route that is off for one organization is not there for it, and is for every other."""
 
 import pytest
+import sqlalchemy as sa
 
 from services.gateway.flags import DEFAULTS
 from services.gateway.service import Gateway
@@ -71,3 +72,22 @@ def test_only_an_administrator_switches(client, studio):
 
 def test_every_flag_there_is_belongs_to_a_route():
     assert {route.flag.name for _, route in routes_of(Gateway) if route.flag} == set(DEFAULTS)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO organization_flags (org_id, name, enabled, changed_by) VALUES (:org_id, 'csv_export', true, 'us')",
+        "UPDATE organization_flags SET enabled = true",
+        "DELETE FROM organization_flags",
+    ],
+)
+def test_an_organization_switches_no_flag_of_its_own(switch, studio, gateway_db, statement):
+    org_id, _ = studio
+    switch(org_id, name="usage_report", enabled=False)
+
+    with (
+        pytest.raises(sa.exc.ProgrammingError, match="permission denied"),
+        gateway_db.transaction(org_id=org_id) as own,
+    ):
+        own.execute(sa.text(statement), {"org_id": org_id})

@@ -12,7 +12,7 @@ from shared.events import MemberJoined
 from shared.http import application_of
 from tests.oidc_issuer import AUDIENCE, DISCOVERY, LocalIssuer, by_hand
 from tests.service.gateway.conftest import CheckedClient
-from tests.service.gateway.people import bearer, change, everything_kept, invite, join, sign_up, told
+from tests.service.gateway.people import PASSWORD, bearer, change, everything_kept, invite, join, sign_up, told
 
 
 @pytest.fixture(scope="module")
@@ -85,13 +85,24 @@ def test_from_then_on_the_subject_is_enough_whatever_else_is_said(client, studio
 
 
 def test_a_member_who_signed_up_comes_with_a_token_as_well(client, studio, issuer, gateway_db):
-    user_id, session = join(client, studio[1])
+    user_id, _ = join(client, studio[1])
 
     answer = me(client, issuer.token(name="Another name"))
 
     assert (answer.json["id"], answer.json["name"]) == (user_id, "Grace")
-    assert client.get("/v1/me", headers=session).json["credential"] == "session"
     assert len(told(gateway_db, MemberJoined)) == 1
+
+
+def test_a_password_whose_chooser_never_proved_the_address_ends_when_its_owner_comes(client, studio, issuer):
+    """Whoever invites holds the link, and may have signed up in the name of somebody else."""
+    _, session = join(client, studio[1])
+
+    me(client, issuer.token())
+
+    login = client.post("/v1/auth/login", json={"email": "grace@example.com", "password": PASSWORD})
+    assert client.get("/v1/me", headers=session).status_code == 401
+    assert login.status_code == 401
+    assert me(client, issuer.token()).status_code == 200
 
 
 def test_the_first_owner_joins_with_a_token(client, an_organization, issuer):

@@ -1,15 +1,15 @@
 """Invitations: who may send them, what their link shows, and for how long."""
 
-from concurrent.futures import ThreadPoolExecutor
-
 import pytest
 import sqlalchemy as sa
 
+from services.gateway import invitations
 from services.gateway.models import Invitation, Member
 from shared.events import MemberInvited
+from shared.http import Principal
 from shared.ids import new_id
-from tests.polling import until
-from tests.service.gateway.people import change, everything_kept, invite, told
+from shared.problems import Forbidden
+from tests.service.gateway.people import change, everything_kept, invite, join, sign_up, told
 
 
 def lookup(client, token):
@@ -190,26 +190,43 @@ def test_an_invitation_that_makes_no_sense_is_refused(client, studio, body):
     assert answer.json["errors"]
 
 
-@pytest.mark.parametrize("way", ["revoke", "lookup"])
-def test_whoever_takes_an_invitation_waits_for_its_member_first_as_everybody_does(client, studio, gateway_db, way):
-    """Two that lock these rows in opposite order would wait for each other."""
-    made = invite(client, studio[1])
-    take = {
-        "revoke": lambda: client.delete(f"/v1/invitations/{made['id']}", headers=studio[1]).status_code,
-        "lookup": lambda: lookup(client, made["token"]).status_code,
-    }[way]
+@pytest.mark.parametrize("leave", ["removed", "demoted"])
+def test_what_somebody_sent_ends_with_the_right_to_send_it(client, studio, gateway_db, leave):
+    _, owner = studio
+    user_id, mary = join(client, owner, "mary@example.com", role="owner")
+    hers = invite(client, mary, "accomplice@example.com", role="owner")
+    others = invite(client, owner, "ada@example.com")
 
-    with ThreadPoolExecutor(1) as pool, gateway_db.transaction() as session:
-        session.execute(sa.select(Member.id).where(Member.id == made["user_id"]).with_for_update())
-        taking = pool.submit(take)
-        until(lambda: someone_waits(gateway_db), seconds=3, what="somebody who waits for the member")
-        session.execute(sa.select(Invitation.id).where(Invitation.id == made["id"]).with_for_update(nowait=True))
-        session.commit()
+    if leave == "removed":
+        client.delete(f"/v1/members/{user_id}", headers=owner)
+    else:
+        client.patch(f"/v1/members/{user_id}", json={"role": "editor"}, headers=owner)
 
-        assert taking.result() in {200, 204}
+    assert lookup(client, hers["token"]).json["code"] == "invitation_revoked"
+    assert sign_up(client, hers).status_code == 410
+    assert statuses(gateway_db)["accomplice@example.com"] == "removed"
+    assert sign_up(client, others).status_code == 201
 
 
-def someone_waits(db):
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    with db.engine.connect() as connection:
-        return connection.execute(sa.text(waiting)).scalar_one()
+def test_a_changed_role_is_a_new_version_of_whoever_waits(client, studio):
+    _, headers = studio
+    invite(client, headers, role="viewer")
+
+    invite(client, headers, role="editor")
+    invite(client, headers, role="editor")
+
+    [waiting] = [one for one in client.get("/v1/members", headers=headers).json["data"] if one["email"]]
+    assert (waiting["role"], waiting["version"]) == ("editor", 2)
+
+
+def test_who_was_removed_while_asking_invites_nobody(client, studio, gateway_db):
+    org_id, owner = studio
+    user_id, _ = join(client, owner, "mary@example.com", role="owner")
+    let_in = Principal(kind="session", id=user_id, name="Mary", org_id=org_id, user_id=user_id, role="owner")
+    client.delete(f"/v1/members/{user_id}", headers=owner)
+
+    wanted = invitations.Wanted(id=new_id("inv"), org_id=org_id, email="accomplice@example.com", role="owner")
+    with pytest.raises(Forbidden):
+        invitations.invite(gateway_db, wanted, asker=let_in)
+
+    assert "accomplice@example.com" not in statuses(gateway_db)

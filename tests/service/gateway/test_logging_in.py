@@ -1,12 +1,13 @@
 """Logging in and out, sessions, passwords: who gets in, for how long, and what a guesser learns."""
 
 import threading
+import time
 from datetime import datetime
 
 import pytest
 import sqlalchemy as sa
 
-from services.gateway import attempts, passwords
+from services.gateway import attempts, password_resets, passwords
 from services.gateway.models import AuthAttempt, AuthSession, Member, PasswordReset
 from shared import tokens
 from shared.database import Database
@@ -41,8 +42,9 @@ def ask_for_reset(client, email="grace@example.com", address="192.0.2.1"):
     return client.post("/v1/auth/password-reset", json={"email": email}, environ_base={"REMOTE_ADDR": address})
 
 
-def confirm(client, token, password=NEW):
-    return client.post("/v1/auth/password-reset/confirm", json={"token": token, "password": password})
+def confirm(client, token, password=NEW, address="192.0.2.1"):
+    body = {"token": token, "password": password}
+    return client.post("/v1/auth/password-reset/confirm", json=body, environ_base={"REMOTE_ADDR": address})
 
 
 @pytest.mark.usefixtures("grace")
@@ -95,6 +97,14 @@ def test_sessions_are_listed_with_what_tells_them_apart(client, grace):
     assert older["current"] is True
 
 
+def test_a_session_shows_the_address_it_was_begun_from_and_not_the_network_it_counts_as(client, grace):
+    log_in(client, address="2001:DB8:1:2:3:0:0:4")
+
+    newest = client.get("/v1/auth/sessions", headers=grace).json["data"][0]
+
+    assert newest["address"] == "2001:db8:1:2:3::4"
+
+
 def test_one_session_can_be_ended_from_another(client, grace):
     other = logged_in(client)
     [newer, _] = client.get("/v1/auth/sessions", headers=grace).json["data"]
@@ -124,7 +134,7 @@ def test_nobody_ends_or_sees_anothers_session(client, studio, grace):
     assert works(client, grace)
 
 
-def test_it_is_noted_once_a_minute_that_a_session_is_in_use(client, grace, gateway_db):
+def test_it_is_noted_once_a_minute_that_a_session_is_in_use(client, gateway, grace, gateway_db):
     def last_seen():
         with gateway_db.transaction() as session:
             return session.scalars(sa.select(AuthSession.last_seen_at)).one()
@@ -134,6 +144,7 @@ def test_it_is_noted_once_a_minute_that_a_session_is_in_use(client, grace, gatew
     assert last_seen() == before
 
     change(gateway_db, AuthSession, last_seen_at=sa.text("now() - interval '61 seconds'"))
+    gateway.known_keys.forget()
     works(client, grace)
     assert last_seen() >= before
 
@@ -152,7 +163,9 @@ def test_a_wrong_password_and_an_unknown_account_are_answered_alike(client):
 def test_an_unknown_account_costs_as_much_hashing_as_a_known_one(client, monkeypatch):
     hashes = []
     real = passwords.in_a_thread
-    monkeypatch.setattr(passwords, "in_a_thread", lambda *given: hashes.append(given[0].__name__) or real(*given))
+    monkeypatch.setattr(
+        passwords, "in_a_thread", lambda *given, **more: hashes.append(given[0].__name__) or real(*given, **more)
+    )
     log_in(client, email="nobody@example.com")  # the hash to compare with is made once
     hashes.clear()
 
@@ -169,20 +182,58 @@ def test_somebody_who_was_only_invited_has_no_account_yet(client, studio):
 
 
 @pytest.mark.usefixtures("grace")
-def test_an_account_is_guessed_at_only_so_often_wherever_from(client):
-    tries = [log_in(client, password="no", address=f"192.0.2.{n}").status_code for n in range(attempts.OF_ACCOUNT + 1)]
+def test_an_account_is_guessed_at_only_so_often_from_one_address(client):
+    most = attempts.LOGIN.of_both
+    tries = [log_in(client, password="no").status_code for _ in range(most + 1)]
 
-    blocked = log_in(client, address="198.51.100.1")
+    blocked = log_in(client)
+    from_elsewhere = log_in(client, address="198.51.100.1")
 
-    assert tries == [401] * attempts.OF_ACCOUNT + [429]
+    assert tries == [401] * most + [429]
     assert (blocked.status_code, blocked.json["code"]) == (429, "too_many_attempts")
     assert 0 < int(blocked.headers["Retry-After"]) <= attempts.WINDOW_MINUTES * 60
+    assert from_elsewhere.status_code == 200
+
+
+@pytest.mark.usefixtures("grace")
+def test_nobody_locks_somebody_else_out(client, gateway_db):
+    for number in range(3):
+        for _ in range(attempts.LOGIN.of_both + 5):
+            log_in(client, password="no", address=f"198.51.100.{number}")
+            ask_for_reset(client, address=f"198.51.100.{number}")
+
+    assert log_in(client, address="192.0.2.77").status_code == 200
+    assert ask_for_reset(client, address="192.0.2.77").status_code == 202
+    with gateway_db.transaction() as session:
+        counted = session.scalars(sa.select(AuthAttempt.attempts).where(AuthAttempt.subject.like("login:%"))).all()
+    assert max(counted) == 3 * attempts.LOGIN.of_both  # who is refused at an address counts no further
+
+
+@pytest.mark.usefixtures("grace")
+def test_an_account_is_not_guessed_at_without_end_from_many_addresses(client, gateway_db):
+    log_in(client, password="no", address="198.51.100.1")
+    with gateway_db.transaction() as session:
+        whole = AuthAttempt.subject.regexp_match("^login:[0-9a-f]+$")
+        session.execute(sa.update(AuthAttempt).where(whole).values(attempts=attempts.LOGIN.of_account))
+
+    assert log_in(client, address="198.51.100.2").status_code == 429
+    assert attempts.LOGIN.of_account >= 20 * attempts.LOGIN.of_both
+
+
+@pytest.mark.usefixtures("grace")
+def test_those_who_get_in_use_up_no_attempts_of_their_address(client, gateway_db):
+    for _ in range(3):
+        assert log_in(client).status_code == 200
+
+    with gateway_db.transaction() as session:
+        assert set(session.scalars(sa.select(AuthAttempt.attempts))) == {0}
 
 
 def test_an_unknown_account_is_limited_like_a_known_one(client):
-    tries = [log_in(client, email="nobody@example.com").status_code for _ in range(attempts.OF_ACCOUNT + 1)]
+    most = attempts.LOGIN.of_both
+    tries = [log_in(client, email="nobody@example.com").status_code for _ in range(most + 1)]
 
-    assert tries == [401] * attempts.OF_ACCOUNT + [429]
+    assert tries == [401] * most + [429]
 
 
 @pytest.mark.usefixtures("grace")
@@ -200,10 +251,12 @@ def test_attempts_at_once_from_several_replicas_are_all_counted(gateway_db):
     url = gateway_db.url.render_as_string(hide_password=False)
     replicas = [Database(url, application=f"replica-{n}", pool_size=5) for n in range(2)]
     outcomes = []
+    most = attempts.LOGIN.of_both
 
     def attempt(number):
         try:
-            attempts.count(replicas[number % 2], address=f"192.0.2.{number}", email="grace@example.com")
+            with replicas[number % 2].transaction() as session:
+                attempts.count(session, attempts.LOGIN, address="192.0.2.1", account="grace@example.com")
             outcomes.append("counted")
         except attempts.TooManyAttempts:
             outcomes.append("refused")
@@ -216,7 +269,7 @@ def test_attempts_at_once_from_several_replicas_are_all_counted(gateway_db):
     for replica in replicas:
         replica.engine.dispose()
 
-    assert (outcomes.count("counted"), outcomes.count("refused")) == (attempts.OF_ACCOUNT, 30 - attempts.OF_ACCOUNT)
+    assert (outcomes.count("counted"), outcomes.count("refused")) == (most, 30 - most)
 
 
 @pytest.mark.usefixtures("grace")
@@ -233,7 +286,7 @@ def test_the_window_ends(client, gateway_db):
 @pytest.mark.usefixtures("grace")
 def test_logging_in_clears_the_accounts_count(client):
     for _ in range(3):
-        assert [log_in(client, password="no").status_code for _ in range(attempts.OF_ACCOUNT - 1)] == [401] * 9
+        assert [log_in(client, password="no").status_code for _ in range(attempts.LOGIN.of_both - 1)] == [401] * 9
         assert log_in(client).status_code == 200
 
 
@@ -257,6 +310,47 @@ def test_the_current_password_has_to_be_right(client, grace):
     assert (answer.status_code, answer.json["code"]) == (403, "wrong_password")
     assert works(client, other)
     assert log_in(client).status_code == 200
+
+
+def test_a_change_of_password_that_is_sent_again_is_done(client, grace):
+    body = {"current_password": PASSWORD, "new_password": NEW}
+
+    answers = [client.post("/v1/auth/password", json=body, headers=grace).status_code for _ in range(2)]
+    other = client.post("/v1/auth/password", json={**body, "new_password": "a third one"}, headers=grace)
+
+    assert answers == [204, 204]
+    assert (other.status_code, other.json["code"]) == (403, "wrong_password")
+
+
+def test_guessing_the_current_password_locks_nobody_out_of_the_login(client, grace):
+    body = {"current_password": "not the one", "new_password": NEW}
+    most = attempts.PASSWORD.of_both
+
+    tries = [client.post("/v1/auth/password", json=body, headers=grace).status_code for _ in range(most + 1)]
+
+    assert tries == [403] * most + [429]
+    assert log_in(client, address="127.0.0.1").status_code == 200
+
+
+def test_who_was_thrown_out_by_a_new_password_does_not_set_another(client, grace, gateway_db, monkeypatch):
+    ask_for_reset(client)
+    token = reset_token(gateway_db)
+    real = passwords.hashed
+
+    def hashed_while_the_owner_is_quicker(password):
+        if password == "the thief's":
+            monkeypatch.setattr(passwords, "hashed", real)
+            assert confirm(client, token).status_code == 204
+        return real(password)
+
+    monkeypatch.setattr(passwords, "hashed", hashed_while_the_owner_is_quicker)
+    body = {"current_password": PASSWORD, "new_password": "the thief's"}
+
+    answer = client.post("/v1/auth/password", json=body, headers=grace)
+
+    assert (answer.status_code, answer.json["code"]) == (403, "wrong_password")
+    assert log_in(client, password="the thief's").status_code == 401
+    assert log_in(client, password=NEW).status_code == 200
 
 
 @pytest.mark.usefixtures("grace")
@@ -337,10 +431,61 @@ def test_a_token_of_another_kind_sets_no_password(client, studio):
 
 @pytest.mark.usefixtures("grace")
 def test_nobody_has_a_mailbox_flooded_through_us(client, gateway_db):
-    asked = [ask_for_reset(client, address=f"192.0.2.{n}").status_code for n in range(attempts.RESETS_OF_ACCOUNT + 1)]
+    most = attempts.RESET
+    one = [ask_for_reset(client).status_code for _ in range(most.of_both + 1)]
+    many = [ask_for_reset(client, address=f"198.51.100.{n}").status_code for n in range(most.of_account)]
 
-    assert asked == [202] * attempts.RESETS_OF_ACCOUNT + [429]
-    assert len(told(gateway_db, PasswordResetRequested)) == attempts.RESETS_OF_ACCOUNT
+    assert one == [202] * most.of_both + [429]
+    assert many.count(202) == most.of_account - most.of_both
+    assert len(told(gateway_db, PasswordResetRequested)) == most.of_account
+
+
+@pytest.mark.usefixtures("grace")
+def test_how_long_an_answer_takes_does_not_tell_who_has_an_account(client, monkeypatch):
+    real = password_resets.account_of
+
+    def slowly(session, email):
+        found = real(session, email)
+        session.execute(sa.select(sa.func.pg_sleep(0.4 if found else 0)))
+        return found
+
+    monkeypatch.setattr(password_resets, "account_of", slowly)
+    monkeypatch.setattr(password_resets, "_ANSWER_SECONDS", 1.0)
+
+    def seconds(email):
+        began = time.monotonic()
+        assert ask_for_reset(client, email).status_code == 202
+        return time.monotonic() - began
+
+    took = [seconds(email) for email in ("grace@example.com", "nobody@example.com")]
+
+    assert abs(took[0] - took[1]) < 0.2
+
+
+@pytest.mark.usefixtures("grace")
+def test_a_link_that_is_good_for_nothing_costs_no_hashing_and_is_limited(client, gateway_db, monkeypatch):
+    ask_for_reset(client)
+    token = reset_token(gateway_db)
+    confirm(client, token)
+    hashes = []
+    monkeypatch.setattr(passwords, "in_a_thread", lambda *given: hashes.append(given))
+
+    answers = [confirm(client, token).status_code for _ in range(attempts.CONFIRM.of_both + 1)]
+
+    assert hashes == []
+    assert answers == [409] * attempts.CONFIRM.of_both + [429]
+
+
+@pytest.mark.usefixtures("grace")
+def test_who_sets_a_new_password_by_link_is_not_locked_out_any_more(client, gateway_db):
+    for _ in range(attempts.LOGIN.of_both + 1):
+        log_in(client, password="no")
+    change(gateway_db, AuthAttempt, attempts=sa.case((AuthAttempt.subject.like("address:%"), 0), else_=1000))
+
+    ask_for_reset(client)
+    confirm(client, reset_token(gateway_db))
+
+    assert log_in(client, password=NEW).status_code == 200
 
 
 @pytest.mark.usefixtures("grace")
@@ -358,3 +503,18 @@ def test_what_is_over_is_forgotten_in_the_end(client, gateway, gateway_db):
             session.scalar(sa.select(sa.func.count()).select_from(m)) for m in (AuthSession, PasswordReset, AuthAttempt)
         ]
     assert left == [0, 0, 0]
+
+
+def test_a_session_that_asks_again_within_a_moment_costs_the_database_nothing(client, grace, gateway_db):
+    client.get("/v1/jobs", headers=grace)
+    sent = []
+
+    def note(_connection, _cursor, statement, *_):
+        sent.append(statement)
+
+    sa.event.listen(gateway_db.engine, "before_cursor_execute", note)
+    answer = client.get("/v1/usage", headers=grace)  # a route that can be switched off, too
+    sa.event.remove(gateway_db.engine, "before_cursor_execute", note)
+
+    assert answer.status_code == 200
+    assert sent == []

@@ -67,10 +67,10 @@ def test_name_and_photo_change_and_what_is_left_out_stays(client, studio, grace,
     without = client.patch("/v1/me", json={"photo_upload_id": None}, headers=grace).json
 
     assert [(one["name"], one["photo_upload_id"], one["version"]) for one in (named, pictured, same, without)] == [
-        ("Grace H.", None, 2),
-        ("Grace H.", photo, 3),
-        ("Grace H.", photo, 3),
-        ("Grace H.", None, 4),
+        ("Grace H.", None, 3),
+        ("Grace H.", photo, 4),
+        ("Grace H.", photo, 4),
+        ("Grace H.", None, 5),
     ]
 
 
@@ -122,15 +122,27 @@ def test_the_dashboard_is_one_call(client, studio, grace, a_staging, services):
         client.post("/v1/stagings", json=a_staging(org_id), headers={**grace, "Idempotency-Key": key}).json["id"]
         for key in "ab"
     ]
-    services.jobs[jobs[0]]["status"] = "succeeded"
+    services.finish(jobs[0])
 
     shown = client.get("/v1/dashboard", headers=grace).json
 
     assert shown["organization"] == {"id": org_id, "name": "A studio"}
     assert (shown["products"], shown["sessions"]) == ({"total": 0}, [])
     assert (shown["jobs"]["active"], [job["id"] for job in shown["jobs"]["data"]]) == (1, [jobs[1]])
+    assert "generations" not in shown["jobs"]["data"][0]
     assert shown["credits"]["available"] == 100
     assert shown["onboarding_step"] == "done"
+
+
+def test_who_has_no_job_at_work_has_had_a_first_one_all_the_same(client, studio, grace, a_staging, services):
+    job_id = client.post("/v1/stagings", json=a_staging(studio[0]), headers={**grace, "Idempotency-Key": "a"}).json[
+        "id"
+    ]
+    services.finish(job_id)
+
+    shown = client.get("/v1/dashboard", headers=grace).json
+
+    assert (shown["jobs"], shown["onboarding_step"]) == ({"active": 0, "data": []}, "done")
 
 
 def test_the_dashboard_shows_nothing_of_others(client, an_organization, grace, a_staging):

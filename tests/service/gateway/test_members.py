@@ -57,7 +57,7 @@ def test_another_role_counts_at_the_next_request(client, studio, gateway_db):
 
     answer = change_role(client, headers, user_id, "editor")
 
-    assert (answer.status_code, answer.json["role"], answer.json["version"]) == (200, "editor", 2)
+    assert (answer.status_code, answer.json["role"], answer.json["version"]) == (200, "editor", 3)
     assert client.post("/v1/quotes", json={}, headers=grace).status_code == 400
     [event] = told(gateway_db, MemberChanged)
     assert (event.org_id, event.user_id, event.previous_role, event.role) == (org_id, user_id, "viewer", "editor")
@@ -67,7 +67,7 @@ def test_another_role_counts_at_the_next_request(client, studio, gateway_db):
 def test_the_same_role_again_is_no_change(client, studio, gateway_db):
     user_id, _ = join(client, studio[1])
 
-    assert change_role(client, studio[1], user_id, "editor").json["version"] == 1
+    assert change_role(client, studio[1], user_id, "editor").json["version"] == 2
     assert told(gateway_db, MemberChanged) == []
 
 

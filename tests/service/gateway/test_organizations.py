@@ -119,15 +119,6 @@ def test_a_known_key_needs_no_database_for_a_moment(client, gateway, studio):
     assert client.get("/v1/credits", headers=headers).status_code == 200
 
 
-def test_only_so_many_keys_are_remembered():
-    known = KnownKeys(most=2)
-
-    for number in range(3):
-        known.put(str(number), number)
-
-    assert [known.get(str(number)) for number in range(3)] == [None, 1, 2]
-
-
 def test_the_same_request_again_gives_the_same_key_which_is_kept_nowhere(client, admin, gateway_db):
     headers = {**admin, "Idempotency-Key": "first"}
 
@@ -188,3 +179,14 @@ def test_a_tenant_sees_neither_keys_nor_members_nor_requests_of_another(an_organ
             rows = session.scalars(sa.select(model)).all()
             assert [getattr(row, column) for row in rows] == [second]
             assert first not in str(rows)
+
+
+def test_the_same_request_again_shows_the_owners_invitation_and_nobody_elses(client, admin):
+    request = {"json": {"name": "A studio"}, "headers": {**admin, "Idempotency-Key": "k"}}
+    made = client.post("/v1/admin/organizations", **request).json
+    key = {"Authorization": f"Bearer {made['api_key']}"}
+    client.post("/v1/invitations", json={"email": "someone@example.com"}, headers=key)
+
+    again = client.post("/v1/admin/organizations", **request).json
+
+    assert (made["invitation"], again["invitation"]) == (None, None)

@@ -4,6 +4,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from services.gateway import docs_page
+from services.gateway.routes import health
+from services.gateway.service import Gateway
 from shared.links import verify_link
 
 
@@ -92,3 +95,16 @@ def test_the_document_and_its_page_load_nothing_from_elsewhere(client):
     assert "<a href='#shape-JobFinishedEvent'>" in page.text
     for outside in ("http://", "https://", "<script", "src="):
         assert outside not in page.text
+
+
+def test_what_is_said_of_the_service_is_made_before_it_is_asked_for(client, monkeypatch):
+    Gateway.documents._build(None)  # noqa: SLF001  as nameko does at the start
+
+    def too_late(_):
+        raise AssertionError
+
+    monkeypatch.setattr(docs_page, "render", too_late)
+    monkeypatch.setattr(health, "openapi_document", too_late)
+
+    assert client.get("/openapi.json").json["openapi"].startswith("3.1")
+    assert "Darkroom" in client.get("/docs").text

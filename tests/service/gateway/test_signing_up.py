@@ -8,6 +8,7 @@ from services.gateway.models import AuthSession, Invitation, Member
 from shared.events import MemberJoined
 from tests.service.gateway.people import (
     PASSWORD,
+    at_once,
     bearer,
     change,
     everything_kept,
@@ -124,14 +125,49 @@ def test_who_has_an_account_is_sent_to_the_login(client, an_organization):
     made = invite(client, second)
     join(client, first)
 
-    shown = client.post("/v1/invitations/lookup", json={"token": made["token"]})
-    answer = sign_up(client, made)
+    refused = sign_up(client, made)
 
-    for refused in (shown, answer):
-        assert (refused.status_code, refused.json["code"]) == (409, "account_exists")
-        assert refused.json["detail"] == "Account already exists. Try logging in instead."
-        assert refused.json["login_url"] == "http://gateway.test/login"
-        assert refused.json["reset_url"] == "http://gateway.test/password-reset"
+    assert (refused.status_code, refused.json["code"]) == (409, "account_exists")
+    assert refused.json["detail"] == "Account already exists. Try logging in instead."
+    assert refused.json["login_url"] == "http://gateway.test/login"
+    assert refused.json["reset_url"] == "http://gateway.test/password-reset"
+
+
+def test_whoever_invites_does_not_learn_who_has_an_account_elsewhere(client, an_organization):
+    _, first = an_organization()
+    _, second = an_organization()
+    join(client, first, "grace@example.com")
+
+    asked = [
+        client.post("/v1/invitations/lookup", json={"token": invite(client, second, email)["token"]})
+        for email in ("grace@example.com", "nobody@example.com")
+    ]
+
+    assert [answer.status_code for answer in asked] == [200, 200]
+
+
+def test_a_role_that_was_taken_from_an_invited_person_does_not_come_back(client, studio):
+    _, headers = studio
+    made = invite(client, headers, role="owner")
+
+    client.patch(f"/v1/members/{made['user_id']}", json={"role": "viewer"}, headers=headers)
+    shown = client.post("/v1/invitations/lookup", json={"token": made["token"]}).json
+    member = sign_up(client, made).json["member"]
+
+    assert (shown["role"], member["role"]) == ("viewer", "viewer")
+    assert member["version"] == 3
+
+
+def test_the_same_request_twice_at_once_makes_one_account_and_logs_in_twice(client, studio, gateway_db):
+    made = invite(client, studio[1])
+    body = {"token": made["token"], "name": "Grace", "password": PASSWORD, "terms_accepted": True}
+
+    def send(own):
+        return own.post("/v1/auth/signup", json=body, headers={"Idempotency-Key": "a"}).status_code
+
+    assert at_once(client, send, send) == [201, 201]
+    assert len(told(gateway_db, MemberJoined)) == 1
+    assert count(gateway_db, AuthSession) == 2
 
 
 def test_a_member_is_not_invited_again(client, studio):
@@ -177,10 +213,10 @@ def test_a_request_that_is_repeated_is_no_way_to_guess_a_password(client, studio
 
     guesses = [
         client.post("/v1/auth/signup", json={**body, "password": f"guess no. {number}"}, headers=headers).status_code
-        for number in range(attempts.OF_ACCOUNT + 1)
+        for number in range(attempts.LOGIN.of_both + 1)
     ]
 
-    assert guesses == [409] * attempts.OF_ACCOUNT + [429]
+    assert guesses == [409] * attempts.LOGIN.of_both + [429]
 
 
 def test_the_first_owner_signs_up_with_the_link_of_the_organization(client, admin, gateway_db):

@@ -6,7 +6,7 @@ import PIL.Image
 import pytest
 
 from shared.ids import is_id
-from shared.problems import Unavailable
+from shared.problems import NotFound, Unavailable
 from shared.storage import StorageUnavailable
 
 
@@ -232,3 +232,26 @@ def test_ten_megabytes_are_those_of_what_is_sent_and_what_is_stored_may_be_more(
     [known] = services.catalog.asked("register_asset")
     assert answer.status_code == 201
     assert answer.json["bytes"] == store.measure(known["key"]).bytes > 10 << 20
+
+
+def deleted_since(**_):
+    raise NotFound("This upload was deleted.")
+
+
+def test_an_upload_that_was_deleted_before_its_request_is_driven_again_leaves_no_bytes(
+    client, headers, services, store, org_id
+):
+    headers = {**headers, "Idempotency-Key": "u1"}
+    services.catalog.down = True
+    lost = client.post("/v1/uploads?purpose=face", data=a_picture(), headers=headers)
+    [key] = store.keys(f"assets/{org_id}/")
+    store.delete(key)  # by the catalog, which had recorded it
+
+    services.catalog.down = False
+    services.catalog.methods["register_asset"] = deleted_since
+    again = client.post("/v1/uploads?purpose=face", data=a_picture(), headers=headers)
+
+    assert lost.status_code == 503
+    assert (again.status_code, again.json["code"]) == (409, "conflict")
+    assert "new Idempotency-Key" in again.json["detail"]
+    assert list(store.keys(f"assets/{org_id}/")) == []

@@ -242,3 +242,10 @@ def test_a_body_that_does_not_fit_is_refused_where_it_does_not(ask, body, pointe
 
     assert answer.status_code == 400
     assert answer.json["errors"][0]["pointer"] == pointer
+
+
+@pytest.mark.parametrize("value", ["on", "true", 1])
+def test_whether_to_keep_the_original_is_true_or_false_and_nothing_that_reads_like_it(ask, value):
+    answer = ask(keep_original=value)
+
+    assert (answer.status_code, answer.json["errors"][0]["pointer"]) == (400, "/keep_original")

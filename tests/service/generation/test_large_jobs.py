@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 import sqlalchemy as sa
 
-from services.generation import endings, handlers, sweeper
+from services.generation import endings, handlers, queries, sweeper
 from services.generation.engine import Engine
 from services.generation.models import Generation, Job, Operation
 from services.generation.submissions import Submission
@@ -176,3 +176,19 @@ def test_a_large_job_that_was_refused_tells_why_of_every_generation(generation_d
 
 def ask_as_it_is_due(db: Database, credits_service: HoldingCredits) -> int:
     return sweeper.reserve_again(db, credits_service)
+
+
+def test_a_list_of_jobs_has_the_first_generations_of_each_and_can_do_without(
+    generation_db: Database, engine: Engine, credits_service: HoldingCredits
+) -> None:
+    asked = a_studio(products=3)
+    handlers.submit(generation_db, credits_service, engine, asked)
+
+    with generation_db.transaction(org_id=asked.org_id, livemode=True) as session:
+        (listed,) = queries.jobs(session, org_id=asked.org_id, livemode=True)["data"]
+        (bare,) = queries.jobs(session, org_id=asked.org_id, livemode=True, generations=0)["data"]
+        single = queries.job(session, org_id=asked.org_id, livemode=True, job_id=asked.job_id)
+
+    assert [one["number"] for one in listed["generations"]] == [one["number"] for one in single["generations"]][:8]
+    assert (len(single["generations"]), bare["generations"]) == (24, [])
+    assert {**listed, "generations": []} == bare

@@ -236,3 +236,22 @@ def test_a_second_organization_sees_no_job_of_the_first_even_without_a_where(
 
 
 WALLED = ("jobs", "generations", "operations", "images")
+
+
+def test_jobs_that_have_ended_are_no_active_ones_and_have_been_there_all_the_same(
+    generation_db: Database, engine: Engine, credits_service: HoldingCredits
+) -> None:
+    ended = a_submission()
+    at_work = a_submission(org_id=ended.org_id)
+    for asked in (ended, at_work):
+        handlers.submit(generation_db, credits_service, engine, asked)
+    with generation_db.transaction() as session:
+        session.execute(sa.text("UPDATE jobs SET status = 'failed' WHERE id = :id"), {"id": ended.job_id})
+
+    with generation_db.transaction(org_id=ended.org_id, livemode=True) as session:
+        active = queries.jobs(session, org_id=ended.org_id, livemode=True, active=True)["data"]
+        has_jobs = queries.has_jobs(session, org_id=ended.org_id, livemode=True)
+        has_others = queries.has_jobs(session, org_id=new_id("org"), livemode=True)
+
+    assert [job["id"] for job in active] == [at_work.job_id]
+    assert (has_jobs, has_others) == (True, False)

@@ -32,6 +32,14 @@ def test_with_nothing_given_every_part_is_embedded_and_every_process_has_its_own
     assert settings.variables["STORAGE_URL"] == (stack.folder / "storage").as_uri()
 
 
+def test_the_embedded_stack_lets_its_only_client_ask_as_often_as_it_likes_unless_told_otherwise(stack: Home) -> None:
+    by_itself = environment.decide(stack, environ={}).variables
+    told = environment.decide(stack, environ={"RATE_LIMIT_CREDENTIAL": "5/minute"}).variables
+
+    assert by_itself["RATE_LIMIT_CREDENTIAL"] == "240000/minute"
+    assert (told["RATE_LIMIT_ADDRESS"], told["RATE_LIMIT_CREDENTIAL"]) == ("300000/minute", "5/minute")
+
+
 def test_each_service_has_a_database_and_a_password_of_its_own(stack: Home) -> None:
     settings = environment.decide(stack, environ={})
 

@@ -1,5 +1,7 @@
 """Who may do what, over every route there is. The expectation is written out here, not read from the table."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from services.gateway import permissions
@@ -40,8 +42,9 @@ OF_A_PERSON = {
     "DELETE /v1/auth/sessions",
     "DELETE /v1/auth/sessions/<session_id>",
 }
+EVERYTHING = frozenset({"read", "write", "spend", "manage"})
+SOON = datetime(2031, 5, 1, tzinfo=UTC)
 HOLDING = {"POST /v1/jobs", "POST /v1/stagings"}
-BUYING = {"PUT /v1/plan"}
 
 ROUTES = [route for _, route in routes_of(Gateway)]
 OF_ORGANIZATIONS = [route for route in ROUTES if route.auth and "/admin/" not in route.url]
@@ -69,6 +72,9 @@ def scope_expected(route):
     return "read" if route.method == "GET" else "write"
 
 
+MANAGING = [route for route in OF_ORGANIZATIONS if name_of(route) in OWNERS_ONLY]
+
+
 def lets(route, **who):
     principal = Principal(**{"kind": "session", "id": "usr_1", "name": "Ada", "org_id": "org_1", **who})
     try:
@@ -83,7 +89,7 @@ def test_what_is_open_to_everybody_is_on_the_list():
 
 
 def test_the_lists_of_exceptions_name_routes_there_are():
-    assert {name_of(route) for route in ROUTES} >= PUBLIC | OWNERS_ONLY | OF_A_PERSON | HOLDING | BUYING
+    assert {name_of(route) for route in ROUTES} >= PUBLIC | OWNERS_ONLY | OF_A_PERSON | HOLDING
 
 
 @pytest.mark.parametrize("route", OF_ORGANIZATIONS, ids=name_of)
@@ -95,26 +101,44 @@ def test_every_route_lets_exactly_its_roles_in(route):
 
 @pytest.mark.parametrize("route", OF_ORGANIZATIONS, ids=name_of)
 def test_every_route_lets_in_the_keys_with_its_scope_and_no_other(route):
-    scopes = {"read", "write", "spend", "manage"}
-    let_in = {scope for scope in scopes if lets(route, kind="key", role="owner", scopes=frozenset({scope}))}
+    let_in = {scope for scope in EVERYTHING if lets(route, kind="key", role="owner", scopes=frozenset({scope}))}
 
-    assert let_in == {scope_expected(route)} - {None}
+    assert let_in == {scope_expected(route)} - {None, "manage"}
 
 
 @pytest.mark.parametrize("route", OF_ORGANIZATIONS, ids=name_of)
 def test_a_key_with_every_scope_may_no_more_than_its_member(route):
-    everything = frozenset({"read", "write", "spend", "manage"})
-    let_in = {role for role in ("owner", "editor", "viewer") if lets(route, kind="key", role=role, scopes=everything)}
+    let_in = {role for role in ("owner", "editor", "viewer") if lets(route, kind="key", role=role, scopes=EVERYTHING)}
 
     assert let_in == (roles_expected(route) if scope_expected(route) else set())
 
 
 @pytest.mark.parametrize("route", OF_ORGANIZATIONS, ids=name_of)
-def test_a_test_key_may_what_a_live_one_may_but_buy_something(route):
-    everything = frozenset({"read", "write", "spend", "manage"})
-    let_in = {mode: lets(route, kind="key", role="owner", scopes=everything, livemode=mode) for mode in (True, False)}
+def test_a_test_key_may_what_a_live_one_may_but_manage(route):
+    let_in = {mode: lets(route, kind="key", role="owner", scopes=EVERYTHING, livemode=mode) for mode in (True, False)}
 
-    assert let_in == {True: scope_expected(route) is not None, False: let_in[True] and name_of(route) not in BUYING}
+    assert let_in == {
+        True: scope_expected(route) is not None,
+        False: let_in[True] and name_of(route) not in OWNERS_ONLY,
+    }
+
+
+@pytest.mark.parametrize(
+    ("limits", "manages"),
+    [
+        ({}, True),
+        ({"livemode": False}, False),
+        ({"workflows": frozenset({"staging"})}, False),
+        ({"expires_at": SOON}, False),
+        ({"expires_at": SOON, "replaced": True}, True),
+        ({"replaced": True, "livemode": False, "expires_at": SOON}, False),
+        ({"scopes": frozenset({"manage"})}, False),
+        *(({"scopes": EVERYTHING - {scope}}, False) for scope in sorted(EVERYTHING)),
+    ],
+)
+@pytest.mark.parametrize("route", MANAGING, ids=name_of)
+def test_only_a_key_that_nothing_limits_manages(route, limits, manages):
+    assert lets(route, **{"kind": "key", "role": "owner", "scopes": EVERYTHING, **limits}) == manages
 
 
 def test_a_key_for_some_workflows_asks_for_those_alone():

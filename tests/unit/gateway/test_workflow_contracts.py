@@ -52,6 +52,16 @@ def test_an_id_that_is_none_is_found_here_and_not_by_the_catalog(collage):
     assert _errors(collage, {"rooms": [FIRST, "img_01jx0000000000000000000001"]}) == [("/inputs/rooms", "invalid")]
 
 
+def test_of_thousands_of_mistakes_fifty_are_told_and_the_others_not_looked_for(collage, monkeypatch):
+    looked_at = []
+    is_id = workflows.is_id
+    monkeypatch.setattr(workflows, "is_id", lambda text, **kind: looked_at.append(text) or is_id(text, **kind))
+
+    errors = _errors(collage, {"rooms": ["a"] * 5000})
+
+    assert len(errors) == len(looked_at) == 50
+
+
 def test_a_long_text_of_the_client_is_not_sent_back_whole(collage):
     with pytest.raises(BadRequest) as refused:
         workflows.check(collage, {"rooms": [1], "x" * 10_000: 1}, at="/inputs")

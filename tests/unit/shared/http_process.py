@@ -16,6 +16,7 @@ import os
 import resource
 import signal
 import sys
+import time
 
 if files := os.environ.get("FILES"):
     resource.setrlimit(resource.RLIMIT_NOFILE, (int(files), int(files)))
@@ -54,6 +55,20 @@ COUNTS = {"made": 0, "closed": 0}
 STREAM = {"Content-Type": "text/plain"}
 
 
+class StallSchema(Schema):
+    seconds = fields.Float()
+
+
+LONGEST = {"seconds": 0.0}
+
+
+def tick() -> None:
+    while True:
+        started = time.monotonic()
+        eventlet.sleep(0.005)
+        LONGEST["seconds"] = max(LONGEST["seconds"], time.monotonic() - started)
+
+
 class Sample:
     """Routes that are slow, large or broken in every way a test needs."""
 
@@ -66,6 +81,24 @@ class Sample:
     @route("POST", "/echo", auth=None, body=TextRequest, answers={200: TextRequest}, summary="Answers the text")
     def echo(self, request: Request) -> Answer:
         return Answer(200, request.body)
+
+    @route(
+        "POST",
+        "/take",
+        auth=None,
+        reads=("text/plain",),
+        max_body_bytes=1 << 20,
+        answers={204: None},
+        summary="Takes a body",
+    )
+    def take(self, _request: Request) -> Answer:
+        return Answer(204)
+
+    @route("GET", "/stalled", auth=None, answers={200: StallSchema}, summary="How long nobody had a turn, since last")
+    def stalled(self, _request: Request) -> Answer:
+        longest = dict(LONGEST)
+        LONGEST["seconds"] = 0.0
+        return Answer(200, longest)
 
     @route("GET", "/slow/<float:seconds>", auth=None, answers={200: TextRequest}, summary="Takes its time")
     def slow(self, _request: Request, seconds: float) -> Answer:
@@ -131,6 +164,7 @@ def main() -> None:
     stopping = eventlet.event.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.send(None))
     container.start()
+    eventlet.spawn(tick)
     server = next(item for item in container.subextensions if isinstance(item, HttpServer))
     sys.stdout.write(f"{server.address[1]}\n")
     sys.stdout.flush()

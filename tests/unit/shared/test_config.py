@@ -34,6 +34,19 @@ def test_what_is_not_set_has_the_default_of_the_embedded_stack() -> None:
     assert settings.log_level == "INFO"
 
 
+def test_without_a_word_on_limits_one_client_cannot_take_a_production_gateway_for_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("RATE_LIMIT_ADDRESS", "RATE_LIMIT_CREDENTIAL", "RATE_LIMIT_REFUSED_CREDENTIALS"):
+        monkeypatch.delenv(name, raising=False)
+
+    settings = config.load("credits")
+
+    assert settings.rate_limit_address == "6000/minute"
+    assert settings.rate_limit_credential == "3000/minute"
+    assert settings.rate_limit_refused_credentials == "60/minute"
+
+
 def test_a_worker_process_uses_the_database_of_its_service() -> None:
     settings = config.load("generation-worker")
 

@@ -181,3 +181,19 @@ def test_a_condition_that_cannot_be_read_is_not_met(client, header):
 
 def test_any_state_will_do_for_a_star(client):
     assert client.put("/book/Persuasion", headers={"If-Match": "*"}).status_code == 200
+
+
+def test_a_tag_that_was_made_weak_on_the_way_still_tells_that_nothing_changed(client):
+    tag = client.get("/book").headers["ETag"]
+
+    assert client.get("/book", headers={"If-None-Match": f"W/{tag}"}).status_code == 304
+
+
+def test_a_weak_tag_is_no_proof_that_one_has_seen_what_one_changes(client):
+    tag = client.get("/note").headers["ETag"]
+
+    refused = client.delete("/note", headers={"If-Match": f"W/{tag}"})
+    among_others = client.delete("/note", headers={"If-Match": f'W/"a", {tag}'})
+
+    assert (refused.status_code, refused.json["etag"]) == (412, tag)
+    assert among_others.status_code == 204

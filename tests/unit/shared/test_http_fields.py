@@ -83,7 +83,18 @@ def test_an_id_is_told_by_its_kind():
             check(wrong)
 
 
-@pytest.mark.parametrize("text", ["", " ", "\t\n", "\u2003"])
-def test_white_space_says_nothing(text):
+@pytest.mark.parametrize("text", ["", " ", "\t\n", "\u2003", "\u200b", "\u3164", "\u2800 ", "\u0301"])
+def test_what_nobody_sees_says_nothing(text):
     with pytest.raises(ValidationError):
         said(text)
+
+
+@pytest.mark.parametrize("text", ["Grace\r\nBcc: all@example.com", "Grace\u202e", "a\x00b", "a\u200bb", "a\ud800"])
+def test_what_changes_how_others_see_it_is_not_taken(text):
+    with pytest.raises(ValidationError, match="leave out"):
+        said(text)
+
+
+@pytest.mark.parametrize("text", ["Ada Byron", "Ève", "E\u0300ve", "山田 太郎", "O'Neil-Smith 3rd 👍"])
+def test_names_of_all_kinds_are_taken(text):
+    said(text)

@@ -4,10 +4,11 @@ import socket
 import time
 
 import pytest
+from structlog.testing import capture_logs
 from werkzeug.test import Client
 
 from shared.http import Answer, Auth, Principal, Request, application_of, route
-from shared.http_limits import Counters, Limits, client_address
+from shared.http_limits import Counters, Limits, client_address, counted_as
 from shared.http_problems import Quota, RateLimited, quota_headers
 from shared.problems import Forbidden, Unauthenticated
 
@@ -163,7 +164,7 @@ def test_there_are_never_more_counters_than_allowed():
 
 
 @pytest.mark.parametrize(
-    ("noted", "proxies", "whom"),
+    ("noted", "proxies", "address"),
     [
         ("", 0, "127.0.0.1"),
         ("192.0.2.9", 0, "127.0.0.1"),  # no proxy of ours: anybody may say that
@@ -171,15 +172,77 @@ def test_there_are_never_more_counters_than_allowed():
         ("10.0.0.1, 192.0.2.9", 1, "192.0.2.9"),
         ("10.0.0.1, 192.0.2.9, 192.0.2.10", 2, "192.0.2.9"),
         ("192.0.2.9", 2, "127.0.0.1"),  # it did not come by both
-        ("2001:db8:1:2:3::4", 1, "2001:db8:1:2::/64"),
+        ("2001:DB8:1:2:3:0:0:4", 1, "2001:db8:1:2:3::4"),
         ("::ffff:192.0.2.9", 1, "192.0.2.9"),
         ("nonsense", 1, "nonsense"),
     ],
 )
-def test_whom_a_request_is_counted_for(noted, proxies, whom):
+def test_the_address_of_a_client_is_what_our_own_proxies_have_noted(noted, proxies, address):
     environ = {"REMOTE_ADDR": "127.0.0.1", "HTTP_X_FORWARDED_FOR": noted}
 
-    assert client_address(environ, proxies=proxies) == whom
+    assert client_address(environ, proxies=proxies) == address
+
+
+@pytest.mark.parametrize(
+    ("address", "whom"),
+    [
+        ("192.0.2.9", "192.0.2.9"),
+        ("2001:db8:1:2:3::4", "2001:db8:1:2::/64"),
+        ("::ffff:192.0.2.9", "192.0.2.9"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("nonsense", "nonsense"),
+        ("no:nsense", "no:nsense"),
+    ],
+)
+def test_all_that_one_customer_of_a_network_has_is_counted_as_one(address, whom):
+    assert counted_as(address) == whom
+
+
+def test_two_addresses_of_one_network_share_a_limit():
+    _, client = a_door(address="2/minute")
+
+    statuses = [ask(client, address=f"2001:db8:1:2::{number}").status_code for number in (1, 2, 3)]
+
+    assert statuses == [204, 204, 429]
+
+
+def test_a_credential_that_anybody_may_hold_has_no_limit_of_its_own():
+    class Gallery:
+        @route(
+            "GET",
+            "/in",
+            auth=Auth(scheme="ticket", description="a ticket", check=_check, counted=False),
+            answers={204: None},
+            summary="Goes in",
+        )
+        def enter(self, _request: Request) -> Answer:
+            return Answer(204)
+
+    limits = Limits(address="5/minute", credential="1/minute", refused=None)
+    client = Client(application_of(Gallery(), limits=limits, proxies=1))
+
+    statuses = [ask(client, key="the ticket", address=f"192.0.2.{number}").status_code for number in (1, 2, 3)]
+    of_one_address = [ask(client, key="the ticket").status_code for _ in range(6)]
+
+    assert statuses == [204] * 3
+    assert of_one_address[-1] == 429
+
+
+@pytest.mark.parametrize(("proxies", "told"), [(0, 1), (1, 0)])
+def test_a_proxy_that_nobody_told_us_of_is_noticed_once(proxies, told):
+    class Hall:
+        @route("GET", "/in", auth=None, answers={204: None}, summary="Goes in")
+        def enter(self, _request: Request) -> Answer:
+            return Answer(204)
+
+    client = Client(application_of(Hall(), proxies=proxies))
+
+    with capture_logs() as lines:
+        client.get("/in")
+        for _ in range(3):
+            ask(client)
+
+    assert [line["event"] for line in lines].count("forwarded_for_ignored") == told
 
 
 def test_the_fields_are_structured_as_the_draft_has_them():

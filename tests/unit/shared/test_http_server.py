@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import io
 import json
 import os
 import signal
@@ -14,8 +15,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import eventlet
 import pytest
 from eventlet import patcher
+
+from shared import http_protocol
 
 # Unlike those of eventlet, it tells a connection that was reset from one that has ended.
 PLAIN = patcher.original("socket")
@@ -465,6 +469,68 @@ def test_a_stopping_server_answers_what_it_has_begun_and_takes_nothing_new():
         with pytest.raises(ConnectionRefusedError):
             server.connect()
         idle.close()
+
+
+# --- turns: what has come already is read without waiting, so that nothing else would have its own
+
+
+def test_requests_that_all_come_at_once_do_not_keep_the_others_from_their_turn(server):
+    one = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
+    server.get("/stalled")
+
+    with server.connect() as sock:
+        sock.settimeout(60)
+        last = b"GET /x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+        sending = threading.Thread(target=sock.sendall, args=(one * 8000 + last,))
+        sending.start()
+        received = read_all(sock)
+        sending.join()
+    stalled = json.loads(server.get("/stalled")[1])["seconds"]
+
+    assert received.count(b"HTTP/1.1 404") == 8001
+    assert stalled < 0.5
+
+
+def test_a_body_in_chunks_gives_others_their_turn_while_it_is_read():
+    turns = []
+
+    def take_turns():
+        while True:
+            turns.append(None)
+            eventlet.sleep(0)
+
+    others = eventlet.spawn(take_turns)
+    body = io.BytesIO(b"1\r\n" * 3200)
+    lines = http_protocol._BoundedLines(body)  # noqa: SLF001  over a socket, how often is a matter of luck
+
+    while lines.readline():
+        pass
+    others.kill()
+
+    assert len(turns) >= 100
+
+
+def test_a_body_in_far_too_many_chunks_is_refused(server):
+    received = server.say(
+        *("POST /take HTTP/1.1", "Host: a", "Content-Type: text/plain", "Transfer-Encoding: chunked"),
+        body=b"1\r\nx\r\n" * 100_000 + b"0\r\n\r\n",
+    )
+
+    status, problem, _ = answer_in(received)
+    assert (status, problem["code"]) == (400, "malformed_request")
+    assert "larger" in problem["detail"]
+
+
+def test_a_large_body_may_come_in_chunks_as_proxies_make_them(server):
+    chunk = b"400\r\n" + b"x" * 1024 + b"\r\n"
+
+    received = server.say(
+        *("POST /take HTTP/1.1", "Host: a", "Content-Type: text/plain", "Transfer-Encoding: chunked"),
+        "Connection: close",
+        body=chunk * 1000 + b"0\r\n\r\n",
+    )
+
+    assert received.startswith(b"HTTP/1.1 204")
 
 
 def _try_to_send(sock, text):

@@ -111,6 +111,7 @@ def test_every_refusal_is_listed_with_its_code():
     assert ORDER["responses"]["402"]["x-problem-codes"] == [
         "daily_cap_reached",
         "insufficient_credits",
+        "key_cap_reached",
         "quota_exceeded",
     ]
     assert "application/problem+json" in ORDER["responses"]["503"]["content"]

@@ -731,3 +731,64 @@ def test_in_a_green_process_nothing_stops_the_others(site, secure_site, tmp_path
         "True",
         "True",
     ], shown.stderr
+
+
+UNDER_ATTACK = """
+import os, sys, warnings
+warnings.simplefilter("ignore")
+os.environ["EVENTLET_NO_GREENDNS"] = "yes"
+import eventlet
+eventlet.monkey_patch()
+import time
+from shared.outside import Outside, UrlUnreachable
+
+ticks = []
+def tick():
+    while True:
+        ticks.append(time.monotonic())
+        eventlet.sleep(0.01)
+eventlet.spawn(tick)
+eventlet.sleep(0)
+started = time.monotonic()
+try:
+    Outside(allowed=[sys.argv[1]]).fetch(f"http://{sys.argv[1]}/", max_bytes=10 << 20, seconds=1)
+except UrlUnreachable as error:
+    print(error)
+ended = time.monotonic()
+print(ended - started < 3)
+ticks.append(ended)
+print(max(later - earlier for earlier, later in zip(ticks, ticks[1:])) < 0.5)
+"""
+
+
+def interim_answers_without_end():
+    return itertools.repeat(b"HTTP/1.1 100 Continue\r\n\r\n" * 4000)
+
+
+def trailers_without_end():
+    yield b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
+    yield from itertools.repeat(b"X-A: b\r\n" * 10_000)
+
+
+def chunks_of_one_byte():
+    yield b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    yield from itertools.repeat(b"1\r\nx\r\n" * 10_000)
+
+
+def chunks_with_long_extensions():
+    yield b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    yield from itertools.repeat((b"1;" + b"e" * 60_000 + b"\r\nx\r\n") * 10)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [interim_answers_without_end, trailers_without_end, chunks_of_one_byte, chunks_with_long_extensions],
+)
+def test_a_site_that_never_lets_us_wait_neither_stops_the_others_nor_outlasts_the_time(site, answer):
+    site.answers["/"] = answer
+
+    shown = subprocess.run(
+        [sys.executable, "-c", UNDER_ATTACK, site.place], capture_output=True, text=True, timeout=30, check=False
+    )
+
+    assert shown.stdout.splitlines() == ["The address did not answer in time.", "True", "True"], shown.stderr

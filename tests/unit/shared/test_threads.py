@@ -31,22 +31,22 @@ def test_green_threads_go_on_while_a_password_is_hashed():
 
 def test_what_is_raised_in_the_thread_comes_back():
     with pytest.raises(ZeroDivisionError):
-        in_a_thread(divmod, 1, 0)
+        in_a_thread(divmod, 1, 0, crowded="")
 
 
 def test_who_would_wait_too_long_is_sent_away(monkeypatch):
     monkeypatch.setattr(threads, "WAIT_SECONDS", 0.05)
     release = eventlet.patcher.original("threading").Event()
-    busy = [eventlet.spawn(in_a_thread, release.wait) for _ in range(threads.AT_ONCE)]
+    busy = [eventlet.spawn(in_a_thread, release.wait, crowded="") for _ in range(threads.AT_ONCE)]
     eventlet.sleep(0.01)
 
     started = time.monotonic()
-    with pytest.raises(Unavailable):
-        in_a_thread(divmod, 1, 1)
+    with pytest.raises(Unavailable, match="so many painters"):
+        in_a_thread(divmod, 1, 1, crowded="There are so many painters here.")
     waited = time.monotonic() - started
     release.set()
     for one in busy:
         one.wait()
 
     assert waited < 1
-    assert in_a_thread(divmod, 7, 2) == (3, 1)
+    assert in_a_thread(divmod, 7, 2, crowded="") == (3, 1)

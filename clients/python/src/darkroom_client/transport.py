@@ -93,7 +93,7 @@ class Transport:
 
         Args:
             method: every POST has an Idempotency-Key, the same in all its tries.
-            path: below the base address, ``/v1/…``.
+            path: below the base address, ``/v1/…``; it begins with one slash.
             query: what is None is left out.
             body: sent as JSON.
             content: in its place, gives the body of each try.
@@ -104,7 +104,10 @@ class Transport:
 
         Raises:
             DarkroomError: refused, or not answered in time.
+            ValueError: ``path`` could lead, and the key with it, to another server.
         """
+        if not path.startswith("/") or path.startswith("//") or "\\" in path:
+            raise ValueError(f"{path!r} is no path of the API; one begins like /v1/…")
         sent = {"Accept": "application/json", **(headers or {})}
         if method == "POST":
             sent["Idempotency-Key"] = idempotency_key or uuid4().hex

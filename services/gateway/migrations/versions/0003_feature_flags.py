@@ -3,6 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
+from shared.database import SYSTEM_ROLE
 from shared.migrations import protect
 
 revision = "0003"
@@ -25,4 +26,6 @@ def upgrade() -> None:
         sa.Column("changed_by", sa.Text, nullable=False),
         sa.Column("changed_at", _MOMENT, server_default=sa.func.now(), nullable=False),
     )
-    protect("organization_flags")
+    protect("organization_flags", writes=())
+    # A tenant reads which flags it has; who switches them is an administrator.
+    op.execute(f"GRANT INSERT, UPDATE, DELETE ON organization_flags TO {SYSTEM_ROLE}")
