@@ -45,8 +45,12 @@ _LINES_A_TURN = 32
 _LINES_FREE = 4096
 _BYTES_A_LINE = 256
 _PIECE_BYTES = 256 << 10
-# A chunk's size, a trailer, or the empty line behind either; int() would take "0x2", "+2" and "0_2" for sizes too.
-_CHUNK_LINE = re.compile(rb"(?:[0-9a-f]+[ \t]*(?:;.*)?|[\w!#$%&'*+.^`|~-]+:.*)?\r?\n", re.ASCII | re.IGNORECASE)
+# Only CRLF ends a line, and nothing within is a control character: readers differ in what they take those for.
+_CONTROLS = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+# int() would take "0x2", "+2" and "0_2" for sizes too.
+_CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]+)[ \t]*(?:;[\t -~\x80-\xff]*)?\r\n")
+_TRAILER = re.compile(rb"(?:[\w!#$%&'*+.^`|~-]+:[\t -~\x80-\xff]*)?\r\n", re.ASCII)
+_CHUNK_END = re.compile(rb"\r\n")
 
 
 class Connection(list[Any]):
@@ -78,7 +82,8 @@ class _ReaderTooSlow(Exception):
 class _HeaderLines:
     """A connection's stream that notes header lines which two readers could take for different headers.
 
-    The standard library ends a line at a lone CR; a proxy in front of us may not, nor join a folded line as we do.
+    The standard library ends a line at a lone CR or LF; a proxy in front of us may not, nor join a folded line as we
+    do, nor take what Python calls white space for any.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -88,7 +93,7 @@ class _HeaderLines:
     def readline(self, size: int = -1) -> Any:
         """Return the next line as it is."""
         line = self._stream.readline(size)
-        if b"\r" in line[:-2] or b"\0" in line or line.startswith((b" ", b"\t")):
+        if not line.endswith(b"\r\n") or _CONTROLS.search(line[:-2]) or line.startswith((b" ", b"\t")):
             self.ambiguous = True
         return line
 
@@ -133,6 +138,7 @@ class _BoundedLines:
         self._stream = stream
         self._lines = 0
         self._bytes = 0
+        self._due = _CHUNK_SIZE
 
     def read(self, size: int = -1) -> Any:
         """Return content."""
@@ -144,7 +150,7 @@ class _BoundedLines:
         """Return the next line.
 
         Raises:
-            ValueError: it does not end, or is none of a chunked body's.
+            ValueError: it does not end, or is not what a chunked body has there.
             MalformedRequest: there are too many for so few bytes; each costs as much work as a thousand bytes.
         """
         self._lines += 1
@@ -156,9 +162,19 @@ class _BoundedLines:
         line = self._stream.readline(limit)
         if size < 0 and len(line) >= limit:
             raise ValueError("a line within a chunked body does not end")
-        if size < 0 and line and not _CHUNK_LINE.fullmatch(line):
-            raise ValueError("a line within a chunked body is neither a size nor a trailer")
+        if size < 0 and line:
+            self._check(line)
         return line
+
+    def _check(self, line: bytes) -> None:
+        """Compare with what is due: a size, then the end of its chunk, and after the size 0 only trailers."""
+        match = self._due.fullmatch(line)
+        if not match:
+            raise ValueError("a line within a chunked body is not what is due there")
+        if self._due is _CHUNK_SIZE:
+            self._due = _CHUNK_END if int(match[1], 16) else _TRAILER
+        elif self._due is _CHUNK_END:
+            self._due = _CHUNK_SIZE
 
 
 class Protocol(wsgi.HttpProtocol):
@@ -321,10 +337,13 @@ _BROKEN_HEADERS = (
 def _ambiguity(headers: Any, lines: _HeaderLines) -> Problem | None:
     """Tell what keeps headers and the body's length from being certain (RFC 9112, 2.2, 5, 6.3): a smuggler's tools."""
     if lines.ambiguous or any(isinstance(defect, _BROKEN_HEADERS) for defect in headers.defects):
-        return MalformedRequest("A header must be one line, its name followed by a colon without a space before it.")
+        return MalformedRequest(
+            "A header must be one line that CRLF ends, its name followed by a colon without a space before it, "
+            "without control characters."
+        )
     lengths = headers.get_all("Content-Length", [])
     codings = headers.get_all("Transfer-Encoding", [])
-    if codings and (lengths or [coding.strip().lower() for coding in codings] != ["chunked"]):
+    if codings and (lengths or [coding.strip(" \t").lower() for coding in codings] != ["chunked"]):
         return MalformedRequest("Send either Content-Length or Transfer-Encoding: chunked, once.")
     if len(lengths) > 1 or any(not (length.isascii() and length.isdigit()) for length in lengths):
         return MalformedRequest("Content-Length must be one decimal number.")

@@ -166,6 +166,15 @@ def test_a_chunked_body_works_and_is_counted(server):
         b"0x2\r\n{}\r\n0\r\n\r\n",
         b"0_2\r\n{}\r\n0\r\n\r\n",
         b"+2\r\n{}\r\n0\r\n\r\n",
+        b"2;\n{}\r\n0\r\n\r\n",
+        b"2;a\rb\r\n{}\r\n0\r\n\r\n",
+        b"2\n{}\r\n0\r\n\r\n",
+        b"2\r\n{}\n0\r\n\r\n",
+        b"2\r\n{}0\r\n0\r\n\r\n",
+        b"2\r\n{}a: b\r\n0\r\n\r\n",
+        b"2\r\n{}\r\n0\r\n5\r\n\r\n",
+        b"2\r\n{}\r\n0\r\n\n",
+        b"2\r\n{}\r\n0\r\na: b\x0bc\r\n\r\n",
     ],
 )
 def test_chunks_that_are_none_end_the_request(server, chunk):
@@ -177,6 +186,41 @@ def test_chunks_that_are_none_end_the_request(server, chunk):
     assert answer_in(received)[1]["code"] == "malformed_request"
 
 
+def test_chunks_may_have_extensions_and_trailers(server):
+    body = b'C ; a="b"\r\n{"text":"a"}\r\n0;c\r\nDigest: a\r\n\r\n'
+
+    received = server.say(
+        *("POST /echo HTTP/1.1", "Host: a", "Connection: close", "Transfer-Encoding: \t Chunked \t"), body=body
+    )
+
+    assert answer_in(received)[:2] == (200, {"text": "a"})
+
+
+@pytest.mark.parametrize("stray", ["\x01", "\x0b", "\x0c", "\x1c", "\x1f", "\x7f", "\x85", "\xa0"])
+@pytest.mark.parametrize("header", ["Transfer-Encoding: {}chunked", "Transfer-Encoding: chunked{}"])
+def test_what_only_looks_like_white_space_hides_no_second_request(server, header, stray):
+    smuggled = b"1d;a /b HTTP/1.1\r\nHost: a\r\n\r\nGET /ping HTTP/1.1\r\nHost: a\r\n\r\n\r\n0\r\n\r\n"
+
+    received = server.say("POST /echo HTTP/1.1", "Host: a", header.format(stray), body=smuggled)
+
+    assert answer_in(received)[1]["code"] == "malformed_request"
+    assert received.count(b"HTTP/1.1") == 1
+
+
+@pytest.mark.parametrize("line", ["X-Note: a{}b", "X-Note: {}", "X{}Note: a"])
+@pytest.mark.parametrize("control", ["\0", "\x01", "\x0b", "\x1f", "\x7f", "\r", "\n"])
+def test_a_header_has_no_control_characters(server, line, control):
+    received = server.say("GET /ping HTTP/1.1", "Host: a", line.format(control))
+
+    assert answer_in(received)[1]["code"] == "malformed_request"
+
+
+def test_a_header_may_be_in_another_language_and_have_tabs(server):
+    received = server.say("GET /ping HTTP/1.1", "Host: a", "X-Note: \t\xe9t\xe9\t2026", "Connection: close")
+
+    assert received.startswith(b"HTTP/1.1 200")
+
+
 @pytest.mark.parametrize(
     "headers",
     [
@@ -186,6 +230,8 @@ def test_chunks_that_are_none_end_the_request(server, chunk):
         ["Content-Length: 5", "Content-Length: 6"],
         ["Content-Length: -1"],
         ["Content-Length: +5"],
+        ["Content-Length: \x0b5"],
+        ["Content-Length: 5\xa0"],
         ["Content-Length: " + "9" * 30],
         ["Transfer-Encoding : chunked"],
         ["X-Note: a\rTransfer-Encoding: chunked"],
@@ -500,7 +546,7 @@ def test_a_body_in_chunks_gives_others_their_turn_while_it_is_read():
             eventlet.sleep(0)
 
     others = eventlet.spawn(take_turns)
-    body = io.BytesIO(b"1\r\n" * 3200)
+    body = io.BytesIO(b"1\r\n\r\n" * 1600)
     lines = http_protocol._BoundedLines(body)  # noqa: SLF001  over a socket, how often is a matter of luck
 
     while lines.readline():
