@@ -45,6 +45,9 @@ _LINES_A_TURN = 32
 _LINES_FREE = 4096
 _BYTES_A_LINE = 256
 _PIECE_BYTES = 256 << 10
+# RFC 9112, 3: one space between the parts. Methods know small letters from large ones, and all there are have large.
+_REQUEST_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Z-]+ ([!-~]+) HTTP/1\.[0-9]\r\n")
+_HOST = re.compile(r"[\w.~%!$&'()*+,;=-]*(?::[0-9]*)?|\[[0-9a-zA-Z:.%]+\](?::[0-9]*)?", re.ASCII)
 # Only CRLF ends a line, and nothing within is a control character: readers differ in what they take those for.
 _CONTROLS = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 # int() would take "0x2", "+2" and "0_2" for sizes too.
@@ -220,6 +223,13 @@ class Protocol(wsgi.HttpProtocol):
 
     def parse_request(self) -> bool:
         """Read the headers; refuse what two readers could take for two different requests."""
+        request_line = _REQUEST_LINE.fullmatch(self.raw_requestline)
+        if not request_line:
+            self._stop_header_timer()
+            self._refuse(
+                MalformedRequest("The first line must be METHOD, address and HTTP/1.1, one space between them.")
+            )
+            return False
         lines = self.rfile = _HeaderLines(self.rfile)
         try:
             readable: bool = super().parse_request()
@@ -228,10 +238,11 @@ class Protocol(wsgi.HttpProtocol):
             return False
         finally:
             self._stop_header_timer()
-        problem = _ambiguity(self.headers, lines) if readable else None
+        problem = (_ambiguity(self.headers, lines) or _host_problem(self)) if readable else None
         if problem:
             self._refuse(problem)
             return False
+        self.path = request_line[1].decode("ascii")  # the standard library has joined slashes at its start
         self.conn_state.busy = readable
         return readable
 
@@ -349,4 +360,14 @@ def _ambiguity(headers: Any, lines: _HeaderLines) -> Problem | None:
         return MalformedRequest("Content-Length must be one decimal number.")
     if any(len(length) > 18 for length in lengths):  # noqa: PLR2004  more digits than any body has bytes
         return MalformedRequest("Content-Length is larger than any body.")
+    return None
+
+
+def _host_problem(request: Protocol) -> Problem | None:
+    """Tell what is wrong with the header Host, which HTTP/1.1 wants once (RFC 9112, 3.2); older clients have none."""
+    hosts = request.headers.get_all("Host", [])
+    if len(hosts) > 1 or (not hosts and request.request_version != "HTTP/1.0"):
+        return MalformedRequest("Send the header Host, once.")
+    if any(not _HOST.fullmatch(host.strip(" \t")) for host in hosts):
+        return MalformedRequest("Host must be a name or an address, and a port where there is one.")
     return None

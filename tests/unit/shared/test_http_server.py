@@ -297,6 +297,65 @@ def test_a_body_nobody_asked_for_is_no_second_request(server):
     assert received.startswith(b"HTTP/1.1 200")
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "get /ping HTTP/1.1",
+        "head /ping HTTP/1.1",
+        "Get /ping HTTP/1.1",
+        "GET  /ping HTTP/1.1",
+        "GET /ping  HTTP/1.1",
+        "GET\t/ping HTTP/1.1",
+        "GET /ping\tHTTP/1.1",
+        "GET /ping\xa0HTTP/1.1",
+        " GET /ping HTTP/1.1",
+        "GET /ping HTTP/1.1 ",
+        "GET /ping HTTP/01.1",
+        "GET /ping http/1.1",
+        "GET /ping HTTP/2.0",
+        "GET /ping",
+        "GET /ping?\xe9 HTTP/1.1",
+        "GET /ping HTTP/1.1\nHost: a",
+        "",
+    ],
+)
+def test_a_request_line_has_one_form(server, line):
+    received = server.say(line, "Host: a", "Connection: close")
+
+    status, problem, _ = answer_in(received)
+    assert (status, problem["code"]) == (400, "malformed_request")
+    assert received.count(b"HTTP/1.1 ") == 1
+
+
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        [],
+        ["Host: a", "Host: a"],
+        ["Host: a", "HOST: b"],
+        ["Host: a b"],
+        ["Host: a/b"],
+        ["Host: a@b"],
+        ["Host: a, b/"],
+        ["Host: a:b"],
+        ["Host: \xe9"],
+    ],
+)
+def test_a_request_names_its_host_once(server, hosts):
+    status, problem, _ = answer_in(server.say("GET /ping HTTP/1.1", *hosts, "Connection: close"))
+
+    assert (status, problem["code"]) == (400, "malformed_request")
+
+
+@pytest.mark.parametrize("host", ["a.example", "10.0.0.7:8000", "[::1]:8000", "[fe80::1]", "my_gateway:80", ""])
+def test_every_form_of_a_host_is_taken(server, host):
+    assert server.say("GET /ping HTTP/1.1", f"Host: {host}", "Connection: close").startswith(b"HTTP/1.1 200")
+
+
+def test_a_client_of_before_hosts_need_not_name_one(server):
+    assert server.say("GET /ping HTTP/1.0").startswith(b"HTTP/1.1 200")
+
+
 def test_a_head_request_has_the_length_and_no_body(server):
     received = server.say("HEAD /pieces/3 HTTP/1.1", "Host: a", "Connection: close")
 
