@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.parse
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -295,6 +296,58 @@ def test_a_body_nobody_asked_for_is_no_second_request(server):
 
     assert received.count(b"HTTP/1.1 ") == 1
     assert received.startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "//ping",
+        "///ping",
+        "ping",
+        "/%70ing",
+        "/ping%00",
+        "/ping#a",
+        "http://a/ping",
+        "*",
+        "/kept%2fassets/a.png",
+        "/kept%2Fassets/a.png",
+        "/kept/assets%2Fa.png",
+        "/kept//assets/a.png",
+        "/kept/assets//a.png",
+        "/kept/./a.png",
+        "/kept/../ping",
+        "/kept/..",
+        "/kept/%2E%2E/ping",
+        "/kept/assets%5Ca.png",
+        "/kept/assets\\a.png",
+        "/kept/%61.png",
+        "/kept/a%7Eb",
+        "/kept/caf%c3%a9",
+        "/kept/%C0%AFa",
+        "/kept/%FF",
+        "/kept/%0A",
+        "/kept/%7F",
+        "/kept/%",
+        "/kept/%4",
+        "/kept/%zz",
+        "/kept/a|b",
+        '/kept/a"b',
+    ],
+)
+def test_an_address_in_another_form_than_its_own_is_not_there(server, path):
+    status, problem, _ = answer_in(server.say(f"GET {path} HTTP/1.1", "Host: a", "Connection: close"))
+
+    assert (status, problem["code"]) == (404, "not_found")
+
+
+@pytest.mark.parametrize(
+    "key", ["assets/org_1/ast_1.png", "images/org_1/a-b_c~d.webp", "exports/o/a b+c.csv", "a:b@c,d;e=f/é…%", "a/"]
+)
+def test_the_key_of_a_file_is_found_as_links_write_it(server, key):
+    strictly = server.get(f"/kept/{urllib.parse.quote(key)}")
+    freely = server.get(f"/kept/{urllib.parse.quote(key, safe='/:@,;=+')}")
+
+    assert [(status, json.loads(body)) for status, body, _ in (strictly, freely)] == [(200, {"text": key})] * 2
 
 
 @pytest.mark.parametrize(
