@@ -1,7 +1,6 @@
 """One connection of the HTTP server: eventlet's protocol, with limits on time and size, and our way to refuse."""
 
 import contextlib
-import email.errors
 import os
 import re
 import socket as sockets
@@ -49,10 +48,9 @@ _PIECE_BYTES = 256 << 10
 _REQUEST_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Z-]+ ([!-~]+) HTTP/1\.[0-9]\r\n")
 _HOST = re.compile(r"[\w.~%!$&'()*+,;=-]*(?::[0-9]*)?|\[[0-9a-zA-Z:.%]+\](?::[0-9]*)?", re.ASCII)
 # Only CRLF ends a line, and nothing within is a control character: readers differ in what they take those for.
-_CONTROLS = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_FIELD = re.compile(rb"(?:[\w!#$%&'*+.^`|~-]+:[\t -~\x80-\xff]*)?\r\n", re.ASCII)
 # int() would take "0x2", "+2" and "0_2" for sizes too.
 _CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]+)[ \t]*(?:;[\t -~\x80-\xff]*)?\r\n")
-_TRAILER = re.compile(rb"(?:[\w!#$%&'*+.^`|~-]+:[\t -~\x80-\xff]*)?\r\n", re.ASCII)
 _CHUNK_END = re.compile(rb"\r\n")
 
 
@@ -96,7 +94,7 @@ class _HeaderLines:
     def readline(self, size: int = -1) -> Any:
         """Return the next line as it is."""
         line = self._stream.readline(size)
-        if not line.endswith(b"\r\n") or _CONTROLS.search(line[:-2]) or line.startswith((b" ", b"\t")):
+        if not _FIELD.fullmatch(line):
             self.ambiguous = True
         return line
 
@@ -175,7 +173,7 @@ class _BoundedLines:
         if not match:
             raise ValueError("a line within a chunked body is not what is due there")
         if self._due is _CHUNK_SIZE:
-            self._due = _CHUNK_END if int(match[1], 16) else _TRAILER
+            self._due = _CHUNK_END if int(match[1], 16) else _FIELD
         elif self._due is _CHUNK_END:
             self._due = _CHUNK_SIZE
 
@@ -238,7 +236,9 @@ class Protocol(wsgi.HttpProtocol):
             return False
         finally:
             self._stop_header_timer()
-        problem = (_ambiguity(self.headers, lines) or _host_problem(self)) if readable else None
+        problem = (
+            (_ambiguity(self.headers, lines, version=self.request_version) or _host_problem(self)) if readable else None
+        )
         if problem:
             self._refuse(problem)
             return False
@@ -337,17 +337,9 @@ def overloaded() -> bytes:
     return refusal_bytes(ReducedCapacity("Too many connections are open; try again in a moment.", retry_after=1))
 
 
-# Other defects are of a body, which the parser has not been given: every form would seem to lack its parts.
-_BROKEN_HEADERS = (
-    email.errors.FirstHeaderLineIsContinuationDefect,
-    email.errors.MisplacedEnvelopeHeaderDefect,
-    email.errors.MissingHeaderBodySeparatorDefect,
-)
-
-
-def _ambiguity(headers: Any, lines: _HeaderLines) -> Problem | None:
+def _ambiguity(headers: Any, lines: _HeaderLines, *, version: str) -> Problem | None:
     """Tell what keeps headers and the body's length from being certain (RFC 9112, 2.2, 5, 6.3): a smuggler's tools."""
-    if lines.ambiguous or any(isinstance(defect, _BROKEN_HEADERS) for defect in headers.defects):
+    if lines.ambiguous:
         return MalformedRequest(
             "A header must be one line that CRLF ends, its name followed by a colon without a space before it, "
             "without control characters."
@@ -356,6 +348,8 @@ def _ambiguity(headers: Any, lines: _HeaderLines) -> Problem | None:
     codings = headers.get_all("Transfer-Encoding", [])
     if codings and (lengths or [coding.strip(" \t").lower() for coding in codings] != ["chunked"]):
         return MalformedRequest("Send either Content-Length or Transfer-Encoding: chunked, once.")
+    if codings and version == "HTTP/1.0":
+        return MalformedRequest("HTTP/1.0 has no Transfer-Encoding; send Content-Length.")
     if len(lengths) > 1 or any(not (length.isascii() and length.isdigit()) for length in lengths):
         return MalformedRequest("Content-Length must be one decimal number.")
     if any(len(length) > 18 for length in lengths):  # noqa: PLR2004  more digits than any body has bytes

@@ -239,12 +239,16 @@ def test_a_header_may_be_in_another_language_and_have_tabs(server):
         ["X-Note: a\0b"],
         ["X-Note: a", " Transfer-Encoding: chunked"],
         ["no header at all"],
+        [": nameless"],
+        ["From a Transfer-Encoding: chunked"],
+        ["X(Note): a"],
+        ["X\xe9: a"],
     ],
 )
 def test_a_request_whose_length_is_open_to_debate_is_refused(server, headers):
     smuggled = b"GET /ping HTTP/1.1\r\nHost: a\r\n\r\n"
 
-    received = server.say("POST /echo HTTP/1.1", "Host: a", *headers, body=smuggled)
+    received = server.say("POST /echo HTTP/1.1", *headers, "Host: a", body=smuggled)
 
     status, problem, _ = answer_in(received)
     assert (status, problem["code"]) == (400, "malformed_request")
@@ -407,6 +411,12 @@ def test_every_form_of_a_host_is_taken(server, host):
 
 def test_a_client_of_before_hosts_need_not_name_one(server):
     assert server.say("GET /ping HTTP/1.0").startswith(b"HTTP/1.1 200")
+
+
+def test_a_client_of_before_chunks_may_not_send_any(server):
+    received = server.say("POST /echo HTTP/1.0", "Transfer-Encoding: chunked", body=b'c\r\n{"text":"a"}\r\n0\r\n\r\n')
+
+    assert answer_in(received)[1]["code"] == "malformed_request"
 
 
 def test_a_head_request_has_the_length_and_no_body(server):
