@@ -19,7 +19,7 @@ from services.gateway.routes.quotes import QuoteRoutes
 from services.gateway.routes.stagings import StagingRoutes
 from services.gateway.routes.uploads import UploadRoutes
 from services.gateway.routes.workflows import WorkflowRoutes
-from services.gateway.turns import Turns
+from services.gateway.turns import Line, Turns
 from shared import events
 from shared.host import Built, DatabaseProvider, HealthProvider, SettingsProvider, StoreProvider, every
 from shared.outside import Outside
@@ -62,6 +62,7 @@ class Gateway(
     identity_provider = Built(identity_provider.of)
     turns = Built(lambda _: Turns())
     documents = Built(lambda _: documents_of(Gateway))  # before the first request: nobody else would have a turn
+    image_line = Built(lambda _: Line())
     credits = RpcClient("credits")
     catalog = RpcClient(
         "catalog", gathers={"resolve": Gathers(twin="resolve_many", size=lambda asked: len(asked["asset_ids"]))}

@@ -21,6 +21,7 @@ from services.generation.standings import Standing
 from shared.problems import NotFound
 
 FIRST_GENERATIONS = 50
+MOST_AHEAD = 500
 # In a list, as many as a staging has at most: 200 jobs with 50 each would be a page of 10,000 images.
 LISTED_GENERATIONS = 8
 _PHASES = {
@@ -95,12 +96,20 @@ _FIRST_GENERATIONS = (
 _IMAGES = (
     sa.select(Image).where(_among(Image.generation_id, "generation_ids"), Image.deleted_at.is_(None)).order_by(Image.id)
 )
+# Only so many operations of an organization are looked at: a job behind thousands is told a place that is too good,
+# but nobody's order takes the longer the more is waiting.
 _JOBS_AHEAD = sa.text("""
 WITH mine AS (SELECT id, org_id, livemode FROM jobs WHERE id = ANY (:job_ids)),
 due AS (
-    SELECT o.org_id, o.livemode, o.job_id, count(*) AS operations FROM operations AS o
-    WHERE o.org_id IN (SELECT org_id FROM mine) AND o.status = 'queued' AND o.due_at IS NOT NULL
-    GROUP BY o.org_id, o.livemode, o.job_id
+    SELECT head.org_id, head.livemode, head.job_id, count(*) AS operations
+    FROM (SELECT DISTINCT org_id, livemode FROM mine) AS asking
+    CROSS JOIN LATERAL (
+        SELECT o.org_id, o.livemode, o.job_id FROM operations AS o
+        WHERE o.org_id = asking.org_id AND o.livemode = asking.livemode
+          AND o.status = 'queued' AND o.due_at IS NOT NULL
+        ORDER BY o.job_id LIMIT :most
+    ) AS head
+    GROUP BY head.org_id, head.livemode, head.job_id
 )
 SELECT mine.id, count(*) AS jobs, CAST(sum(due.operations) AS integer) AS operations FROM mine
 JOIN due ON due.org_id = mine.org_id AND due.livemode = mine.livemode AND due.job_id < mine.id GROUP BY mine.id
@@ -366,7 +375,7 @@ def _queue(session: Session, rows: Sequence[Job]) -> dict[str, Place]:
     begun = [row.id for row in rows if row.status in {"queued", "running"}]
     ahead = {}
     if waiting:
-        found = session.execute(_JOBS_AHEAD, {"job_ids": waiting})
+        found = session.execute(_JOBS_AHEAD, {"job_ids": waiting, "most": MOST_AHEAD})
         ahead = {job_id: (jobs, operations) for job_id, jobs, operations in found}
     known = standings.of(session, begun)
     places = {row.id: (*ahead.get(row.id, (0, 0)), known.get(row.id)) for row in rows}

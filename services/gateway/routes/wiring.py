@@ -6,7 +6,7 @@ from typing import Any
 from services.gateway.authentication import KnownKeys
 from services.gateway.identity_provider import IdentityProvider
 from services.gateway.links import Links
-from services.gateway.turns import Turns
+from services.gateway.turns import Line, Turns
 from shared.config import Settings
 from shared.database import Database
 from shared.health import Health
@@ -25,6 +25,7 @@ class Wiring:
     outside: Outside
     identity_provider: IdentityProvider | None
     turns: Turns
+    image_line: Line
     credits: Any
     catalog: Any
     generation: Any
