@@ -351,6 +351,31 @@ class HoldingCredits:
         return self.prices(skus={"staging.variant": 7})
 
 
+def a_model_of_local() -> dict[str, Any]:
+    """Return a model as generation shows it."""
+    return {
+        "provider": "local",
+        "id": "local-preview-1",
+        "aliases": [],
+        "operations": ["image.stage"],
+        "in_use_for": ["image.stage"],
+        "available": True,
+        "valid_from": "2026-01-01",
+        "sunset": None,
+        "replacement": None,
+        "health": {
+            "status": "ok",
+            "state": "closed",
+            "failures_in_a_row": 0,
+            "last_failure": None,
+            "last_failure_at": None,
+            "open_since": None,
+            "paused_until": None,
+            "p50_seconds": {"image.stage": 1.25},
+        },
+    }
+
+
 class ScriptedProvider:
     """An AI provider that answers by script; with an empty script, by one small picture of the seed's colour."""
 
@@ -698,6 +723,7 @@ class FakeServices:
             image=self._image,
             images=lambda org_id, livemode, **_: _page(_all_of(self.images, org_id=org_id, livemode=livemode)),
             workflows=lambda: {"data": [{"name": "staging", "title": "Virtual staging", "example": {}, "choices": {}}]},
+            models=lambda: {"data": [a_model_of_local()]},
         )
 
     def finish(self, job_id: str, status: str = "succeeded") -> None:

@@ -397,7 +397,7 @@ def _waiting_reason(row: Job, place: Place, *, queued: int) -> str | None:
     if row.status == "awaiting_credit":
         return "holding_credits"
     if place.standing is None or not queued:
-        return "worker" if row.status == "queued" else None
+        return "free_worker" if row.status == "queued" else None
     return standings.waiting_reason(place.standing, ahead=place.operations_ahead)
 
 

@@ -76,7 +76,7 @@ def waiting_reason(standing: Standing, *, ahead: int) -> str:
         return "organization_limit"
     if _is_full(standing.at_work_of_provider, standing.most_of_provider):
         return "provider_limit"
-    return "behind_others" if ahead else "worker"
+    return "behind_others" if ahead else "free_worker"
 
 
 def eta(standing: Standing, *, ahead: int, remaining: int) -> int | None:

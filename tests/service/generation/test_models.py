@@ -5,6 +5,7 @@ from datetime import date, timedelta
 
 import pytest
 
+from services.gateway.schemas.service import ModelSchema
 from services.generation import circuits, endings, model_lifecycle, pace
 from services.generation.engine import Engine
 from services.generation.model_registry import Model
@@ -97,3 +98,10 @@ def test_models_of_providers_that_are_not_set_up_end_unnoticed(generation_db: Da
     model = a_model(provider="openai", sunset=today(generation_db) + timedelta(days=3))
 
     assert model_lifecycle.tell_of_sunsets(generation_db, engine, models=[model]) == 0
+
+
+def test_what_is_shown_is_what_the_contract_says(generation_db: Database, engine: Engine) -> None:
+    (model,) = shown(generation_db, engine, a_model(sunset=date(2027, 1, 31)))
+
+    assert ModelSchema().validate(model) == {}
+    assert set(model) == set(ModelSchema().fields)

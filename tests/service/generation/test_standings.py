@@ -77,7 +77,7 @@ def test_behind_older_jobs_and_otherwise_only_for_a_worker(generation_db: Databa
     org_id = new_id("org")
     first, second = (submitted(generation_db, engine, org_id=org_id) for _ in range(2))
 
-    assert (reason_of(generation_db, first), reason_of(generation_db, second)) == ("worker", "behind_others")
+    assert (reason_of(generation_db, first), reason_of(generation_db, second)) == ("free_worker", "behind_others")
     assert job_of(generation_db, second)["queue_position"] == 2
 
 

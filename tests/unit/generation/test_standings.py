@@ -13,7 +13,7 @@ FREE = {"at_work": 3, "most_of_organization": 20, "at_work_of_provider": 50, "mo
         ({"at_work": 20, "at_work_of_provider": 200}, 0, "organization_limit"),
         ({"at_work_of_provider": 200}, 0, "provider_limit"),
         ({}, 7, "behind_others"),
-        ({}, 0, "worker"),
+        ({}, 0, "free_worker"),
     ],
 )
 def test_a_job_says_what_it_waits_for(standing: dict[str, int], ahead: int, expected: str) -> None:
@@ -21,7 +21,7 @@ def test_a_job_says_what_it_waits_for(standing: dict[str, int], ahead: int, expe
 
 
 def test_where_nothing_was_ever_claimed_no_limit_is_blamed() -> None:
-    assert waiting_reason(Standing(job_id="job_1"), ahead=0) == "worker"
+    assert waiting_reason(Standing(job_id="job_1"), ahead=0) == "free_worker"
 
 
 def test_the_narrower_limit_says_how_long_it_takes() -> None:
