@@ -8,14 +8,17 @@ import pytest
 import sqlalchemy as sa
 
 from benchmarks.claiming import fill
-from services.generation import breaker, circuits, claims, endings, metrics
+from services.generation import breaker, circuits, claims, endings, metrics, pace
 from services.generation.breaker import Circuit
 from services.generation.claims import Claimed
 from services.generation.engine import Engine
-from services.generation.models import CircuitRow, Load
+from services.generation.models import CircuitRow, Load, OperationTime
 from services.generation.operations import Answered, Outcome, Refused
 from shared.database import SYSTEM_ROLE, Database
-from tests.service.generation.steps import claim, names, published, submitted
+from shared.storage import ObjectStore
+from tests.fakes import ScriptedProvider
+from tests.polling import until
+from tests.service.generation.steps import SOURCE, at_work, claim, ended, names, published, submitted
 from tests.service.generation.test_turns_of_organizations import at_once, end, queued
 
 DOWN = Refused(code="provider_error", detail="HTTP 500")
@@ -201,6 +204,37 @@ def test_how_many_circuits_are_open_is_measured(generation_db: Database) -> None
         metrics.measure(session)
 
     assert metrics.circuit_open.labels("local")._value.get() == 1  # noqa: SLF001  the client has no other way to read it
+
+
+def test_what_a_worker_meets_opens_the_circuit(
+    generation_db: Database, engine: Engine, provider: ScriptedProvider, store: ObjectStore
+) -> None:
+    provider.script = [DOWN] * 100
+    store.put(key=SOURCE, chunks=b"jpeg", content_type="image/jpeg")
+    for _ in range(3):
+        submitted(generation_db, engine, variants=4)
+
+    with at_work(generation_db, store, engine):
+        until(lambda: "ProviderCircuitOpened" in names(generation_db), what="the circuit to open")
+
+    assert circuit(generation_db).state == "open"
+    assert claim(generation_db) == []
+
+
+def test_what_a_worker_measures_is_written_down(
+    generation_db: Database, engine: Engine, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "FLUSH_SECONDS", 0.0)
+    store.put(key=SOURCE, chunks=b"jpeg", content_type="image/jpeg")
+    job_id = submitted(generation_db, engine, variants=2)
+
+    with at_work(generation_db, store, engine):
+        ended(generation_db, job_id)
+
+    with generation_db.transaction() as session:
+        (time,) = session.scalars(sa.select(OperationTime))
+    assert (time.provider, time.name, time.measured) == ("local", "image.stage", 2)
+    assert 0 < time.mean_seconds < 5
 
 
 def test_success_where_nothing_was_wrong_writes_nothing(generation_db: Database) -> None:

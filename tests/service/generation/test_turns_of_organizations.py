@@ -1,5 +1,6 @@
 """Whose turn it is: round the organizations by weight, by lane and age within each, and never more than is allowed."""
 
+import contextlib
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -7,12 +8,13 @@ from collections.abc import Callable
 import pytest
 import sqlalchemy as sa
 
+from benchmarks.claiming import fill
 from services.generation import claims
 from services.generation.claims import Claimed
 from services.generation.engine import Engine
 from services.generation.jobs import STANDARD
 from services.generation.models import Operation, Share
-from shared.database import Database
+from shared.database import SYSTEM_ROLE, Database
 from shared.ids import new_id
 from tests.service.generation.steps import claim, submitted
 
@@ -69,17 +71,24 @@ def at_once(db: Database, count: int, claiming: Callable[[], list[Claimed]] | No
     return [item for mine in taken for item in mine]
 
 
-def test_two_operations_of_one_organization_start_beside_two_hundred_of_another(
+def test_two_operations_of_one_organization_start_beside_two_thousand_of_another(
     generation_db: Database, engine: Engine
 ) -> None:
-    large = queued(generation_db, engine, count=200)
-    claim(generation_db, free=4)
+    with contextlib.closing(generation_db.connect()) as connection, connection.cursor() as cursor:
+        cursor.execute(f"SET ROLE {SYSTEM_ROLE}")
+        fill(connection, organizations=1, each=2000)
+        connection.commit()
+    assert len(claim(generation_db, free=8, limit=8)) == 8
     small = queued(generation_db, engine, count=2)
-    end(generation_db, large)
+    with generation_db.transaction() as session:
+        session.execute(sa.text("UPDATE operations SET model_requested = 'model-0' WHERE provider = 'local'"))
 
-    started = claim(generation_db, free=4)
+    nothing_is_free = claim(generation_db, free=4, limit=8)
+    end(generation_db, "org_1")
+    started = claim(generation_db, free=4, limit=8)
 
-    assert Counter(item.org_id for item in started) == {small: 2, large: 2}
+    assert nothing_is_free == []
+    assert Counter(item.org_id for item in started) == {small: 2, "org_1": 2}
 
 
 def test_turns_go_round_even_where_others_have_waited_longer(generation_db: Database, engine: Engine) -> None:
