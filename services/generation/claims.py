@@ -47,7 +47,7 @@ class Claimed:
 _AT_WORK = ", ".join(f"'{status}'" for status in AT_WORK)
 # So many organizations are looked at by one claim, in all lines together, and so many operations of them.
 WINDOW = 64
-LEAST_OF_A_LINE = 16
+LEAST_OF_A_LINE = 8
 BREADTH = 64
 
 # The advisory lock makes the limits exact across workers. It is a statement of its own, though sent along: a statement

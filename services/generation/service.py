@@ -4,7 +4,7 @@ from typing import Any
 
 import structlog
 
-from services.generation import contract, handlers, model_lifecycle, planning, queries
+from services.generation import contract, handlers, model_lifecycle, planning, queries, shares
 from services.generation.engine import engine_for
 from services.generation.submissions import Submission
 from shared.database import Batch
@@ -85,6 +85,11 @@ class Generation:
     @rpc
     def workflows(self) -> dict[str, Any]:
         return {"data": list(contract.documents().values())}
+
+    @rpc
+    def give_share(self, *, org_id: str, **share: int | None) -> dict[str, Any]:
+        with self.db.transaction() as session:
+            return shares.give(session, org_id=org_id, share=shares.Given(**share))  # type: ignore[arg-type]  # `give` checks the numbers
 
     @rpc
     def models(self) -> dict[str, Any]:

@@ -9,13 +9,15 @@ import pytest
 import sqlalchemy as sa
 
 from benchmarks.claiming import fill
-from services.generation import claims
+from services.generation import claims, shares
 from services.generation.claims import Claimed
 from services.generation.engine import Engine
 from services.generation.jobs import STANDARD
-from services.generation.models import Operation, Share
+from services.generation.models import Operation
+from services.generation.shares import Given
 from shared.database import SYSTEM_ROLE, Database
 from shared.ids import new_id
+from shared.problems import BadRequest
 from tests.service.generation.steps import claim, submitted
 
 
@@ -41,7 +43,7 @@ def end(db: Database, *org_ids: str) -> None:
 
 def given_share(db: Database, org_id: str, **share: int) -> None:
     with db.transaction() as session:
-        session.add(Share(org_id=org_id, **share))
+        shares.give(session, org_id=org_id, share=Given(**share))
 
 
 def in_lane(db: Database, org_id: str, lane: int, *, waited_seconds: float) -> None:
@@ -150,6 +152,22 @@ def test_an_organizations_own_limit_stands_for_the_usual_one(generation_db: Data
     given_share(generation_db, org_id, operations_at_work=2)
 
     assert len(claim(generation_db, per_organization=5)) == 2
+
+
+def test_a_share_stands_in_place_of_the_one_before(generation_db: Database, engine: Engine) -> None:
+    org_id = queued(generation_db, engine, count=8)
+    given_share(generation_db, org_id, operations_at_work=2, weight=5)
+    given_share(generation_db, org_id, weight=2)
+
+    assert len(claim(generation_db, per_organization=5)) == 5
+
+
+@pytest.mark.parametrize(
+    "share", [{"weight": 0}, {"weight": 1001}, {"operations_at_work": -1}, {"open_generations": -1}]
+)
+def test_a_share_has_its_bounds(generation_db: Database, share: dict[str, int]) -> None:
+    with pytest.raises(BadRequest):
+        given_share(generation_db, "org_1", **share)
 
 
 def test_interactive_work_goes_before_standard_work(generation_db: Database, engine: Engine) -> None:
