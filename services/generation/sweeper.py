@@ -14,13 +14,13 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.orm import Session
 
-from services.generation import claims, endings, holding, pauses, recording
+from services.generation import calls, claims, endings, holding, pauses, recording
 from services.generation.claims import Claimed
 from services.generation.engine import Engine
 from services.generation.holding import GIVE_UP_RESERVING, RESERVE_AGAIN, Credits
 from services.generation.jobs import JOB_ENDS, PAUSE_ENDS_AFTER
-from services.generation.models import Job
-from services.generation.operations import GiveUp, Lost, Repeat, decide
+from services.generation.models import Job, Operation
+from services.generation.operations import AfterLostAnswer, GiveUp, LookUp, Lost, Repeat, decide
 from shared.database import Database, is_unavailable
 from shared.events import Event
 from shared.problems import Problem
@@ -28,6 +28,8 @@ from shared.problems import Problem
 log = structlog.get_logger(__name__)
 
 MOST = 50
+# An operation whose every worker dies before it is sent is not claimed for ever.
+_MOST_CLAIMS = 10
 
 _CLAIM_TO_ASK_FOR = (
     sa.update(Job)
@@ -129,21 +131,46 @@ def recover_lost_operations(db: Database, engine: Engine, suspects: Suspects) ->
 
 
 def _recover(db: Database, engine: Engine, claimed: Claimed) -> None:
+    """Decide about an operation whose worker is gone, by how far it had come.
+
+    What the provider has taken is asked for again; what was not sent is queued again; of what was sent and not
+    answered the provider's `after_lost_answer` decides. One that gives up waits for as long as an answer may still
+    come: the worker may be alive, and only the way from it to the database be broken.
+    """
     provider = engine.providers.get(claimed.provider)
-    decision = decide(
-        Lost(detail="the worker's lease ran out"),
-        attempt=claimed.attempt,
-        after_lost_answer=provider.after_lost_answer if provider else "give_up",
-        makes_image=claimed.makes_image,
-    )
     with db.transaction() as session:
         endings.lock_jobs(session, [claimed.job_id])
         if not claims.has_lapsed(session, claimed):
             return
-        if isinstance(decision, Repeat):
-            db.publish(session, recording.repeat(session, claimed, decision=decision))
-        elif isinstance(decision, GiveUp):
-            db.publish(session, recording.failure(session, claimed, decision=decision))
+        operation = session.get_one(Operation, claimed.id)
+        if operation.external_id:
+            events = recording.asked_for_again(session, claimed)
+        elif operation.sent_at is None:
+            again = Repeat(after_seconds=0, code="internal_error", detail="the worker was gone before it was sent")
+            over = GiveUp(code="internal_error", detail="no worker lived to send it")
+            if claimed.attempt < _MOST_CLAIMS:
+                events = recording.repeat(session, claimed, decision=again)
+            else:
+                events = recording.failure(session, claimed, decision=over)
+        else:
+            tries = calls.tries(session, claimed)
+            policy = provider.after_lost_answer if provider else "give_up"
+            limit = provider.time_limit_seconds if provider else 0.0
+            events = _after_lost_worker(session, claimed, tries=tries, policy=policy, limit_seconds=limit)
+        db.publish(session, events)
+
+
+def _after_lost_worker(
+    session: Session, claimed: Claimed, *, tries: int, policy: AfterLostAnswer, limit_seconds: float
+) -> list[Event]:
+    lost = Lost(detail="the worker's lease ran out")
+    decision = decide(lost, attempt=tries, after_lost_answer=policy, makes_image=claimed.makes_image)
+    if isinstance(decision, Repeat):
+        return recording.repeat(session, claimed, decision=decision)
+    if isinstance(decision, GiveUp) and policy == "resend":
+        return recording.failure(session, claimed, decision=decision)
+    after = 0.0 if isinstance(decision, LookUp) else limit_seconds
+    return recording.unknown(session, claimed, detail=lost.detail, after_seconds=after)
 
 
 def _end_if_overdue(session: Session, job: Job, *, now: datetime) -> list[Event]:
