@@ -145,8 +145,9 @@ def asked_for_again(session: Session, claimed: Claimed) -> list[Event]:
     """Go back to asking the provider for a result that a lost worker had and did not store."""
     _, operation = _locked(session, claimed)
     if operation is not None:
+        now = endings.database_now(session)
         operation.status, operation.lease_until, operation.phase = "running", None, "running"
-        operation.poll_at = endings.database_now(session)
+        operation.poll_at = now
     return []
 
 

@@ -110,7 +110,7 @@ class Scheduler:
         """Do one operation from call to record; the claim is given up only when the outcome is written down."""
         try:
             with logs.bound(operation_id=item.id, job_id=item.job_id):
-                self._carry(item)
+                self.carry(item)
         except Exception:
             # The lease will run out and the sweeper decide: the one path for everything unforeseen.
             log.exception("operation_abandoned", operation_id=item.id)
@@ -118,8 +118,9 @@ class Scheduler:
             self._held.pop(item.id, None)
             self._slot_freed.set()
 
-    def _carry(self, item: Claimed) -> None:
-        asked = self._request(item)
+    def carry(self, item: Claimed) -> None:
+        """Send a claimed operation, and do what follows."""
+        asked = self.request(item)
         if not isinstance(asked, Request):
             self._settlement.settle(item, asked, tries=item.attempt)
             return
@@ -134,7 +135,7 @@ class Scheduler:
         else:
             self._settlement.settle(item, answer, tries=tries)
 
-    def _request(self, item: Claimed) -> Request | Refused:
+    def request(self, item: Claimed) -> Request | Refused:
         """Return what the provider is to be asked, or why it cannot be."""
         try:
             sources = [b"".join(self._objects.open(key)) for key in item.inputs["sources"]]
