@@ -393,9 +393,9 @@ class ScriptedProvider:
 class TakingProvider(ScriptedProvider):
     """An asynchronous one: it takes operations, and is at them until the test has it done.
 
-    ``jobs`` are what it has at work, by its own ids; ``done`` what those come to, else they run. With ``drops`` it takes
-    the next and answers with `Lost`; with ``ignores`` it does not even take it. ``cancelled`` are those it was asked to
-    stop; ``searchable`` says whether it can be looked through by now. ``billed`` counts pieces of work by operation.
+    ``jobs`` are what it has at work, by its own ids; ``done`` what those come to, else they run. With ``drops`` it
+    takes the next and answers with `Lost`; with ``ignores`` it does not even take it. ``cancelled`` are those it was
+    asked to stop; ``searchable``: it can be looked through by now. ``billed`` counts pieces of work by operation.
     """
 
     operations = frozenset({"image.stage", "image.product_scene"})

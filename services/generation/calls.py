@@ -4,7 +4,7 @@ Each write proves its claim by the fence. What is written before the request goe
 goes by if nobody ever hears of it again.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -19,6 +19,7 @@ from services.generation.operations import Spent
 # Who asks a provider has this long for it, the download of a result included; then somebody else asks.
 POLL_LEASE_SECONDS = 90.0
 _ENDS = ("failed", "cancelled")
+_CAN_BE_ASKED = Operation.external_id.is_not(None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +117,7 @@ def submitted(session: Session, claimed: Claimed, *, external_id: str, phase: st
             phase=phase,
             poll_at=sa.func.clock_timestamp() + wait,
             lease_until=None,
+            worker=None,
         )
         .returning(Operation.id)
     )
@@ -151,6 +153,7 @@ def ask_later(
         asked,
         {
             "poll_at": _from_now(after_seconds),
+            "worker": None,
             "phase": phase or asked.phase,
             "queue_position": queue_position,
         },
@@ -159,7 +162,7 @@ def ask_later(
 
 def adopt(session: Session, asked: Due, *, external_id: str) -> None:
     """Note the id of an operation that was found at its provider; it is asked for at once."""
-    values = {"external_id": external_id, "submitted_at": asked.sent_at, "poll_at": _from_now(0)}
+    values = {"external_id": external_id, "submitted_at": asked.sent_at, "poll_at": _from_now(0), "worker": None}
     _update_due(session, asked, values if asked.is_over else {**values, "status": "running"})
     _update_attempt(
         session, asked.item, {"external_id": external_id, "submitted_at": asked.sent_at, "status": "submitted"}
@@ -176,16 +179,23 @@ def let_go(session: Session, asked: Due) -> None:
     _update_due(session, asked, {"poll_at": None})
 
 
-def hint(session: Session, operation_ids: list[str]) -> int:
-    """Have operations asked for now; unknown ones, ended ones and those not taken yet are left alone."""
+def hint(session: Session, operation_ids: Sequence[str]) -> int:
+    """Have operations asked for now; unknown and ended ones are left alone, as is who is asking just now."""
+    return _ask_now(session, Operation.id.in_(operation_ids))
+
+
+def hint_job(session: Session, job_id: str) -> int:
+    """Have everything of a job asked for now that a provider has, or may have."""
+    return _ask_now(session, Operation.job_id == job_id)
+
+
+def _ask_now(session: Session, which: sa.ColumnElement[bool]) -> int:
+    # Whoever asks has it for a while: hints in a row must not take it from everybody before they have the answer.
     changed: Any = session.execute(
         sa.update(Operation)
-        .where(
-            Operation.id.in_(operation_ids),
-            Operation.external_id.is_not(None),
-            Operation.poll_at > sa.func.clock_timestamp(),
-        )
-        .values(poll_at=sa.func.clock_timestamp())
+        .where(which, Operation.worker.is_(None), Operation.poll_at > sa.func.clock_timestamp(), _CAN_BE_ASKED)
+        .values(poll_at=sa.func.clock_timestamp()),
+        execution_options={"synchronize_session": False},
     )
     return int(changed.rowcount)
 

@@ -25,7 +25,8 @@ class Job(Base):
     """One paid request. ``open_generations`` reaches 0 exactly when the job ends.
 
     ``reserve_after`` is when credits are to be asked (again) for what is not held yet; ``waiting_reason`` is what they
-    said last, while generations wait for it. ``cap_id`` and ``daily_cap`` are of the API key it was asked for with.
+    said last, while generations wait for it. A retry has only some of the generations that its inputs plan, which are
+    ``planned`` many. ``cap_id`` and ``daily_cap`` are of the API key it was asked for with.
     """
 
     __tablename__ = "jobs"
@@ -60,6 +61,7 @@ class Job(Base):
     daily_cap: Mapped[int | None]
     paused_at: Mapped[datetime | None]
     stalled_at: Mapped[datetime | None]
+    planned: Mapped[int | None]
 
     @validates("status")
     def _follows(self, _name: str, after: str) -> str:
@@ -78,6 +80,7 @@ class Generation(Base):
     org_id: Mapped[str]
     job_id: Mapped[str] = mapped_column(sa.ForeignKey("jobs.id"))
     number: Mapped[int]
+    plan_number: Mapped[int | None]
     status: Mapped[str]
     sku: Mapped[str | None]
     amount: Mapped[int | None]

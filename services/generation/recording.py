@@ -78,10 +78,10 @@ def success(
     if operation is None or generation.status in GENERATION_ENDS:
         note_late(session, claimed, spent(answer))
         return Recorded(adopted=False, events=[])
+    calls.end_attempt(session, claimed, status="succeeded", spent=spent(answer))
     now = endings.database_now(session)
     _end(operation, "succeeded", now=now)
     _note_spent(session, operation, spent(answer))
-    calls.end_attempt(session, claimed, status="succeeded", spent=spent(answer))
     operation.output = {"images": [image.image_id for image in images], "result": answer.result}
     session.add_all(_image_row(image, job, generation, operation, answer) for image in images)
     job.progressed_at = now
@@ -135,6 +135,7 @@ def unknown(session: Session, claimed: Claimed, *, detail: str, after_seconds: f
         return failure(session, claimed, decision=GiveUp(code="cancelled_running", detail=detail), runs_on=True)
     now = endings.database_now(session)
     operation.status, operation.lease_until, operation.phase = "unknown", None, "unknown"
+    operation.worker = None
     operation.poll_at = now + timedelta(seconds=after_seconds)
     operation.error_code, operation.error_detail = "outcome_unknown", detail
     log.warning("operation_outcome_unknown", operation_id=claimed.id, job_id=job.id, detail=detail)
@@ -147,7 +148,7 @@ def asked_for_again(session: Session, claimed: Claimed) -> list[Event]:
     if operation is not None:
         now = endings.database_now(session)
         operation.status, operation.lease_until, operation.phase = "running", None, "running"
-        operation.poll_at = now
+        operation.poll_at, operation.worker = now, None
     return []
 
 
@@ -167,7 +168,7 @@ def failure(
     operation.error_code, operation.error_detail = decision.code, decision.detail
     _note_spent(session, operation, used)
     if runs_on:
-        operation.poll_at = now
+        operation.poll_at, operation.worker = now, None
     else:
         calls.end_attempt(session, claimed, status="failed", spent=used, code=decision.code, detail=decision.detail)
     session.flush()
@@ -232,10 +233,14 @@ def _go_on(session: Session, engine: Engine, job: Job, generation: Generation, *
     """Complete a generation whose operations are all done, unless its workflow plans more."""
     statement = sa.select(Operation).where(Operation.generation_id == generation.id).order_by(Operation.position)
     operations = list(session.scalars(statement))
+    if job.status == "cancelling" and any(item.status != "succeeded" for item in operations):
+        return endings.fail(session, job, [generation.id], code="cancelled_running", now=now)
     if any(item.status != "succeeded" for item in operations):
         return []
     done = [_done(session, item) for item in operations]
     planned = workflow(job.workflow).follow_up(generation.settings, done)
+    if planned and job.status == "cancelling":
+        return endings.fail(session, job, [generation.id], code="cancelled_running", now=now)
     if not planned:
         generation.result = operations[-1].output and operations[-1].output.get("result")
         return endings.complete(session, job, generation, now=now)

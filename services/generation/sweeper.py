@@ -6,7 +6,7 @@ Each sweep claims its rows in the database, so that any number of replicas may r
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -18,11 +18,11 @@ from services.generation import calls, claims, endings, holding, pauses, recordi
 from services.generation.claims import Claimed
 from services.generation.engine import Engine
 from services.generation.holding import GIVE_UP_RESERVING, RESERVE_AGAIN, Credits
-from services.generation.jobs import JOB_ENDS, PAUSE_ENDS_AFTER
-from services.generation.models import Job, Operation
+from services.generation.jobs import JOB_ENDS, PAUSE_ENDS_AFTER, STALLED_AFTER
+from services.generation.models import Attempt, Job, Operation
 from services.generation.operations import AfterLostAnswer, GiveUp, LookUp, Lost, Repeat, decide
 from shared.database import Database, is_unavailable
-from shared.events import Event
+from shared.events import Event, JobStalled, correlated
 from shared.problems import Problem
 
 log = structlog.get_logger(__name__)
@@ -30,6 +30,7 @@ log = structlog.get_logger(__name__)
 MOST = 50
 # An operation whose every worker dies before it is sent is not claimed for ever.
 _MOST_CLAIMS = 10
+_MOST_FORGOTTEN = 1000
 
 _CLAIM_TO_ASK_FOR = (
     sa.update(Job)
@@ -102,6 +103,43 @@ def end_long_pauses(db: Database) -> int:
     return len(long)
 
 
+def tell_of_stalled_jobs(db: Database) -> int:
+    """Tell of open jobs nothing of which has moved for five minutes, each once; return how many there were."""
+    with db.transaction() as session:
+        moved_long_ago = Job.progressed_at < sa.func.clock_timestamp() - STALLED_AFTER
+        untold = sa.or_(Job.stalled_at.is_(None), Job.stalled_at < Job.progressed_at)
+        statement = (
+            sa.select(Job)
+            .where(Job.finished_at.is_(None), Job.status.not_in(("paused", *JOB_ENDS)), moved_long_ago, untold)
+            .order_by(Job.id)
+            .limit(MOST)
+            .with_for_update(skip_locked=True)
+        )
+        stalled = list(session.scalars(statement))
+        now = endings.database_now(session)
+        for job in stalled:
+            job.stalled_at = now
+            log.warning("job_stalled", job_id=job.id, org_id=job.org_id, since=job.progressed_at.isoformat())
+        db.publish(session, [_stalled(job) for job in stalled])
+    return len(stalled)
+
+
+def forget_old_attempts(db: Database, *, kept: timedelta) -> int:
+    """Delete what the AI operation log has of attempts that ended long ago; return how many."""
+    oldest = (
+        sa.select(Attempt.operation_id, Attempt.attempt)
+        .where(Attempt.sent_at < sa.func.clock_timestamp() - kept, Attempt.ended_at.is_not(None))
+        .limit(_MOST_FORGOTTEN)
+        .with_for_update(skip_locked=True)
+    )
+    with db.transaction() as session:
+        gone: Any = session.execute(
+            sa.delete(Attempt).where(sa.tuple_(Attempt.operation_id, Attempt.attempt).in_(oldest)),
+            execution_options={"synchronize_session": False},
+        )
+        return int(gone.rowcount)
+
+
 class Suspects:
     """Operations whose lease has run out, and for how long that has been seen.
 
@@ -171,6 +209,20 @@ def _after_lost_worker(
         return recording.failure(session, claimed, decision=decision)
     after = 0.0 if isinstance(decision, LookUp) else limit_seconds
     return recording.unknown(session, claimed, detail=lost.detail, after_seconds=after)
+
+
+def _stalled(job: Job) -> JobStalled:
+    return JobStalled(
+        meta=correlated(job.correlation_id),
+        job_id=job.id,
+        org_id=job.org_id,
+        user_id=job.user_id,
+        workflow=job.workflow,
+        since=job.progressed_at.isoformat(),
+        deadline_at=job.deadline_at.isoformat(),
+        session_id=job.session_id,
+        livemode=job.livemode,
+    )
 
 
 def _end_if_overdue(session: Session, job: Job, *, now: datetime) -> list[Event]:

@@ -17,6 +17,9 @@ def upgrade() -> None:
     operations()
     attempts()
     op.add_column("jobs", sa.Column("stalled_at", TIME))
+    # A retry makes some of what its inputs plan: how many that were, and which.
+    op.add_column("jobs", sa.Column("planned", sa.Integer))
+    op.add_column("generations", sa.Column("plan_number", sa.Integer))
 
 
 def operations() -> None:
