@@ -414,6 +414,7 @@ class TakingProvider(ScriptedProvider):
         self.searchable = True
         self.wishes: float | None = None
         self.phase = "running"
+        self.while_polled: Callable[[], object] = lambda: None
 
     @property
     def billed(self) -> Counter[str]:
@@ -436,6 +437,7 @@ class TakingProvider(ScriptedProvider):
 
     def poll(self, external_id: str) -> Progress:
         self.polled.append(external_id)
+        self.while_polled()
         if external_id in self.done:
             return self.done[external_id]
         return Running(phase=self.phase, poll_after_seconds=self.wishes)

@@ -4,7 +4,7 @@ Each write proves its claim by the fence. What is written before the request goe
 goes by if nobody ever hears of it again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -65,7 +65,7 @@ UPDATE operations o
 SET poll_at = clock_timestamp() + make_interval(secs => :lease), fence = o.fence + 1, polls = o.polls + 1,
     worker = :worker
 FROM (
-    SELECT id FROM operations WHERE poll_at <= clock_timestamp()
+    SELECT id FROM operations WHERE poll_at <= clock_timestamp() AND provider <> ALL (CAST(:left_alone AS text[]))
     ORDER BY poll_at LIMIT :most FOR UPDATE SKIP LOCKED
 ) AS due
 WHERE o.id = due.id
@@ -132,9 +132,25 @@ def submitted(session: Session, claimed: Claimed, *, external_id: str, phase: st
     return found
 
 
-def due(session: Session, *, worker: str, most: int, lease_seconds: float = POLL_LEASE_SECONDS) -> list[Due]:
-    """Claim operations whose provider is to be asked, at most ``most``, those that wait longest first."""
-    rows = session.execute(_DUE, {"worker": worker, "most": most, "lease": lease_seconds}).mappings()
+def due(
+    session: Session,
+    *,
+    worker: str,
+    most: int,
+    left_alone: Collection[str] = (),
+    lease_seconds: float = POLL_LEASE_SECONDS,
+) -> list[Due]:
+    """Claim operations whose provider is to be asked, at most ``most``, those that wait longest first.
+
+    Args:
+        session: of the system role.
+        worker: this worker's name, for operators.
+        most: how many this worker can ask for.
+        left_alone: providers that are not to be asked just now.
+        lease_seconds: how long nobody else asks.
+    """
+    values = {"worker": worker, "most": most, "lease": lease_seconds, "left_alone": list(left_alone)}
+    rows = session.execute(_DUE, values).mappings()
     return [
         Due(
             item=Claimed(**{name: value for name, value in row.items() if name not in _NOT_OF_CLAIM}),
@@ -236,6 +252,31 @@ def tries(session: Session, claimed: Claimed) -> int:
         Attempt.operation_id == claimed.id, Attempt.provider == claimed.provider
     )
     return max(1, session.scalar(sendings) or 0)
+
+
+def note_unknown(session: Session, claimed: Claimed) -> None:
+    """Write into the log that nobody knows what became of an attempt."""
+    _update_attempt(session, claimed, {"status": "unknown"}, only=("sent",))
+
+
+def close_left_attempts(session: Session) -> int:
+    """End in the log what nobody will ever hear of: attempts of operations that ended, and are not asked for."""
+    over = sa.exists().where(
+        Operation.id == Attempt.operation_id,
+        Operation.status.in_((*_ENDS, "succeeded")),
+        Operation.poll_at.is_(None),
+    )
+    changed: Any = session.execute(
+        sa.update(Attempt)
+        .where(
+            Attempt.ended_at.is_(None),
+            Attempt.sent_at < sa.func.clock_timestamp() - sa.func.make_interval(0, 0, 0, 0, 1),
+            over,
+        )
+        .values(status="late", ended_at=sa.func.clock_timestamp(), error_code="outcome_unknown"),
+        execution_options={"synchronize_session": False},
+    )
+    return int(changed.rowcount)
 
 
 def providers_tried(session: Session, operation_id: str) -> list[str]:

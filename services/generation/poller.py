@@ -6,12 +6,13 @@ A webhook is only a hint to ask now; without one the result is found all the sam
 import contextlib
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
-from services.generation import calls, endings, recording
+from services.generation import calls, endings, metrics, recording
 from services.generation.calls import Due
 from services.generation.engine import Engine
 from services.generation.operations import (
@@ -22,6 +23,7 @@ from services.generation.operations import (
     Progress,
     Refused,
     Running,
+    Spent,
     Submitted,
     next_poll_seconds,
     spent,
@@ -36,6 +38,7 @@ log = structlog.get_logger(__name__)
 
 IDLE_SECONDS = 0.25
 RETRY_SECONDS = 0.5
+_BATCH = 8
 # How long after its time limit a provider is asked for what it did after all, and billed.
 WIND_UP_SECONDS = 600.0
 # A provider without a key any more, or one that cannot be searched yet, is given this long.
@@ -45,13 +48,13 @@ _PATIENCE_SECONDS = 240.0
 class Poller:
     """Asks for whatever is due, up to ``at_once`` of it, until told to stop."""
 
-    def __init__(self, db: Database, engine: Engine, settlement: Settlement, *, worker: str, at_once: int = 16) -> None:
+    def __init__(self, db: Database, engine: Engine, settlement: Settlement, *, worker: str, at_once: int = 24) -> None:
         self._db = db
         self._engine = engine
         self._settlement = settlement
         self._worker = worker
         self._at_once = at_once
-        self._asking = 0
+        self._asking: Counter[str] = Counter()
         self._count = threading.Lock()
         self._one_is_done = threading.Event()
 
@@ -63,19 +66,24 @@ class Poller:
                     self._ask_for_due(pool)
 
     def _ask_for_due(self, pool: ThreadPoolExecutor) -> None:
-        free = self._at_once - self._asking
+        free = min(_BATCH, self._at_once - self._asking.total())
         if free <= 0:
             self._one_is_done.clear()
             self._one_is_done.wait(IDLE_SECONDS)
             return
         with self._db.transaction() as session:
-            due = calls.due(session, worker=self._worker, most=free)
+            due = calls.due(session, worker=self._worker, most=free, left_alone=self._slow())
         for each in due:
             with self._count:
-                self._asking += 1
+                self._asking[each.item.provider] += 1
             pool.submit(self._follow, each)
         if not due:
             time.sleep(IDLE_SECONDS)
+
+    def _slow(self) -> list[str]:
+        """Return the providers that have enough to answer: one that hangs must not keep the others from being asked."""
+        with self._count:
+            return [name for name, count in self._asking.items() if count >= self._at_once // 2]
 
     def _follow(self, due: Due) -> None:
         try:
@@ -87,7 +95,7 @@ class Poller:
         finally:
             self._settlement.release(due.item)
             with self._count:
-                self._asking -= 1
+                self._asking[due.item.provider] -= 1
             self._one_is_done.set()
 
     def follow(self, due: Due) -> None:
@@ -106,7 +114,10 @@ class Poller:
         progress = _polled(provider, external_id)
         crash_point("poller.after_poll")
         if not isinstance(progress, Running):
-            log.info("provider_answered", provider=provider.name, outcome=type(progress).__name__)
+            outcome = type(progress).__name__
+            log.info("provider_answered", provider=provider.name, outcome=outcome, seconds=round(due.age_seconds, 3))
+            metrics.operation_seconds.labels(provider.name, due.item.name).observe(due.age_seconds)
+            metrics.operations.labels(provider.name, due.item.model_requested, outcome.lower()).inc()
             self._settlement.settle(due.item, progress, tries=due.tries, taken=True)
         elif due.age_seconds > provider.time_limit_seconds:
             limit = f"no result within {provider.time_limit_seconds:g} s"
@@ -208,6 +219,7 @@ class Poller:
     def _let_go(self, due: Due) -> None:
         with self._db.transaction() as session:
             calls.let_go(session, due)
+            calls.end_attempt(session, due.item, status="late", spent=Spent(), code="outcome_unknown")
 
     @contextlib.contextmanager
     def _patience(self) -> Iterator[None]:

@@ -138,6 +138,9 @@ def unknown(session: Session, claimed: Claimed, *, detail: str, after_seconds: f
     operation.worker = None
     operation.poll_at = now + timedelta(seconds=after_seconds)
     operation.error_code, operation.error_detail = "outcome_unknown", detail
+    calls.note_unknown(session, claimed)
+    provider = operation.provider
+    once_committed(session, lambda: metrics.operations_unknown.labels(provider).inc())
     log.warning("operation_outcome_unknown", operation_id=claimed.id, job_id=job.id, detail=detail)
     return []
 

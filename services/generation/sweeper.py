@@ -125,7 +125,10 @@ def tell_of_stalled_jobs(db: Database) -> int:
 
 
 def forget_old_attempts(db: Database, *, kept: timedelta) -> int:
-    """Delete what the AI operation log has of attempts that ended long ago; return how many."""
+    """Delete what the AI operation log has of attempts that ended long ago; return how many.
+
+    What nobody will ever hear of is ended there before.
+    """
     oldest = (
         sa.select(Attempt.operation_id, Attempt.attempt)
         .where(Attempt.sent_at < sa.func.clock_timestamp() - kept, Attempt.ended_at.is_not(None))
@@ -133,6 +136,7 @@ def forget_old_attempts(db: Database, *, kept: timedelta) -> int:
         .with_for_update(skip_locked=True)
     )
     with db.transaction() as session:
+        calls.close_left_attempts(session)
         gone: Any = session.execute(
             sa.delete(Attempt).where(sa.tuple_(Attempt.operation_id, Attempt.attempt).in_(oldest)),
             execution_options={"synchronize_session": False},

@@ -1,6 +1,8 @@
 """What a provider has taken: rows, which any worker asks for, through lost answers, lost workers and late results."""
 
+import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -286,6 +288,59 @@ def test_a_job_that_ends_while_its_request_is_on_its_way_is_cancelled_there_as_w
     worker.ask()
 
     assert provider.cancelled == ["there_0"]
+
+
+def test_one_that_was_lost_is_found_and_cancelled_though_its_job_has_ended(
+    generation_db: Database, engine: Engine, provider: TakingProvider, worker: Worker
+) -> None:
+    provider.drops = 1
+    job_id = submitted(generation_db, engine, variants=1)
+    worker.send()
+    end(generation_db, job_id)
+
+    worker.ask()
+    worker.ask()
+    provider.finish(outcome=Refused(code="cancelled_running", detail="", ran=True, cost_microusd=30))
+    worker.ask()
+
+    assert provider.cancelled == ["there_0"]
+    assert [(each.status, each.cost_microusd) for each in attempts_of(generation_db, job_id)] == [("late", 30)]
+
+
+def test_what_never_ends_at_the_provider_is_let_go_of_and_its_attempt_ended(
+    generation_db: Database, engine: Engine, worker: Worker
+) -> None:
+    job_id = submitted(generation_db, engine, variants=1)
+    worker.send()
+    end(generation_db, job_id)
+    execute(generation_db, "UPDATE operations SET sent_at = sent_at - interval '1 h'")
+
+    worker.ask()
+
+    assert operation_of(generation_db, job_id).poll_at is None
+    assert [each.status for each in attempts_of(generation_db, job_id)] == ["late"]
+
+
+def test_a_provider_that_hangs_does_not_keep_the_others_from_being_asked(
+    generation_db: Database, store: ObjectStore, provider: TakingProvider
+) -> None:
+    over = threading.Event()
+    provider.while_polled = lambda: over.wait(20)
+    second = TakingProvider("fal")
+    both = Engine(providers={"replicate": provider, "fal": second}, routes={"image.stage": ["replicate"]})
+    many = [submitted(generation_db, both, variants=8) for _ in range(4)]
+    other = submitted(generation_db, replace(both, routes={"image.stage": ["fal"]}), variants=1)
+
+    with at_work(generation_db, store, both, slots=4):
+        try:
+            until(lambda: len(provider.polled) >= 12 and second.jobs, what="many hanging questions")
+            second.finish()
+            job = ended(generation_db, other)
+        finally:
+            over.set()
+
+    assert job["status"] == "succeeded"
+    assert not any(job_of(generation_db, job_id)["finished_at"] for job_id in many)
 
 
 def test_one_that_is_at_it_for_longer_than_it_may_is_given_up_and_cancelled(

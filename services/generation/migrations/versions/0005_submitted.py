@@ -83,6 +83,7 @@ def attempts() -> None:
         ),
     )
     op.create_index("attempts_of_job", "attempts", ["job_id"])
+    op.create_index("attempts_open", "attempts", ["sent_at"], postgresql_where=sa.text("ended_at IS NULL"))
     op.create_index("attempts_of_organization", "attempts", ["org_id", "sent_at"])
     protect("attempts")
     part_modes("attempts")
