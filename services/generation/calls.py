@@ -19,6 +19,8 @@ from services.generation.operations import Spent
 # Who asks a provider has this long for it, the download of a result included; then somebody else asks.
 POLL_LEASE_SECONDS = 90.0
 _ENDS = ("failed", "cancelled")
+# How attempts end whose request may still have arrived, whatever was found out about it.
+_NOBODY_KNEW = ("outcome_unknown", "connect_failed")
 _CAN_BE_ASKED = Operation.external_id.is_not(None)
 
 
@@ -225,7 +227,10 @@ def end_attempt(
     code: str | None = None,
     detail: str | None = None,
 ) -> None:
-    """Write into the log what an attempt came to, and what it used up; one that is written already stays."""
+    """Write into the log what an attempt came to, and what it used up; one that is written already stays.
+
+    All but one of which nobody knew what became of it: that is known now.
+    """
     now = sa.func.clock_timestamp()
     _update_attempt(
         session,
@@ -299,7 +304,12 @@ def _update_attempt(
 ) -> None:
     statement = sa.update(Attempt).where(Attempt.operation_id == claimed.id, Attempt.attempt == claimed.attempt)
     if only:
-        statement = statement.where(Attempt.status.in_(only))
+        given_up = sa.and_(
+            Attempt.status.in_(("failed", "late")),
+            Attempt.error_code.in_(_NOBODY_KNEW),
+            sa.func.coalesce(Attempt.cost_microusd, 0) == 0,
+        )
+        statement = statement.where(sa.or_(Attempt.status.in_(only), given_up))
     session.execute(statement.values(**values), execution_options={"synchronize_session": False})
 
 

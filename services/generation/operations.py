@@ -170,7 +170,7 @@ def another_seed(seed: int, *, attempt: int) -> int:
     return int.from_bytes(digest[:4]) >> 1
 
 
-_FIRST_POLL_SECONDS = 0.5
+_FIRST_POLL_SECONDS = 1.0
 _SLOWEST_POLL_SECONDS = 15.0
 # A provider that wants to be left alone for longer is asked all the same: its word must not hold a job up.
 _LONGEST_SILENCE_SECONDS = 60.0

@@ -185,7 +185,18 @@ def failure(
 def note_late(
     session: Session, claimed: Claimed, used: Spent, *, code: str | None = None, detail: str | None = None
 ) -> None:
-    """Keep what an attempt cost that came to something after its generation had ended, or after its lease."""
+    """Keep what an attempt cost that came to something after its generation had ended, or after its lease.
+
+    Where somebody else is at the same attempt by now, what it came to is theirs to write down.
+    """
+    elsewhere = sa.select(Operation.id).where(
+        Operation.id == claimed.id,
+        Operation.attempt == claimed.attempt,
+        Operation.status.in_(("running", "storing", "unknown")),
+    )
+    if session.scalars(elsewhere).one_or_none() is not None:
+        log.info("result_left_to_another_worker", operation_id=claimed.id)
+        return
     log.warning(
         "late_result_discarded",
         operation_id=claimed.id,

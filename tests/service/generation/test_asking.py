@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from services.generation import calls, endings
+from services.generation import calls, endings, recording
 from services.generation.engine import Engine
 from services.generation.models import Image, Operation
-from services.generation.operations import Lost, Refused, Submitted
+from services.generation.operations import Lost, Refused, Spent, Submitted
 from shared.database import Database
 from shared.storage import ObjectStore
 from tests.fakes import TakingProvider, picture_of
@@ -97,8 +97,9 @@ def test_another_worker_asks_for_what_one_that_died_has_sent(
     assert provider.billed.total() == 1
 
 
+@pytest.mark.parametrize("first", ["the one that holds it", "the one that has lost it"])
 def test_two_workers_that_ask_at_once_store_one_result(
-    generation_db: Database, store: ObjectStore, engine: Engine, provider: TakingProvider, worker: Worker
+    generation_db: Database, store: ObjectStore, engine: Engine, provider: TakingProvider, worker: Worker, first: str
 ) -> None:
     job_id = submitted(generation_db, engine, variants=1)
     worker.send()
@@ -106,14 +107,15 @@ def test_two_workers_that_ask_at_once_store_one_result(
     (slow,) = worker.due()
     (fast,) = worker.due()
 
-    worker.poller.follow(fast)
-    worker.poller.follow(slow)
+    for due in (fast, slow) if first == "the one that holds it" else (slow, fast):
+        worker.poller.follow(due)
 
     assert job_of(generation_db, job_id)["charged"] == 10
     with generation_db.transaction() as session:
         keys = session.scalars(sa.select(Image.key)).all()
         thumbnails = session.scalars(sa.select(Image.thumbnail_key)).all()
     assert sorted(store.keys("images/")) == sorted([*keys, *thumbnails])
+    assert [each.status for each in attempts_of(generation_db, job_id)] == ["succeeded"]
 
 
 def test_a_lost_answer_is_looked_for_and_the_work_that_was_begun_adopted(
@@ -357,6 +359,28 @@ def test_one_that_is_at_it_for_longer_than_it_may_is_given_up_and_cancelled(
     assert job["generations"][0]["failure"]["reason"] == "provider_timeout"
     assert provider.cancelled == ["there_0"]
     assert len(provider.requests) == 1
+
+
+def test_a_second_bill_of_a_worker_that_was_cut_off_is_counted(
+    generation_db: Database, engine: Engine, provider: TakingProvider, worker: Worker
+) -> None:
+    job_id = submitted(generation_db, engine, variants=1)
+    (cut_off,) = worker.claim()
+    with generation_db.transaction() as session:
+        calls.send(session, cut_off, digest="d")
+    worker.recover()
+    worker.ask()
+    execute(generation_db, "UPDATE operations SET due_at = clock_timestamp()")
+    worker.send()
+    provider.finish()
+
+    with generation_db.transaction() as session:
+        recording.note_late(session, cut_off, Spent(model="scripted-1", cost_microusd=5))
+    worker.ask()
+
+    assert job_of(generation_db, job_id)["charged"] == 10
+    costs = [(each.status, each.cost_microusd) for each in attempts_of(generation_db, job_id)]
+    assert costs == [("late", 5), ("succeeded", 5)]
 
 
 def test_what_a_provider_forgets_is_not_made_again(
