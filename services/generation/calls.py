@@ -187,6 +187,21 @@ def adopt(session: Session, asked: Due, *, external_id: str) -> None:
     )
 
 
+def look_for_cancelled(session: Session, claimed: Claimed, *, after_seconds: float) -> None:
+    """Have an operation looked for that was cancelled while its request was on its way, and whose answer was lost."""
+    session.execute(
+        sa.update(Operation)
+        .where(
+            Operation.id == claimed.id,
+            Operation.fence == claimed.fence,
+            Operation.status == "cancelled",
+            Operation.external_id.is_(None),
+        )
+        .values(poll_at=_from_now(after_seconds), worker=None),
+        execution_options={"synchronize_session": False},
+    )
+
+
 def cancelled_there(session: Session, asked: Due) -> None:
     """Note that the provider was asked to stop."""
     _update_due(session, asked, {"cancel_sent_at": sa.func.clock_timestamp()})

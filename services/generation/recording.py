@@ -127,9 +127,13 @@ def repeat(session: Session, claimed: Claimed, *, decision: Repeat, used: Spent 
 
 
 def unknown(session: Session, claimed: Claimed, *, detail: str, after_seconds: float) -> list[Event]:
-    """Note that nobody knows what became of an operation that was sent; after so long it is decided about."""
+    """Note that nobody knows what became of an operation that was sent; after so long it is decided about.
+
+    One that was ended meanwhile is looked for all the same, so that it is cancelled where it may be at work.
+    """
     job, operation = _locked(session, claimed)
     if operation is None:
+        calls.look_for_cancelled(session, claimed, after_seconds=after_seconds)
         return []
     if job.status == "cancelling":
         return failure(session, claimed, decision=GiveUp(code="cancelled_running", detail=detail), runs_on=True)
@@ -164,7 +168,8 @@ def failure(
     """
     job, operation = _locked(session, claimed)
     if operation is None:
-        note_late(session, claimed, used, code=decision.code, detail=decision.detail)
+        if not runs_on:
+            note_late(session, claimed, used, code=decision.code, detail=decision.detail)
         return []
     now = endings.database_now(session)
     _end(operation, "failed", now=now)

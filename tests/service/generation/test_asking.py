@@ -309,6 +309,25 @@ def test_one_that_was_lost_is_found_and_cancelled_though_its_job_has_ended(
     assert [(each.status, each.cost_microusd) for each in attempts_of(generation_db, job_id)] == [("late", 30)]
 
 
+def test_an_answer_lost_while_its_job_ended_is_looked_for_and_cancelled(
+    generation_db: Database, engine: Engine, provider: TakingProvider, worker: Worker
+) -> None:
+    job_id = submitted(generation_db, engine, variants=1)
+
+    def ends_meanwhile(request: Any) -> Lost:
+        end(generation_db, job_id)
+        provider.jobs["there_0"] = request
+        return Lost(detail="the answer broke off")
+
+    provider.script = [ends_meanwhile]
+    worker.send()
+
+    worker.ask()
+    worker.ask()
+
+    assert provider.cancelled == ["there_0"]
+
+
 def test_what_never_ends_at_the_provider_is_let_go_of_and_its_attempt_ended(
     generation_db: Database, engine: Engine, worker: Worker
 ) -> None:
