@@ -22,6 +22,7 @@ _PREFIXES = {
     "image": "img",
     "invitation": "inv",
     "line": "gen",
+    "operation": "op",
     "owner": "usr",
     "product": "prd",
     "reservation": "rsv",
@@ -131,7 +132,7 @@ def _text(name: str) -> str:
     if name.endswith("_id"):
         kind = name.removesuffix("_id")
         return _id(_PREFIXES.get(kind, kind), "")
-    if name.endswith("_at") or name == "period_start":
+    if name.endswith("_at") or name in {"period_start", "since"}:
         return _MOMENT
     if name == "sha256":
         return hashlib.sha256(b"a picture").hexdigest()

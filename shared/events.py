@@ -312,6 +312,15 @@ class PasswordResetRequested(Event, frozen=True, kw_only=True):
     email: Annotated[str, Internal]
 
 
+@event("gateway", subject="operation_id", public=False)
+class ProviderCallbackReceived(Event, frozen=True, kw_only=True):
+    """A provider's webhook came with a good signature: a hint to ask it for an operation, nothing more."""
+
+    provider: str
+    operation_id: str
+    delivery_id: str
+
+
 # --- credits ----------------------------------------------------------------------------------------------------
 
 
@@ -548,6 +557,20 @@ class JobFinished(Event, frozen=True, kw_only=True):
     lines: list[SettledLine]
     session_id: str | None = None
     session_name: str | None = None
+    livemode: bool = True
+
+
+@event("generation", subject="job_id")
+class JobStalled(Event, frozen=True, kw_only=True):
+    """Nothing of an open job has moved since ``since``; it goes on being waited for until its deadline."""
+
+    job_id: str
+    org_id: str
+    user_id: str | None
+    workflow: str
+    since: str
+    deadline_at: str
+    session_id: str | None = None
     livemode: bool = True
 
 

@@ -9,9 +9,9 @@ import time
 
 from services.generation.operations import Answered, Outcome
 from services.generation.providers import Provider, Request, available
-from services.generation.providers.waiting import carry_out
 from shared.ids import new_id
 from shared.images import inspect
+from tests.waiting import carry_out
 from tools.demo_room import demo_room
 
 PROMPTS = {

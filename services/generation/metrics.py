@@ -12,6 +12,7 @@ LANES = {INTERACTIVE: "interactive", STANDARD: "standard", TEST: "test"}
 
 jobs = counter("darkroom_jobs", "Jobs that ended", ["workflow", "status"])
 operations = counter("darkroom_operations", "Provider calls", ["provider", "model", "outcome"])
+operations_unknown = counter("darkroom_operations_unknown", "Requests sent whose answer was lost", ["provider"])
 operation_seconds = histogram("darkroom_operation_seconds", "Time of a provider's answer", ["provider", "operation"])
 provider_cost_usd = counter("darkroom_provider_cost_usd", "What providers charged us", ["provider"])
 queue_wait_seconds = histogram("darkroom_queue_wait_seconds", "From due to claimed", ["lane"])

@@ -25,7 +25,8 @@ class Job(Base):
     """One paid request. ``open_generations`` reaches 0 exactly when the job ends.
 
     ``reserve_after`` is when credits are to be asked (again) for what is not held yet; ``waiting_reason`` is what they
-    said last, while generations wait for it. ``cap_id`` and ``daily_cap`` are of the API key it was asked for with.
+    said last, while generations wait for it. A retry has only some of the generations that its inputs plan, which are
+    ``planned`` many. ``cap_id`` and ``daily_cap`` are of the API key it was asked for with.
     """
 
     __tablename__ = "jobs"
@@ -59,6 +60,8 @@ class Job(Base):
     cap_id: Mapped[str | None]
     daily_cap: Mapped[int | None]
     paused_at: Mapped[datetime | None]
+    stalled_at: Mapped[datetime | None]
+    planned: Mapped[int | None]
 
     @validates("status")
     def _follows(self, _name: str, after: str) -> str:
@@ -77,6 +80,7 @@ class Generation(Base):
     org_id: Mapped[str]
     job_id: Mapped[str] = mapped_column(sa.ForeignKey("jobs.id"))
     number: Mapped[int]
+    plan_number: Mapped[int | None]
     status: Mapped[str]
     sku: Mapped[str | None]
     amount: Mapped[int | None]
@@ -102,10 +106,12 @@ class Generation(Base):
 
 
 class Operation(Base):
-    """One call to an AI provider, with its attempt number: the row of the AI operation log, and the work queue.
+    """One piece of work for an AI provider: the work queue, and of the AI operation log what all attempts share.
 
     ``due_at`` is null until the credits are held; ``fence`` rises with every claim, so that a worker that lost its
-    lease cannot write.
+    lease cannot write. ``sent_at`` is written before a request goes out, ``external_id`` is how the provider calls what
+    it has taken, and at ``poll_at`` it is to be asked for that: by then no worker holds it. One that has ended and
+    still has a ``poll_at`` runs on at the provider: it is cancelled there, and what it cost is found out.
     """
 
     __tablename__ = "operations"
@@ -134,6 +140,14 @@ class Operation(Base):
     worker: Mapped[str | None]
     due_at: Mapped[datetime | None]
     lease_until: Mapped[datetime | None]
+    sent_at: Mapped[datetime | None]
+    submitted_at: Mapped[datetime | None]
+    external_id: Mapped[str | None]
+    phase: Mapped[str | None]
+    queue_position: Mapped[int | None]
+    poll_at: Mapped[datetime | None]
+    polls: Mapped[int] = mapped_column(server_default="0")
+    cancel_sent_at: Mapped[datetime | None]
     prompt_tokens: Mapped[int | None]
     completion_tokens: Mapped[int | None]
     cost_microusd: Mapped[int | None] = mapped_column(sa.BigInteger)
@@ -143,6 +157,40 @@ class Operation(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=sa.func.now())
     started_at: Mapped[datetime | None]
     completed_at: Mapped[datetime | None]
+
+
+class Attempt(Base):
+    """One sending of an operation to a provider: the row of the AI operation log that is written before the request.
+
+    The digests are SHA-256 of what was asked and of what came back; neither bytes nor secrets are ever kept.
+    """
+
+    __tablename__ = "attempts"
+
+    operation_id: Mapped[str] = mapped_column(sa.ForeignKey("operations.id"), primary_key=True)
+    attempt: Mapped[int] = mapped_column(primary_key=True)
+    org_id: Mapped[str]
+    job_id: Mapped[str]
+    generation_id: Mapped[str]
+    livemode: Mapped[bool]
+    provider: Mapped[str]
+    model_requested: Mapped[str]
+    model_used: Mapped[str | None]
+    seed: Mapped[int]
+    worker: Mapped[str | None]
+    status: Mapped[str]
+    external_id: Mapped[str | None]
+    sent_at: Mapped[datetime]
+    submitted_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+    duration_ms: Mapped[int | None]
+    error_code: Mapped[str | None]
+    error_detail: Mapped[str | None]
+    prompt_tokens: Mapped[int | None]
+    completion_tokens: Mapped[int | None]
+    cost_microusd: Mapped[int | None] = mapped_column(sa.BigInteger)
+    request_digest: Mapped[str | None]
+    response_digest: Mapped[str | None]
 
 
 class Image(Base):

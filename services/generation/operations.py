@@ -1,5 +1,6 @@
 """What a provider may answer, and what follows: the rules, as a function from an outcome to a decision. Pure."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -103,12 +104,17 @@ class Succeed:
 
 @dataclass(frozen=True, kw_only=True)
 class Repeat:
-    """Queue the operation again after a pause, with another seed if ``new_seed``: the same one fails again."""
+    """Queue the operation again after a pause, with another seed if ``new_seed``: the same one fails again.
+
+    At another provider where ``provider`` names one, with its ``model``.
+    """
 
     after_seconds: float
     code: str
     detail: str
     new_seed: bool = False
+    provider: str | None = None
+    model: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +125,66 @@ class GiveUp:
     detail: str
 
 
-Decision = Succeed | Repeat | GiveUp
+@dataclass(frozen=True, kw_only=True)
+class LookUp:
+    """Nobody knows whether the provider has it: it is to be looked for there."""
+
+    detail: str
+
+
+Decision = Succeed | Repeat | GiveUp | LookUp
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spent:
+    """What an attempt has used up, whatever it came to; None is not known."""
+
+    model: str | None = None
+    cost_microusd: int | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    digest: str | None = None
+
+
+def spent(outcome: Outcome) -> Spent:
+    """Return what the provider will have billed for ``outcome``, and the digest of what it answered."""
+    if isinstance(outcome, Answered):
+        digest = hashlib.sha256(repr(outcome.result).encode())
+        for image in outcome.images:
+            digest.update(image.data)
+        return Spent(
+            model=outcome.model,
+            cost_microusd=outcome.cost_microusd,
+            prompt_tokens=outcome.prompt_tokens,
+            completion_tokens=outcome.completion_tokens,
+            digest=digest.hexdigest(),
+        )
+    if isinstance(outcome, Refused):
+        return Spent(cost_microusd=outcome.cost_microusd)
+    return Spent()
+
+
+def another_seed(seed: int, *, attempt: int) -> int:
+    """Return the seed of the try after ``attempt``: another one, the same each time it is asked for."""
+    digest = hashlib.sha256(f"{seed}/{attempt}".encode()).digest()
+    return int.from_bytes(digest[:4]) >> 1
+
+
+_FIRST_POLL_SECONDS = 1.0
+_SLOWEST_POLL_SECONDS = 15.0
+# A provider that wants to be left alone for longer is asked all the same: its word must not hold a job up.
+_LONGEST_SILENCE_SECONDS = 60.0
+
+
+def next_poll_seconds(age_seconds: float, *, time_limit_seconds: float, wished_seconds: float | None = None) -> float:
+    """Return how long to wait before a provider is asked again about what it took ``age_seconds`` ago.
+
+    Often at first, then less and less: a quarter of its age, and never more than a tenth of what it may take at all.
+    """
+    slowest = max(_FIRST_POLL_SECONDS, min(_SLOWEST_POLL_SECONDS, time_limit_seconds / 10))
+    wait = min(max(_FIRST_POLL_SECONDS, age_seconds / 4), slowest)
+    return max(wait, min(wished_seconds or 0.0, _LONGEST_SILENCE_SECONDS))
+
 
 # After an answer was lost that may be asked for again: mostly it was our own worker that died, and the next one is
 # there at once; an operation that kills every worker must not do so for ever.
@@ -131,7 +196,7 @@ def decide(outcome: Outcome, *, attempt: int, after_lost_answer: AfterLostAnswer
 
     Args:
         outcome: what the provider's adapter returned.
-        attempt: how often the operation has been sent, this time included.
+        attempt: how often the operation has been sent to this provider, this time included.
         after_lost_answer: the provider's `AfterLostAnswer`; a lost answer is never blindly sent again to one that
             bills.
         makes_image: whether an answer without image is a failure.
@@ -142,6 +207,8 @@ def decide(outcome: Outcome, *, attempt: int, after_lost_answer: AfterLostAnswer
             return _again_or_not("no_image", "the answer holds no image", attempt=attempt, waits=waits)
         return Succeed(answer=outcome)
     if isinstance(outcome, Lost):
+        if after_lost_answer == "lookup":
+            return LookUp(detail=outcome.detail)
         waits = _RESEND_WAITS_SECONDS if after_lost_answer == "resend" else ()
         return _again_or_not("outcome_unknown", outcome.detail, attempt=attempt, waits=waits)
     waits = reason(outcome.code).waits_seconds

@@ -8,7 +8,7 @@ import json
 import secrets
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -71,6 +71,25 @@ def plan(engine: Engine, *, workflow_name: str, inputs: Mapping[str, Any], asset
             line.estimated_seconds, generations=len(generations), at_once=engine.operations_per_organization
         ),
     )
+
+
+def part(engine: Engine, whole: Plan, *, only: Sequence[int] | None, out_of: int | None) -> Plan:
+    """Return ``whole`` with those generations ``only`` whose numbers (from 1) are named; all of it where None.
+
+    Raises:
+        BadRequest: it is not ``out_of`` generations: what the numbers were given for was another plan.
+    """
+    if only is None:
+        return whole
+    if len(whole.generations) != out_of:
+        raise BadRequest(
+            f"With these settings there would be {len(whole.generations)} generations instead of {out_of}:"
+            " change none that decides how many there are, or submit a new job."
+        )
+    generations = [whole.generations[number - 1] for number in only]
+    each = workflow(whole.workflow).estimated_seconds
+    seconds = estimate(each, generations=len(generations), at_once=engine.operations_per_organization)
+    return replace(whole, generations=generations, estimated_seconds=seconds)
 
 
 def quote(engine: Engine, *, workflow_name: str, inputs: Mapping[str, Any], assets: Assets) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import Callable
+from datetime import timedelta
 
 from services.generation import metrics, model_lifecycle, sweeper
 from services.generation.engine import engine_for
@@ -49,6 +50,14 @@ class GenerationWorker:
     @every(seconds=5)
     def end_overdue_jobs(self) -> None:
         sweeper.end_overdue_jobs(self.db)
+
+    @every(seconds=10)
+    def tell_of_stalled_jobs(self) -> None:
+        sweeper.tell_of_stalled_jobs(self.db)
+
+    @every(seconds=60)
+    def forget_old_attempts(self) -> None:
+        sweeper.forget_old_attempts(self.db, kept=timedelta(days=self.settings.operation_log_days))
 
     @every(seconds=60)
     def end_long_pauses(self) -> None:

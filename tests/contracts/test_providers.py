@@ -9,10 +9,10 @@ import pytest
 
 from services.generation.operations import Answered, Lost, Outcome, Refused
 from services.generation.providers import Request, available
-from services.generation.providers.waiting import carry_out
 from shared.images import inspect
 from shared.problems import Problem
 from tests.contracts.providers import VENDORS, a_request, hostile_vendors, keys_in
+from tests.waiting import carry_out
 from tools.hostile_providers.scripts import SCRIPTS
 
 DUMMY = {f"PROVIDER_{name.upper()}_API_KEY": "none" for name in VENDORS}

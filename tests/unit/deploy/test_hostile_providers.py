@@ -15,9 +15,9 @@ from deploy.local.home import Home
 from services.generation.model_registry import MODELS
 from services.generation.operations import Answered
 from services.generation.providers import available, candidates
-from services.generation.providers.waiting import carry_out
 from tests.contracts.providers import a_request
 from tests.polling import until
+from tests.waiting import carry_out
 from tools.hostile_providers.server import BASE_PATHS
 
 CHECKOUT = Path(__file__).resolve().parents[3]

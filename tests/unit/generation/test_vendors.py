@@ -18,13 +18,13 @@ from services.generation.operations import Absent, Answered, Lost, Outcome, Refu
 from services.generation.providers import Asynchronous, Provider, Request, available
 from services.generation.providers.accounts import account
 from services.generation.providers.refusals import refusal, retry_after_seconds
-from services.generation.providers.waiting import carry_out
 from services.generation.providers.wire import NotSent, Reply, Wire
 from shared.config import ConfigurationError
 from tests import live
 from tests.contracts.providers import KEYS, VENDORS, a_photo, a_request, environment_of, hostile_vendors, keys_in
 from tests.fakes import ScriptedProvider
 from tests.polling import until
+from tests.waiting import carry_out
 from tools.hostile_providers.server import HostileProviders
 
 SYNCHRONOUS = ("gemini", "getimg", "openai")

@@ -7,7 +7,7 @@ from shared.database import SYSTEM_ROLE
 from shared.migrations import protect, share
 
 revision = "0006"
-down_revision = "0004"
+down_revision = "0005"
 
 TEXT = sa.Text
 TIME = sa.TIMESTAMP(timezone=True)

@@ -1,4 +1,4 @@
-"""One operation from submission to result in one call, for whoever has nothing else to do. Knows no vendor."""
+"""One operation from submission to result in one call, as tests of adapters take it. The engine has rows for that."""
 
 import time
 from collections.abc import Callable
