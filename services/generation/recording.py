@@ -13,7 +13,7 @@ from services.generation import calls, endings, metrics
 from services.generation.claims import LEASE_SECONDS, Claimed, still_held
 from services.generation.engine import Engine
 from services.generation.jobs import GENERATION_ENDS
-from services.generation.models import Generation, Image, Job, Operation
+from services.generation.models import Attempt, Generation, Image, Job, Operation
 from services.generation.operations import Answered, GiveUp, Repeat, Spent, another_seed, spent
 from services.generation.rows import insert_rows
 from services.generation.submissions import operation_row
@@ -56,7 +56,8 @@ def storing(session: Session, claimed: Claimed) -> bool:
         .where(
             Operation.id == claimed.id,
             Operation.fence == claimed.fence,
-            Operation.status.in_(("running", "unknown")),
+            # "storing" is what this wrote already, where the answer to its commit was lost.
+            Operation.status.in_(("running", "unknown", "storing")),
         )
         .values(
             status="storing",
@@ -74,6 +75,8 @@ def success(
 ) -> Recorded:
     """Adopt a stored result while its generation is open; a late one is logged with its cost and changes nothing."""
     job, operation = _locked(session, claimed)
+    if operation is None and _is_recorded(session, claimed):
+        return Recorded(adopted=True, events=[])
     generation = session.get_one(Generation, claimed.generation_id)
     if operation is None or generation.status in GENERATION_ENDS:
         note_late(session, claimed, spent(answer))
@@ -210,7 +213,9 @@ def note_late(
         model=used.model,
         code=code,
     )
-    calls.end_attempt(session, claimed, status="late", spent=used, code=code, detail=detail)
+    ended_now = calls.end_attempt(session, claimed, status="late", spent=used, code=code, detail=detail)
+    if not ended_now and session.get(Attempt, (claimed.id, claimed.attempt)) is not None:
+        return  # what it cost has been counted
     operation = session.scalars(
         sa.select(Operation)
         .where(
@@ -240,6 +245,14 @@ def _note_spent(session: Session, operation: Operation, used: Spent) -> None:
             setattr(operation, name, (getattr(operation, name) or 0) + more)
     provider, cost_usd = operation.provider, (used.cost_microusd or 0) / 1_000_000
     once_committed(session, lambda: metrics.provider_cost_usd.labels(provider).inc(cost_usd))
+
+
+def _is_recorded(session: Session, claimed: Claimed) -> bool:
+    """Tell whether this very claim has recorded its success before: the answer to that commit was lost."""
+    statement = sa.select(Operation.id).where(
+        Operation.id == claimed.id, Operation.fence == claimed.fence, Operation.status == "succeeded"
+    )
+    return session.scalars(statement).one_or_none() is not None
 
 
 def _locked(session: Session, claimed: Claimed) -> tuple[Job, Operation | None]:
