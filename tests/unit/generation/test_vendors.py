@@ -13,6 +13,7 @@ import pytest
 import structlog
 from PIL import Image
 
+from services.generation import breaker
 from services.generation.model_registry import MODELS
 from services.generation.operations import Absent, Answered, Lost, Outcome, Refused, Running, Submitted
 from services.generation.providers import Asynchronous, Provider, Request, available
@@ -20,6 +21,7 @@ from services.generation.providers.accounts import account
 from services.generation.providers.refusals import refusal, retry_after_seconds
 from services.generation.providers.wire import NotSent, Reply, Wire
 from shared.config import ConfigurationError
+from shared.off_hub import WorkFailed
 from tests import live
 from tests.contracts.providers import KEYS, VENDORS, a_photo, a_request, environment_of, hostile_vendors, keys_in
 from tests.fakes import ScriptedProvider
@@ -348,6 +350,21 @@ def test_a_picture_too_large_for_a_request_is_scaled_down_first(vendors: Running
     assert len(noise.getvalue()) > 4_000_000
     assert isinstance(outcome, Answered)
     assert max(len(asked.body) for asked in vendors[0].world.requests) < 4_000_000
+
+
+@pytest.mark.parametrize("name", VENDORS)
+def test_that_we_are_too_busy_ourselves_does_not_count_against_a_vendor(
+    vendors: Running_, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(*_: object, **__: object) -> None:
+        raise WorkFailed("Too many images are being processed; try again in a minute")
+
+    monkeypatch.setattr("services.generation.providers.vendor.off_hub", busy)
+
+    _, outcome = staged(vendors, name, sources=(b"\xff\xd8\xff" + bytes(5_000_000),))
+
+    assert breaker.signal(outcome)[0] == "busy"
+    assert vendors[0].world.requests == []
 
 
 @pytest.mark.parametrize("name", VENDORS)
