@@ -130,7 +130,7 @@ class Vendor:
         """Return what ``read`` makes of an answer; one of another shape than was promised leaves open what was done."""
         try:
             return read()
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             log.exception("provider_answer_not_understood", provider=self.name)
             return Lost(detail=f"the answer has an unknown shape: {type(error).__name__}")
 

@@ -416,6 +416,11 @@ STRANGE = [
     '{"status": "succeeded", "output": {"a": 1}, "input": 1, "id": "p", "request_id": "r"}',
     '{"status": "COMPLETED", "images": {"url": 1}, "has_nsfw_concepts": 1, "detail": {"a": 1}}',
     '{"error": {"details": 1, "code": []}, "detail": [1, [2]], "error_type": []}',
+    "[" * 200_000,
+    '{"id": "../../v1/account", "request_id": "a/b?c", "status": "failed", "error": "a\\u0000b\\ud800c"}',
+    '{"image": "/9j/", "cost": 1e400, "data": [{"b64_json": "/9j/"}], "usage": {"output_tokens": 1e400}}',
+    '{"detail": "a\\u0000b", "error": {"code": "a\\ud800", "message": "\\u0000"}}',
+    "\0<html>\0",
 ]
 
 
@@ -443,6 +448,10 @@ def test_no_answer_is_so_strange_that_an_adapter_raises(
 
     known = (Answered, Refused, Lost, Submitted, Running, Absent)
     assert all(isinstance(outcome, known) for outcome in outcomes)
+    for text in (said for outcome in outcomes for said in vars(outcome).values() if isinstance(said, str)):
+        assert "\0" not in text
+        assert text.encode()
+    assert not [each for each in outcomes if isinstance(each, Submitted) and "/" in each.external_id.split(":")[-1]]
 
 
 @cache
