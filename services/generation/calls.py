@@ -67,7 +67,8 @@ UPDATE operations o
 SET poll_at = clock_timestamp() + make_interval(secs => :lease), fence = o.fence + 1, polls = o.polls + 1,
     worker = :worker
 FROM (
-    SELECT id FROM operations WHERE poll_at <= clock_timestamp() AND provider <> ALL (CAST(:left_alone AS text[]))
+    SELECT id FROM operations
+    WHERE poll_at <= (SELECT clock_timestamp()) AND provider <> ALL (CAST(:left_alone AS text[]))
     ORDER BY poll_at LIMIT :most FOR UPDATE SKIP LOCKED
 ) AS due
 WHERE o.id = due.id

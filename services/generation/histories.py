@@ -67,7 +67,8 @@ def timeline(session: Session, *, org_id: str, livemode: bool, job_id: str, most
     for row in session.scalars(generations):
         steps.append((row.started_at, "generation_started", row.id, None))
         steps.append((row.finished_at, f"generation_{row.status}", row.id, row.failure_reason))
-    for sent in session.scalars(sa.select(Attempt).where(Attempt.job_id == job_id).limit(most)):
+    attempts = sa.select(Attempt).where(Attempt.job_id == job_id).order_by(Attempt.sent_at).limit(most)
+    for sent in session.scalars(attempts):
         steps.append((sent.sent_at, "attempt_sent", sent.generation_id, sent.provider))
         steps.append((sent.submitted_at, "attempt_taken", sent.generation_id, sent.provider))
         steps.append((sent.ended_at, f"attempt_{sent.status}", sent.generation_id, sent.error_code))

@@ -3,12 +3,13 @@
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-from services.generation import calls, endings, recording
+from services.generation import calls, endings, recording, sweeper
 from services.generation.engine import Engine
 from services.generation.models import Image, Operation
 from services.generation.operations import Lost, Refused, Spent, Submitted
@@ -545,3 +546,32 @@ def test_a_hint_before_the_answer_or_after_the_end_is_harmless(
 
     assert (early, late) == (0, 0)
     assert job_of(generation_db, job_id)["charged"] == 10
+
+
+def test_the_log_is_kept_for_so_long_and_not_longer(
+    generation_db: Database,
+    engine: Engine,
+    provider: TakingProvider,
+    worker: Worker,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sweeper, "_MOST_FORGOTTEN", 2)
+    job_id = submitted(generation_db, engine, variants=7)
+    worker.send()
+    for external_id in list(provider.jobs)[1:]:
+        provider.finish(external_id)
+    worker.ask()
+    young, *old = attempts_of(generation_db, job_id)[1:]
+    execute(generation_db, "UPDATE attempts SET sent_at = sent_at - interval '10 days'")
+    execute(
+        generation_db,
+        "UPDATE attempts SET sent_at = sent_at + interval '1 hour' WHERE operation_id = :id",
+        id=young.operation_id,
+    )
+
+    gone = sweeper.forget_old_attempts(generation_db, kept=timedelta(days=10))
+
+    left = [(each.status, each.operation_id) for each in attempts_of(generation_db, job_id)]
+    assert gone == len(old) == 5
+    assert sorted(status for status, _ in left) == ["submitted", "succeeded"]
+    assert ("succeeded", young.operation_id) in left

@@ -85,5 +85,6 @@ def attempts() -> None:
     op.create_index("attempts_of_job", "attempts", ["job_id"])
     op.create_index("attempts_open", "attempts", ["sent_at"], postgresql_where=sa.text("ended_at IS NULL"))
     op.create_index("attempts_of_organization", "attempts", ["org_id", "sent_at"])
+    op.create_index("attempts_by_time", "attempts", ["sent_at", "operation_id", "attempt"])
     protect("attempts")
     part_modes("attempts")
