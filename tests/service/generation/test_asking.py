@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from services.generation import calls, endings, recording, sweeper
+from services.generation import calls, circuits, endings, recording, sweeper
 from services.generation.engine import Engine
 from services.generation.models import Image, Operation
 from services.generation.operations import Lost, Refused, Spent, Submitted
@@ -379,6 +379,9 @@ def test_one_that_is_at_it_for_longer_than_it_may_is_given_up_and_cancelled(
     assert job["generations"][0]["failure"]["reason"] == "provider_timeout"
     assert provider.cancelled == ["there_0"]
     assert len(provider.requests) == 1
+    with generation_db.transaction() as session:
+        circuit = circuits.known(session, ["replicate"])["replicate", "scripted-1"]
+    assert (circuit.failures, circuit.failure_code) == (1, "provider_timeout")
 
 
 def test_a_second_bill_of_a_worker_that_was_cut_off_is_counted(
