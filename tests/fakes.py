@@ -22,6 +22,8 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import PIL.Image
+import psycopg2
+from sqlalchemy.orm import Session
 from werkzeug.formparser import FormDataParser
 from werkzeug.http import parse_options_header
 
@@ -38,6 +40,7 @@ from services.generation.operations import (
     Submitted,
 )
 from services.generation.providers import Request
+from shared.database import Database
 from shared.ids import new_id
 from shared.problems import BadRequest, NotFound, PreconditionFailed, Problem, Unavailable, from_dict
 from shared.rpc_batches import answers_to
@@ -481,6 +484,22 @@ class TakingProvider(ScriptedProvider):
     def finish(self, external_id: str = "there_0", outcome: Outcome | None = None) -> None:
         """Have one of its pieces of work done: with a picture unless it comes to something else."""
         self.done[external_id] = outcome or picture_of(self.jobs[external_id])
+
+
+class ForgetfulDatabase(Database):
+    """A database that is cut off just after the ``nth`` commit, whose answer never comes; from 1, once."""
+
+    def __init__(self, url: str, *, nth: int) -> None:
+        super().__init__(url, pool_size=5)
+        self.commits_left = nth
+
+    @contextmanager
+    def transaction(self, **scope: Any) -> Iterator[Session]:
+        with super().transaction(**scope) as session:
+            yield session
+        self.commits_left -= 1
+        if self.commits_left == 0:
+            raise psycopg2.OperationalError("server closed the connection unexpectedly")
 
 
 def picture_of(request: Request) -> Outcome:

@@ -117,7 +117,7 @@ def submitted(session: Session, claimed: Claimed, *, external_id: str, phase: st
     """Store under which id the provider has taken an operation: from now on nobody holds it, anybody may ask for it.
 
     One that ended meanwhile is to be cancelled there at once, and one that is being looked for is found. Return False
-    where it is somebody else's by now: the provider is at work for nobody.
+    where it is somebody else's by now: the provider is at work for nobody. Storing it twice is harmless.
     """
     is_over = Operation.status.in_(_ENDS)
     ours = sa.and_(Operation.fence == claimed.fence, sa.or_(Operation.status == "running", is_over))
@@ -141,7 +141,7 @@ def submitted(session: Session, claimed: Claimed, *, external_id: str, phase: st
         )
         .returning(Operation.id)
     )
-    found = changed.scalar_one_or_none() is not None
+    found = changed.scalar_one_or_none() is not None or _is_stored(session, claimed, external_id=external_id)
     # The log knows of it in any case: it is what an operator needs to find it at the provider.
     _update_attempt(
         session,
@@ -259,13 +259,13 @@ def end_attempt(
     spent: Spent,
     code: str | None = None,
     detail: str | None = None,
-) -> None:
+) -> bool:
     """Write into the log what an attempt came to, and what it used up; one that is written already stays.
 
-    All but one of which nobody knew what became of it: that is known now.
+    All but one of which nobody knew what became of it: that is known now. Return whether it was written now.
     """
     now = sa.func.clock_timestamp()
-    _update_attempt(
+    return _update_attempt(
         session,
         claimed,
         {
@@ -323,6 +323,12 @@ def providers_tried(session: Session, operation_id: str) -> list[str]:
     return list(dict.fromkeys(session.scalars(statement)))
 
 
+def _is_stored(session: Session, claimed: Claimed, *, external_id: str) -> bool:
+    """Tell whether an operation has this id already: the answer to the commit that stored it was lost."""
+    statement = sa.select(Operation.id).where(Operation.id == claimed.id, Operation.external_id == external_id)
+    return session.scalars(statement).one_or_none() is not None
+
+
 def _update_due(session: Session, asked: Due, values: Mapping[str, Any]) -> None:
     """Change an operation that is still as it was when it was claimed: what has ended meanwhile is to be cancelled."""
     session.execute(
@@ -334,7 +340,7 @@ def _update_due(session: Session, asked: Due, values: Mapping[str, Any]) -> None
 
 def _update_attempt(
     session: Session, claimed: Claimed, values: Mapping[str, Any], *, only: tuple[str, ...] | None = None
-) -> None:
+) -> bool:
     statement = sa.update(Attempt).where(Attempt.operation_id == claimed.id, Attempt.attempt == claimed.attempt)
     if only:
         given_up = sa.and_(
@@ -343,7 +349,8 @@ def _update_attempt(
             sa.func.coalesce(Attempt.cost_microusd, 0) == 0,
         )
         statement = statement.where(sa.or_(Attempt.status.in_(only), given_up))
-    session.execute(statement.values(**values), execution_options={"synchronize_session": False})
+    changed: Any = session.execute(statement.values(**values), execution_options={"synchronize_session": False})
+    return bool(changed.rowcount)
 
 
 def _from_now(seconds: float) -> sa.ColumnElement[datetime]:

@@ -13,7 +13,7 @@ from services.generation import calls, endings, metrics
 from services.generation.claims import LEASE_SECONDS, Claimed, still_held
 from services.generation.engine import Engine
 from services.generation.jobs import GENERATION_ENDS
-from services.generation.models import Generation, Image, Job, Operation
+from services.generation.models import Attempt, Generation, Image, Job, Operation
 from services.generation.operations import Answered, GiveUp, Repeat, Spent, another_seed, spent
 from services.generation.rows import insert_rows
 from services.generation.submissions import operation_row
@@ -25,12 +25,13 @@ log = structlog.get_logger(__name__)
 
 _NOTHING = Spent()
 
-# In the one order of ids, as everywhere where several operations are locked.
+# In the one order of ids, as everywhere where several operations are locked. "storing" is what this wrote already, where
+# the answer to its commit was lost.
 _STORING = sa.text("""
 WITH held AS MATERIALIZED (
     SELECT o.id FROM unnest(CAST(:ids AS text[]), CAST(:fences AS bigint[])) AS held (id, fence)
     JOIN operations o ON o.id = held.id AND o.fence = held.fence
-    WHERE o.status IN ('running', 'unknown') ORDER BY o.id FOR UPDATE OF o
+    WHERE o.status IN ('running', 'unknown', 'storing') ORDER BY o.id FOR UPDATE OF o
 )
 UPDATE operations o SET status = 'storing', phase = 'storing', poll_at = NULL,
     lease_until = clock_timestamp() + make_interval(secs => :lease)
@@ -80,6 +81,8 @@ def success(
     Whatever there is to be thought of; the usual case is dealt with in `adopting`, for many at once.
     """
     job, operation = _locked(session, claimed)
+    if operation is None and _is_recorded(session, claimed):
+        return Recorded(adopted=True, events=[])
     generation = session.get_one(Generation, claimed.generation_id)
     used = spent(answer)
     if operation is None or generation.status in GENERATION_ENDS:
@@ -217,7 +220,9 @@ def note_late(
         model=used.model,
         code=code,
     )
-    calls.end_attempt(session, claimed, status="late", spent=used, code=code, detail=detail)
+    ended_now = calls.end_attempt(session, claimed, status="late", spent=used, code=code, detail=detail)
+    if not ended_now and session.get(Attempt, (claimed.id, claimed.attempt)) is not None:
+        return  # what it cost has been counted
     operation = session.scalars(
         sa.select(Operation)
         .where(
@@ -247,6 +252,14 @@ def _note_spent(session: Session, operation: Operation, used: Spent) -> None:
             setattr(operation, name, (getattr(operation, name) or 0) + more)
     provider, cost_usd = operation.provider, (used.cost_microusd or 0) / 1_000_000
     once_committed(session, lambda: metrics.provider_cost_usd.labels(provider).inc(cost_usd))
+
+
+def _is_recorded(session: Session, claimed: Claimed) -> bool:
+    """Tell whether this very claim has recorded its success before: the answer to that commit was lost."""
+    statement = sa.select(Operation.id).where(
+        Operation.id == claimed.id, Operation.fence == claimed.fence, Operation.status == "succeeded"
+    )
+    return session.scalars(statement).one_or_none() is not None
 
 
 def _locked(session: Session, claimed: Claimed) -> tuple[Job, Operation | None]:

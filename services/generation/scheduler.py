@@ -173,12 +173,26 @@ class Scheduler:
     def _sent(self, item: Claimed, asked: Request) -> int | None:
         """Write down that the request goes out now; return the try, or None where it must not go out."""
         began = time.monotonic()
-        tries = self._writes.send(item, digest=digest_of(asked))
+        try:
+            tries = self._writes.send(item, digest=digest_of(asked))
+        except Exception as error:
+            if not is_unavailable(error):
+                raise
+            self._withhold(item, why=f"it could not be written down: {type(error).__name__}")
+            return None
+        if tries is None:
+            log.warning("operation_not_sent", claim_lost=True)
+            return None
         # A process that was stopped just here must not send what somebody else has decided about by now.
-        if tries is None or time.monotonic() - began > SEND_WITHIN_SECONDS:
-            log.warning("operation_not_sent", claim_lost=tries is None)
+        if time.monotonic() - began > SEND_WITHIN_SECONDS:
+            self._withhold(item, why="the process was held up")
             return None
         return tries
+
+    def _withhold(self, item: Claimed, *, why: str) -> None:
+        """Queue again what may stand in the rows as sent: only this worker knows that it never was."""
+        log.warning("operation_not_sent", claim_lost=False, why=why)
+        self._settlement.settle(item, Refused(code="connect_failed", detail=f"not sent: {why}"), tries=item.attempt)
 
     def _call(self, item: Claimed, asked: Request) -> tuple[Submission, float]:
         """Return what the provider says, and after how many seconds."""

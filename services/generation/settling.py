@@ -37,7 +37,7 @@ from shared import images
 from shared.crash import crash_point
 from shared.database import Database, is_unavailable
 from shared.ids import new_id
-from shared.off_hub import off_hub
+from shared.off_hub import WorkFailed, off_hub
 from shared.problems import Problem
 from shared.storage import ObjectStore, StorageUnavailable
 
@@ -123,7 +123,7 @@ class Settlement:
         try:
             for number, image in enumerate(answer.images):
                 stored.append(self._stored(item, number, image))
-        except StorageUnavailable as error:
+        except (StorageUnavailable, WorkFailed) as error:
             # It was made, and is paid for: the provider is not asked for it once more.
             lost = GiveUp(code="storage_failed", detail=str(error))
             self._discard(stored)
@@ -141,11 +141,11 @@ class Settlement:
                 self._discard(stored)
 
     def _stored(self, item: Claimed, number: int, image: MadeImage) -> StoredImage:
-        """Store an image, again and again while the store is away, as often as the taxonomy says."""
+        """Store an image, again and again while it is we who cannot, as often as the taxonomy says."""
         for wait_seconds in reason("storage_failed").waits_seconds:
             try:
                 return self._store(item, number, image)
-            except StorageUnavailable as error:
+            except (StorageUnavailable, WorkFailed) as error:
                 log.warning("store_postponed", operation_id=item.id, error=str(error), again_in_seconds=wait_seconds)
                 time.sleep(wait_seconds)
         return self._store(item, number, image)

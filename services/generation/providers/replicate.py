@@ -29,7 +29,7 @@ from services.generation.operations import (
 from services.generation.pricing import Usage
 from services.generation.providers import Request
 from services.generation.providers.accounts import Account, account
-from services.generation.providers.refusals import is_success, refusal, retry_after_seconds
+from services.generation.providers.refusals import is_id, is_success, refusal, retry_after_seconds
 from services.generation.providers.results import content_type_of, fetched
 from services.generation.providers.searches import Window, pages
 from services.generation.providers.vendor import QUICK_SECONDS, Vendor, collected
@@ -160,7 +160,7 @@ class ReplicateProvider(Vendor):
         if not isinstance(reply, Reply):
             return reply
         content = reply.json()
-        if is_success(reply) and isinstance(content, dict) and content.get("id"):
+        if is_success(reply) and isinstance(content, dict) and is_id(content.get("id")):
             return Submitted(external_id=f"{content['id']}:{model}")
         return refusal(reply, key=self._account.key, code_of=_code)
 

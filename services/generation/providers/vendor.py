@@ -28,6 +28,7 @@ QUICK_SECONDS: Final = 20.0
 # Written into JSON, more would hold up everything else in the process; no model looks at more pixels.
 SOURCE_BYTES_MAX: Final = 4_000_000
 SOURCE_SIDE_MAX: Final = 2048
+_OUR_PAUSE_SECONDS: Final = 5.0
 # Work that vendors bill although nothing came of it, as far as they tell; what failed or was cancelled, they do not.
 _BILLED_IN_VAIN: Final = frozenset({"moderation_output", "recitation", "no_image", "result_corrupt", "result_expired"})
 _COMPOSITE: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
@@ -87,7 +88,8 @@ class Vendor:
         try:
             return replace(request, sources=[_carried(source, side=side) for source in request.sources])
         except WorkFailed as problem:
-            return Refused(code="provider_error", detail=problem.detail)
+            # Too much at once, and it is we who cannot: nothing that counts against the vendor.
+            return Refused(code="capacity", detail=problem.detail, retry_after_seconds=_OUR_PAUSE_SECONDS)
         except Problem as problem:
             return Refused(code="invalid_input", detail=problem.detail)
 
@@ -128,7 +130,7 @@ class Vendor:
         """Return what ``read`` makes of an answer; one of another shape than was promised leaves open what was done."""
         try:
             return read()
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             log.exception("provider_answer_not_understood", provider=self.name)
             return Lost(detail=f"the answer has an unknown shape: {type(error).__name__}")
 

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from services.generation.failures import TAXONOMY, reason
@@ -160,3 +162,13 @@ def test_what_was_billed_is_known_of_answers_and_of_refusals() -> None:
     assert spent(Refused(code="moderation_output", detail="", ran=True, cost_microusd=7)).cost_microusd == 7
     assert spent(Lost(detail="")) == Spent()
     assert spent(PICTURE).digest != spent(Answered(model="m")).digest
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"), [(7, 7), (-7, 0), (10**40, 2**31 - 1), (1.5, None), ("7", None), ({}, None), (None, None)]
+)
+def test_what_a_vendor_counts_is_kept_where_the_log_has_room_for_it(said: Any, kept: int | None) -> None:
+    used = spent(Answered(model="m", prompt_tokens=said, completion_tokens=said, cost_microusd=said))
+
+    assert (used.prompt_tokens, used.completion_tokens) == (kept, kept)
+    assert used.cost_microusd in {kept, 10**12}

@@ -13,6 +13,7 @@ import pytest
 import structlog
 from PIL import Image
 
+from services.generation import breaker
 from services.generation.model_registry import MODELS
 from services.generation.operations import Absent, Answered, Lost, Outcome, Refused, Running, Submitted
 from services.generation.providers import Asynchronous, Provider, Request, available
@@ -20,6 +21,7 @@ from services.generation.providers.accounts import account
 from services.generation.providers.refusals import refusal, retry_after_seconds
 from services.generation.providers.wire import NotSent, Reply, Wire
 from shared.config import ConfigurationError
+from shared.off_hub import WorkFailed
 from tests import live
 from tests.contracts.providers import KEYS, VENDORS, a_photo, a_request, environment_of, hostile_vendors, keys_in
 from tests.fakes import ScriptedProvider
@@ -351,6 +353,21 @@ def test_a_picture_too_large_for_a_request_is_scaled_down_first(vendors: Running
 
 
 @pytest.mark.parametrize("name", VENDORS)
+def test_that_we_are_too_busy_ourselves_does_not_count_against_a_vendor(
+    vendors: Running_, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(*_: object, **__: object) -> None:
+        raise WorkFailed("Too many images are being processed; try again in a minute")
+
+    monkeypatch.setattr("services.generation.providers.vendor.off_hub", busy)
+
+    _, outcome = staged(vendors, name, sources=(b"\xff\xd8\xff" + bytes(5_000_000),))
+
+    assert breaker.signal(outcome)[0] == "busy"
+    assert vendors[0].world.requests == []
+
+
+@pytest.mark.parametrize("name", VENDORS)
 def test_a_large_file_that_is_no_picture_is_not_sent(vendors: Running_, name: str) -> None:
     _, outcome = staged(vendors, name, sources=(b"\xff\xd8\xff" + bytes(5_000_000),))
 
@@ -399,6 +416,11 @@ STRANGE = [
     '{"status": "succeeded", "output": {"a": 1}, "input": 1, "id": "p", "request_id": "r"}',
     '{"status": "COMPLETED", "images": {"url": 1}, "has_nsfw_concepts": 1, "detail": {"a": 1}}',
     '{"error": {"details": 1, "code": []}, "detail": [1, [2]], "error_type": []}',
+    "[" * 200_000,
+    '{"id": "../../v1/account", "request_id": "a/b?c", "status": "failed", "error": "a\\u0000b\\ud800c"}',
+    '{"image": "/9j/", "cost": 1e400, "data": [{"b64_json": "/9j/"}], "usage": {"output_tokens": 1e400}}',
+    '{"detail": "a\\u0000b", "error": {"code": "a\\ud800", "message": "\\u0000"}}',
+    "\0<html>\0",
 ]
 
 
@@ -426,6 +448,10 @@ def test_no_answer_is_so_strange_that_an_adapter_raises(
 
     known = (Answered, Refused, Lost, Submitted, Running, Absent)
     assert all(isinstance(outcome, known) for outcome in outcomes)
+    for text in (said for outcome in outcomes for said in vars(outcome).values() if isinstance(said, str)):
+        assert "\0" not in text
+        assert text.encode()
+    assert not [each for each in outcomes if isinstance(each, Submitted) and "/" in each.external_id.split(":")[-1]]
 
 
 @cache
