@@ -21,6 +21,12 @@ POLL_LEASE_SECONDS = 90.0
 _ENDS = ("failed", "cancelled")
 # How attempts end whose request may still have arrived, whatever was found out about it.
 _NOBODY_KNEW = ("outcome_unknown", "connect_failed")
+# An attempt `a` that nobody has written down yet what it came to; or that nobody knew of, which is known now.
+OPEN_ATTEMPT = """
+    a.status IN ('sent', 'submitted', 'unknown')
+    OR (a.status IN ('failed', 'late') AND a.error_code IN ('outcome_unknown', 'connect_failed')
+        AND coalesce(a.cost_microusd, 0) = 0)
+"""
 _CAN_BE_ASKED = Operation.external_id.is_not(None)
 
 
@@ -46,19 +52,27 @@ class Due:
         return self.status in _ENDS
 
 
-# One statement: there is no moment in which it may have been sent and no row of the log says so.
+# One statement: there is no moment in which one may have been sent and no row of the log says so. Rows are locked in
+# the one order of ids, as everywhere where several are.
 _SEND = sa.text("""
-WITH sent AS (
-    UPDATE operations SET sent_at = clock_timestamp(), phase = 'sent',
+WITH held AS MATERIALIZED (
+    SELECT o.id, asked.digest
+    FROM unnest(CAST(:ids AS text[]), CAST(:fences AS bigint[]), CAST(:digests AS text[])) AS asked (id, fence, digest)
+    JOIN operations o ON o.id = asked.id AND o.fence = asked.fence
+    WHERE o.status = 'running' AND o.external_id IS NULL AND o.sent_at IS NULL
+    ORDER BY o.id FOR UPDATE OF o
+), sent AS (
+    UPDATE operations o SET sent_at = clock_timestamp(), phase = 'sent',
         lease_until = clock_timestamp() + make_interval(secs => :lease)
-    WHERE id = :id AND fence = :fence AND status = 'running' AND external_id IS NULL AND sent_at IS NULL
-    RETURNING *
+    FROM held WHERE o.id = held.id
+    RETURNING o.*, held.digest
 )
 INSERT INTO attempts (operation_id, attempt, org_id, job_id, generation_id, livemode, provider, model_requested, seed,
                       worker, status, sent_at, request_digest)
 SELECT id, attempt, org_id, job_id, generation_id, livemode, provider, model_requested, seed,
-       worker, 'sent', sent_at, :digest FROM sent
-RETURNING (SELECT count(*) + 1 FROM attempts a
+       worker, 'sent', sent_at, digest FROM sent
+RETURNING operation_id, (SELECT fence FROM sent WHERE sent.id = operation_id) AS fence,
+          (SELECT count(*) + 1 FROM attempts a
            WHERE a.operation_id = attempts.operation_id AND a.provider = attempts.provider) AS tries
 """)
 
@@ -81,19 +95,23 @@ RETURNING o.id, o.org_id, o.job_id, o.generation_id, o.name, o.provider, o.model
 _NOT_OF_CLAIM = ("status", "external_id", "sent_at", "phase", "cancel_sent", "age_seconds", "tries")
 
 
-def send(session: Session, claimed: Claimed, *, digest: str) -> int | None:
-    """Write down that an operation is about to be sent; the request may go out once this is committed.
+def send(session: Session, several: Sequence[tuple[Claimed, str]]) -> dict[tuple[str, int], int]:
+    """Write down that operations are about to be sent; the requests may go out once this is committed.
 
     Args:
         session: of the system role.
-        claimed: the claim it is sent under; its lease begins anew.
-        digest: SHA-256 of what is asked.
+        several: the claims they are sent under, whose leases begin anew, each with the SHA-256 of what is asked.
 
     Returns:
-        Which try it is at this provider, from 1; None where the claim is lost, and nothing may be sent.
+        By claim, which try it is at this provider, from 1. One that is lost is missing: it must not be sent.
     """
-    values = {"id": claimed.id, "fence": claimed.fence, "lease": LEASE_SECONDS, "digest": digest}
-    return session.execute(_SEND, values).scalar_one_or_none()
+    values = {
+        "ids": [item.id for item, _ in several],
+        "fences": [item.fence for item, _ in several],
+        "digests": [digest for _, digest in several],
+        "lease": LEASE_SECONDS,
+    }
+    return {(row.operation_id, row.fence): row.tries for row in session.execute(_SEND, values)}
 
 
 def submitted(session: Session, claimed: Claimed, *, external_id: str, phase: str, poll_after_seconds: float) -> bool:

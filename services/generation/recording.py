@@ -25,6 +25,20 @@ log = structlog.get_logger(__name__)
 
 _NOTHING = Spent()
 
+# In the one order of ids, as everywhere where several operations are locked. "storing" is what this wrote already, where
+# the answer to its commit was lost.
+_STORING = sa.text("""
+WITH held AS MATERIALIZED (
+    SELECT o.id FROM unnest(CAST(:ids AS text[]), CAST(:fences AS bigint[])) AS held (id, fence)
+    JOIN operations o ON o.id = held.id AND o.fence = held.fence
+    WHERE o.status IN ('running', 'unknown', 'storing') ORDER BY o.id FOR UPDATE OF o
+)
+UPDATE operations o SET status = 'storing', phase = 'storing', poll_at = NULL,
+    lease_until = clock_timestamp() + make_interval(secs => :lease)
+FROM held WHERE o.id = held.id
+RETURNING o.id, o.fence
+""")
+
 
 @dataclass(frozen=True, kw_only=True)
 class StoredImage:
@@ -49,42 +63,35 @@ class Recorded:
     events: list[Event]
 
 
-def storing(session: Session, claimed: Claimed) -> bool:
-    """Note that the provider has answered and the bytes are on their way to the store; False if the claim is lost."""
-    changed = session.execute(
-        sa.update(Operation)
-        .where(
-            Operation.id == claimed.id,
-            Operation.fence == claimed.fence,
-            # "storing" is what this wrote already, where the answer to its commit was lost.
-            Operation.status.in_(("running", "unknown", "storing")),
-        )
-        .values(
-            status="storing",
-            phase="storing",
-            poll_at=None,
-            lease_until=sa.func.clock_timestamp() + timedelta(seconds=LEASE_SECONDS),
-        )
-        .returning(Operation.id)
-    )
-    return changed.scalar_one_or_none() is not None
+def storing(session: Session, several: Sequence[Claimed]) -> set[tuple[str, int]]:
+    """Note that providers have answered and the bytes are on their way to the store; return the claims that hold."""
+    values = {
+        "ids": [claimed.id for claimed in several],
+        "fences": [claimed.fence for claimed in several],
+        "lease": LEASE_SECONDS,
+    }
+    return {(row.id, row.fence) for row in session.execute(_STORING, values)}
 
 
 def success(
     session: Session, engine: Engine, claimed: Claimed, *, answer: Answered, images: Sequence[StoredImage]
 ) -> Recorded:
-    """Adopt a stored result while its generation is open; a late one is logged with its cost and changes nothing."""
+    """Adopt a stored result while its generation is open; a late one is logged with its cost and changes nothing.
+
+    Whatever there is to be thought of; the usual case is dealt with in `adopting`, for many at once.
+    """
     job, operation = _locked(session, claimed)
     if operation is None and _is_recorded(session, claimed):
         return Recorded(adopted=True, events=[])
     generation = session.get_one(Generation, claimed.generation_id)
+    used = spent(answer)
     if operation is None or generation.status in GENERATION_ENDS:
-        note_late(session, claimed, spent(answer))
+        note_late(session, claimed, used)
         return Recorded(adopted=False, events=[])
-    calls.end_attempt(session, claimed, status="succeeded", spent=spent(answer))
+    calls.end_attempt(session, claimed, status="succeeded", spent=used)
     now = endings.database_now(session)
     _end(operation, "succeeded", now=now)
-    _note_spent(session, operation, spent(answer))
+    _note_spent(session, operation, used)
     operation.output = {"images": [image.image_id for image in images], "result": answer.result}
     session.add_all(_image_row(image, job, generation, operation, answer) for image in images)
     job.progressed_at = now

@@ -12,6 +12,7 @@ from typing import TypeVar
 import structlog
 
 from services.generation import calls, recording
+from services.generation.adopting import Result
 from services.generation.claims import Claimed
 from services.generation.engine import Engine
 from services.generation.failures import reason
@@ -31,6 +32,7 @@ from services.generation.operations import (
 )
 from services.generation.providers import fallback
 from services.generation.recording import StoredImage
+from services.generation.writes import Ending, Writes
 from shared import images
 from shared.crash import crash_point
 from shared.database import Database, is_unavailable
@@ -50,13 +52,27 @@ _EXTENSIONS = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
 
 
 class Settlement:
-    """Takes outcomes of one process's operations. ``held`` are those whose leases are prolonged meanwhile."""
+    """Takes outcomes of one process's operations. ``held`` are those whose leases are prolonged meanwhile.
 
-    def __init__(self, db: Database, store: ObjectStore, engine: Engine, *, held: dict[str, Claimed]) -> None:
+    ``has_answered`` is called when a provider is no longer at an operation, and that is written down.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        store: ObjectStore,
+        engine: Engine,
+        *,
+        held: dict[str, Claimed],
+        writes: Writes | None = None,
+        has_answered: Callable[[], object] = lambda: None,
+    ) -> None:
         self._db = db
         self._objects = store
         self._engine = engine
         self._held = held
+        self._writes = writes or Writes(db, engine)
+        self._has_answered = has_answered
 
     def settle(self, item: Claimed, outcome: Outcome, *, tries: int, taken: bool = False) -> None:
         """Do what follows ``outcome``, and return when it is written down.
@@ -79,7 +95,7 @@ class Settlement:
         elif isinstance(decision, LookUp):
             self.insist(lambda: self._record_unknown(item, decision))
         else:
-            self.insist(lambda: self._record(item, self._elsewhere(item, outcome, decision), spent(outcome)))
+            self.insist(lambda: self._end(item, self._elsewhere(item, outcome, decision), spent(outcome)))
 
     def release(self, item: Claimed) -> None:
         """Prolong its lease no longer."""
@@ -98,10 +114,11 @@ class Settlement:
 
     def _keep(self, item: Claimed, answer: Answered, *, tries: int) -> None:
         """Store an answer's images, then record it; what is not adopted leaves no bytes behind."""
-        if not self.insist(lambda: self._note_storing(item)):
+        if not self.insist(lambda: self._writes.storing(item)):
             self.insist(lambda: self._note_late(item, answer))
             return
         self._held[item.id] = item
+        self._has_answered()
         stored: list[StoredImage] = []
         try:
             for number, image in enumerate(answer.images):
@@ -110,7 +127,7 @@ class Settlement:
             # It was made, and is paid for: the provider is not asked for it once more.
             lost = GiveUp(code="storage_failed", detail=str(error))
             self._discard(stored)
-            self.insist(lambda: self._record(item, lost, spent(answer)))
+            self.insist(lambda: self._end(item, lost, spent(answer)))
         except Problem as problem:
             self._discard(stored)
             cost = answer.cost_microusd
@@ -118,7 +135,9 @@ class Settlement:
             self.settle(item, corrupt, tries=tries)
         else:
             crash_point("scheduler.after_store")
-            if not self.insist(lambda: self._adopt(item, answer, stored)):
+            adopted = self.insist(lambda: self._writes.record(Result(item=item, answer=answer, images=stored)))
+            crash_point("scheduler.after_record")
+            if not adopted:
                 self._discard(stored)
 
     def _stored(self, item: Claimed, number: int, image: MadeImage) -> StoredImage:
@@ -133,18 +152,18 @@ class Settlement:
 
     def _store(self, item: Claimed, number: int, image: MadeImage) -> StoredImage:
         """Write an image and its thumbnail under keys that only this claim uses."""
-        info = off_hub(images.inspect, image.data)
+        seen = off_hub(images.preview, image.data)
         image_id = new_id("img")
         stem = f"images/{item.org_id}/{image_id}/{item.fence}"
         stored = self._objects.put(
-            key=f"{stem}.{_EXTENSIONS[info.content_type]}",
+            key=f"{stem}.{_EXTENSIONS[seen.content_type]}",
             chunks=image.data,
-            content_type=info.content_type,
+            content_type=seen.content_type,
             max_bytes=MAX_RESULT_BYTES,
         )
         crash_point("scheduler.between_image_and_thumbnail")
         thumbnail = self._objects.put(
-            key=f"{stem}.thumb.jpg", chunks=off_hub(images.thumbnail, image.data), content_type="image/jpeg"
+            key=f"{stem}.thumb.jpg", chunks=seen.thumbnail, content_type="image/jpeg"
         )
         log.debug("image_stored", image_id=image_id, number=number, key=stored.key)
         return StoredImage(
@@ -155,32 +174,16 @@ class Settlement:
             sha256=stored.sha256,
             crc32=stored.crc32,
             bytes=stored.bytes,
-            width=info.width,
-            height=info.height,
+            width=seen.width,
+            height=seen.height,
         )
-
-    def _note_storing(self, item: Claimed) -> bool:
-        with self._db.transaction() as session:
-            return recording.storing(session, item)
 
     def _note_late(self, item: Claimed, answer: Answered) -> None:
         with self._db.transaction() as session:
             recording.note_late(session, item, spent(answer))
 
-    def _adopt(self, item: Claimed, answer: Answered, stored: Sequence[StoredImage]) -> bool:
-        with self._db.transaction() as session:
-            recorded = recording.success(session, self._engine, item, answer=answer, images=stored)
-            self._db.publish(session, recorded.events)
-        crash_point("scheduler.after_record")
-        return recorded.adopted
-
-    def _record(self, item: Claimed, decision: Repeat | GiveUp, used: Spent) -> None:
-        with self._db.transaction() as session:
-            if isinstance(decision, Repeat):
-                events = recording.repeat(session, item, decision=decision, used=used)
-            else:
-                events = recording.failure(session, item, decision=decision, used=used)
-            self._db.publish(session, events)
+    def _end(self, item: Claimed, decision: Repeat | GiveUp, used: Spent) -> None:
+        self._writes.record(Ending(item=item, decision=decision, used=used))
 
     def _record_unknown(self, item: Claimed, decision: LookUp) -> None:
         with self._db.transaction() as session:
