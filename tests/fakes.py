@@ -475,7 +475,7 @@ class TakingProvider(ScriptedProvider):
         if not self.searchable:
             return Lost(detail="too early to tell")
         found = [key for key, request in self.jobs.items() if request.operation_id == operation_id]
-        return Submitted(external_id=found[0]) if found else Absent(detail="never came")
+        return Submitted(external_id=found[-1]) if found else Absent(detail="never came")  # newest first, as vendors do
 
     def cancel(self, external_id: str) -> bool:
         self.cancelled.append(external_id)

@@ -206,6 +206,14 @@ def adopt(session: Session, asked: Due, *, external_id: str) -> None:
     )
 
 
+def is_of_earlier_attempt(session: Session, claimed: Claimed, *, external_id: str) -> bool:
+    """Tell whether what a provider has is what an attempt before this one led to: that has ended, and been told."""
+    statement = sa.select(Attempt.operation_id).where(
+        Attempt.operation_id == claimed.id, Attempt.attempt < claimed.attempt, Attempt.external_id == external_id
+    )
+    return session.scalars(statement.limit(1)).one_or_none() is not None
+
+
 def look_for_cancelled(session: Session, claimed: Claimed, *, after_seconds: float) -> None:
     """Have an operation looked for that was cancelled while its request was on its way, and whose answer was lost."""
     session.execute(

@@ -154,7 +154,7 @@ class Poller:
         if not isinstance(provider, Asynchronous) or provider.after_lost_answer != "lookup":
             self._give_up(due, GiveUp(code="outcome_unknown", detail="the answer was lost, and its time has passed"))
             return
-        found = _found(provider, due)
+        found = self._found(provider, due)
         if isinstance(found, Submitted):
             log.info("lost_operation_found", provider=provider.name)
             with self._db.transaction() as session:
@@ -167,6 +167,19 @@ class Poller:
             self._give_up(due, GiveUp(code="outcome_unknown", detail=found.detail))
         else:
             self._later(due, seconds=next_poll_seconds(due.age_seconds, time_limit_seconds=_PATIENCE_SECONDS))
+
+    def _found(self, provider: Asynchronous, due: Due) -> Found:
+        """Return what the provider has of this attempt; what an earlier one left there does not count."""
+        try:
+            found = provider.find(due.item.id, sent_at=due.sent_at)
+        except Exception as error:
+            log.exception("search_broke", provider=provider.name)
+            return Lost(detail=type(error).__name__)
+        if isinstance(found, Submitted):
+            with self._db.transaction() as session:
+                if calls.is_of_earlier_attempt(session, due.item, external_id=found.external_id):
+                    return Absent(detail="there is only what an earlier attempt led to")
+        return found
 
     def _wind_up(self, due: Due, provider: Provider | None) -> None:
         """Stop at the provider what nobody waits for any more, and find out what it cost."""
@@ -188,7 +201,7 @@ class Poller:
                 self._let_go(due)
 
     def _wind_up_unknown(self, due: Due, provider: Asynchronous) -> None:
-        found = _found(provider, due)
+        found = self._found(provider, due)
         if isinstance(found, Submitted):
             with self._db.transaction() as session:
                 calls.adopt(session, due, external_id=found.external_id)
@@ -250,11 +263,3 @@ def _polled(provider: Asynchronous, external_id: str) -> Progress:
     except Exception:
         log.exception("poll_broke", provider=provider.name)
         return Running(phase="running")
-
-
-def _found(provider: Asynchronous, due: Due) -> Found:
-    try:
-        return provider.find(due.item.id, sent_at=due.sent_at)
-    except Exception as error:
-        log.exception("search_broke", provider=provider.name)
-        return Lost(detail=type(error).__name__)

@@ -154,6 +154,25 @@ def test_what_never_arrived_is_sent_again(
     assert provider.billed.total() == 1
 
 
+def test_what_an_earlier_attempt_left_there_is_not_taken_for_the_one_that_is_looked_for(
+    generation_db: Database, engine: Engine, provider: TakingProvider, worker: Worker
+) -> None:
+    job_id = submitted(generation_db, engine, variants=1)
+    worker.send()
+    provider.finish(outcome=Refused(code="moderation_output", detail="withheld", ran=True, cost_microusd=5))
+    worker.ask()
+    provider.ignores = 1
+    for _ in range(2):
+        execute(generation_db, "UPDATE operations SET due_at = clock_timestamp()")
+        worker.send()
+        worker.ask()
+    provider.finish("there_1")
+    worker.ask()
+
+    assert job_of(generation_db, job_id)["status"] == "succeeded"
+    assert operation_of(generation_db, job_id).cost_microusd == 10
+
+
 def test_what_cannot_be_found_out_is_never_sent_again_and_given_back_in_the_end(
     generation_db: Database, engine: Engine, provider: TakingProvider, worker: Worker
 ) -> None:
