@@ -20,6 +20,7 @@ from services.generation.submissions import operation_row
 from services.generation.workflows import DoneOperation, workflow
 from shared.database import once_committed
 from shared.events import Event
+from shared.problems import Unavailable
 
 log = structlog.get_logger(__name__)
 
@@ -285,12 +286,16 @@ def _go_on(session: Session, engine: Engine, job: Job, generation: Generation, *
         return endings.complete(session, job, generation, now=now)
     about = {"org_id": job.org_id, "user_id": job.user_id, "id": job.id, "livemode": job.livemode}
     engine = engine.in_mode(livemode=job.livemode)
-    rows = [
-        operation_row(
-            engine, item, position=len(operations) + number, job=about, generation_id=generation.id, due_at=now
-        )
-        for number, item in enumerate(planned)
-    ]
+    try:
+        rows = [
+            operation_row(
+                engine, item, position=len(operations) + number, job=about, generation_id=generation.id, due_at=now
+            )
+            for number, item in enumerate(planned)
+        ]
+    except Unavailable:
+        # The last provider for what follows has gone since it was planned: nothing that is waited for will bring it.
+        return endings.fail(session, job, [generation.id], code="internal_error", now=now)
     insert_rows(session, Operation, rows)
     return []
 
