@@ -15,7 +15,6 @@ import structlog
 from services.generation import calls, endings, metrics, recording
 from services.generation.calls import Due
 from services.generation.engine import Engine
-from services.generation.observing import Observer
 from services.generation.operations import (
     Absent,
     Found,
@@ -53,7 +52,6 @@ class Poller:
         self._db = db
         self._engine = engine
         self._settlement = settlement
-        self._observer = Observer(db)
         self._worker = worker
         self._at_once = at_once
         self._asking: Counter[str] = Counter()
@@ -120,8 +118,7 @@ class Poller:
             log.info("provider_answered", provider=provider.name, outcome=outcome, seconds=round(due.age_seconds, 3))
             metrics.operation_seconds.labels(provider.name, due.item.name).observe(due.age_seconds)
             metrics.operations.labels(provider.name, due.item.model_requested, outcome.lower()).inc()
-            self._observer.note(due.item, progress, seconds=due.age_seconds)
-            self._settlement.settle(due.item, progress, tries=due.tries, taken=True)
+            self._settlement.settle(due.item, progress, tries=due.tries, taken=True, seconds=due.age_seconds)
         elif due.age_seconds > provider.time_limit_seconds:
             limit = f"no result within {provider.time_limit_seconds:g} s"
             self._give_up(due, GiveUp(code="provider_timeout", detail=limit))
