@@ -28,6 +28,7 @@ __all__ = [
     "normalise",
     "off_hub",
     "preview",
+    "previews",
     "thumbnail",
 ]
 
@@ -184,6 +185,15 @@ def preview(data: bytes, *, side: int = 512, max_pixels: int = MAX_PIXELS) -> Pr
     return Preview(
         content_type=_CONTENT_TYPES[kind], width=width, height=height, thumbnail=encode_jpeg(small, quality=85)
     )
+
+
+def previews(pictures: list[bytes]) -> list[Preview]:
+    """Return the `preview` of each of several images: one request for many small ones.
+
+    Raises:
+        UnsupportedImage, ImageTooLarge, CorruptImage: one of them is not as it should be; look at each alone.
+    """
+    return [preview(data) for data in pictures]
 
 
 def decode(data: bytes, *, side: int | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:

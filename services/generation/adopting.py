@@ -79,7 +79,7 @@ WITH done AS MATERIALIZED (
             coalesce(o.completion_tokens + done.completion_tokens, o.completion_tokens, done.completion_tokens)
     FROM done WHERE o.id = done.id
 ), completed AS (
-    UPDATE generations g SET status = 'succeeded', finished_at = :now, charged = coalesce(g.amount, 0),
+    UPDATE generations g SET status = 'succeeded', finished_at = clock_timestamp(), charged = coalesce(g.amount, 0),
         result = done.result
     FROM done WHERE g.id = done.generation_id
 )
@@ -95,9 +95,9 @@ SELECT job_id, id, status, sku, amount, charged, failure_reason FROM generations
 WHERE job_id = ANY (:ids) ORDER BY job_id, number
 """)
 _COUNT_DOWN = sa.text("""
-UPDATE jobs j SET open_generations = j.open_generations - ended.count, progressed_at = :now,
+UPDATE jobs j SET open_generations = j.open_generations - ended.count, progressed_at = clock_timestamp(),
     status = coalesce(ended.status, j.status),
-    finished_at = CASE WHEN ended.status IS NULL THEN j.finished_at ELSE :now END,
+    finished_at = CASE WHEN ended.status IS NULL THEN j.finished_at ELSE clock_timestamp() END,
     reserve_after = CASE WHEN ended.status IS NULL THEN j.reserve_after END,
     paused_at = CASE WHEN ended.status IS NULL THEN j.paused_at END
 FROM unnest(CAST(:ids AS text[]), CAST(:counts AS integer[]), CAST(:statuses AS text[])) AS ended (id, count, status)
@@ -180,7 +180,7 @@ def _kept(session: Session, usual: Sequence[_Kept]) -> dict[tuple[str, int], Rec
     session.execute(_KEEP, {"done": json.dumps(done), "images": json.dumps(made), "now": now})
     for each in usual:
         once_committed(session, partial(_count_cost, each.row.provider, each.used.cost_microusd or 0))
-    finished = _count_down(session, usual, now=now)
+    finished = _count_down(session, usual)
     recorded = {
         each.result.item.claim: Recorded(adopted=True, events=[_completed(each, now=now)]) for each in usual
     }
@@ -235,7 +235,7 @@ def _completed(each: _Kept, *, now: datetime) -> GenerationCompleted:
     )
 
 
-def _count_down(session: Session, usual: Sequence[_Kept], *, now: datetime) -> dict[str, Event]:
+def _count_down(session: Session, usual: Sequence[_Kept]) -> dict[str, Event]:
     """Count the generations as ended, and end the jobs of which they were the last; return the events of that."""
     jobs = {each.job.id: each.job for each in usual}
     counts = Counter(each.job.id for each in usual)
@@ -251,7 +251,6 @@ def _count_down(session: Session, usual: Sequence[_Kept], *, now: datetime) -> d
             "ids": list(counts),
             "counts": list(counts.values()),
             "statuses": [statuses.get(job_id) for job_id in counts],
-            "now": now,
         },
     )
     for job_id, status in statuses.items():

@@ -74,9 +74,11 @@ CLAIM_STATEMENTS = (
 WITH RECURSIVE clock AS MATERIALIZED (
     SELECT clock_timestamp() AS now
 ), at_work AS MATERIALIZED (
-    SELECT id, org_id, provider, lane FROM operations WHERE status IN ({_AT_WORK})
+    SELECT id, org_id, provider, lane, status FROM operations WHERE status IN ({_AT_WORK})
 ), busy AS (
-    SELECT provider, count(*) AS running, count(*) FILTER (WHERE lane = :test) AS tests FROM at_work GROUP BY provider
+    -- What is being stored has its answer: the provider is no longer at it.
+    SELECT provider, count(*) AS running, count(*) FILTER (WHERE lane = :test) AS tests
+    FROM at_work WHERE status <> 'storing' GROUP BY provider
 ), served AS MATERIALIZED (
     SELECT org_id, lane <> :test AS livemode, count(*) AS running,
            count(*) FILTER (WHERE lane = :interactive) AS interactive,

@@ -117,22 +117,22 @@ class Poller:
         progress = _polled(provider, external_id)
         crash_point("poller.after_poll")
         if not isinstance(progress, Running):
-            self._note(due, provider, progress)
-            self._settlement.settle(due.item, progress, tries=due.tries, taken=True)
+            self._count_answer(due, provider, progress)
+            self._settlement.settle(due.item, progress, tries=due.tries, taken=True, seconds=due.age_seconds)
         elif due.age_seconds > provider.time_limit_seconds:
             limit = f"no result within {provider.time_limit_seconds:g} s"
-            self._note(due, provider, Refused(code="provider_timeout", detail=limit, ran=True))
+            never = Refused(code="provider_timeout", detail=limit, ran=True)
+            self._count_answer(due, provider, never)
+            self._observer.note(due.item, never)
             self._give_up(due, GiveUp(code="provider_timeout", detail=limit))
         else:
             self._ask_later(due, provider, progress)
 
-    def _note(self, due: Due, provider: Provider, outcome: Outcome) -> None:
-        """Let what became of an operation count for its provider: that it never came to anything, too."""
+    def _count_answer(self, due: Due, provider: Provider, outcome: Outcome) -> None:
         what = type(outcome).__name__
         log.info("provider_answered", provider=provider.name, outcome=what, seconds=round(due.age_seconds, 3))
         metrics.operation_seconds.labels(provider.name, due.item.name).observe(due.age_seconds)
         metrics.operations.labels(provider.name, due.item.model_requested, what.lower()).inc()
-        self._observer.note(due.item, outcome, seconds=due.age_seconds)
 
     def _ask_later(self, due: Due, provider: Provider, progress: Running) -> None:
         wait = next_poll_seconds(

@@ -37,7 +37,10 @@ WITH held AS MATERIALIZED (
 UPDATE operations o SET status = 'storing', phase = 'storing', poll_at = NULL,
     lease_until = clock_timestamp() + make_interval(secs => :lease)
 FROM held WHERE o.id = held.id
-RETURNING o.id, o.fence
+RETURNING o.id, o.fence, EXISTS (
+    SELECT FROM circuits c WHERE c.provider = o.provider AND c.model = o.model_requested
+      AND (c.failures > 0 OR c.state <> 'closed')
+) AS was_in_trouble
 """)
 
 
@@ -64,14 +67,18 @@ class Recorded:
     events: list[Event]
 
 
-def storing(session: Session, several: Sequence[Claimed]) -> set[tuple[str, int]]:
-    """Note that providers have answered and the bytes are on their way to the store; return the claims that hold."""
+def storing(session: Session, several: Sequence[Claimed]) -> dict[tuple[str, int], bool]:
+    """Note that providers have answered and the bytes are on their way to the store.
+
+    Returns:
+        The claims that hold, each with whether something was wrong with its model before it answered well.
+    """
     values = {
         "ids": [claimed.id for claimed in several],
         "fences": [claimed.fence for claimed in several],
         "lease": LEASE_SECONDS,
     }
-    return {(row.id, row.fence) for row in session.execute(_STORING, values)}
+    return {(row.id, row.fence): row.was_in_trouble for row in session.execute(_STORING, values)}
 
 
 def success(

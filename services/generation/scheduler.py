@@ -19,8 +19,7 @@ from services.generation import claims, metrics
 from services.generation.claims import Claimed
 from services.generation.engine import Engine
 from services.generation.holding import OPERATIONS_CHANNEL
-from services.generation.observing import Observer
-from services.generation.operations import Answered, Refused, Submission, Submitted, next_poll_seconds
+from services.generation.operations import Refused, Submission, Submitted, next_poll_seconds
 from services.generation.poller import Poller
 from services.generation.providers import Asynchronous, Request
 from services.generation.settling import Settlement
@@ -61,7 +60,6 @@ class Scheduler:
         self._per_organization = per_organization
         self._limits = {name: provider.concurrency for name, provider in engine.providers.items()}
         self._rates = {name: provider.requests_per_minute for name, provider in engine.providers.items()}
-        self._observer = Observer(db)
         self._held: dict[str, Claimed] = {}
         # There may be room for another operation, or something has become due.
         self._room = threading.Event()
@@ -143,13 +141,8 @@ class Scheduler:
         crash_point("scheduler.after_provider_call")
         if isinstance(answer, Submitted):
             self._hand_over(item, answer)
-        elif isinstance(answer, Answered):
-            # The next one waits for its place; that all is well is soon enough told after it has it.
-            self._settlement.settle(item, answer, tries=tries)
-            self._observer.note(item, answer, seconds=seconds)
         else:
-            self._observer.note(item, answer, seconds=seconds)
-            self._settlement.settle(item, answer, tries=tries)
+            self._settlement.settle(item, answer, tries=tries, seconds=seconds)
 
     def request(self, item: Claimed) -> Request | Refused:
         """Return what the provider is to be asked, or why it cannot be."""

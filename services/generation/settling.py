@@ -4,6 +4,7 @@ Whoever has an outcome in hand comes here, whether it was waited for or asked fo
 """
 
 import contextlib
+import itertools
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -17,6 +18,7 @@ from services.generation.claims import Claimed
 from services.generation.engine import Engine
 from services.generation.failures import reason
 from services.generation.jobs import TEST
+from services.generation.observing import Observer
 from services.generation.operations import (
     Answered,
     GiveUp,
@@ -37,7 +39,8 @@ from shared import images
 from shared.crash import crash_point
 from shared.database import Database, is_unavailable
 from shared.ids import new_id
-from shared.off_hub import WorkFailed, off_hub
+from shared.gathering import Gathering
+from shared.off_hub import WORKERS, WorkFailed, off_hub
 from shared.problems import Problem
 from shared.storage import ObjectStore, StorageUnavailable
 
@@ -48,6 +51,8 @@ RETRY_SECONDS = 0.5
 MAX_RESULT_BYTES = 50_000_000
 # When what may have arrived is looked for first; it may still be on its way.
 _LOOK_AFTER_SECONDS = 2.0
+# What is looked at together at most; a larger image is looked at alone.
+_LOOK_BYTES = 2_000_000
 _EXTENSIONS = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
 
 
@@ -72,9 +77,15 @@ class Settlement:
         self._engine = engine
         self._held = held
         self._writes = writes or Writes(db, engine)
+        self._observer = Observer(db)
         self._has_answered = has_answered
+        # Each of the processes that look at images gets what has come while it was at the last ones.
+        self._looking: Gathering[int, bytes, images.Preview] = Gathering(_looked_at, most=_LOOK_BYTES, size=len)
+        self._eyes = itertools.cycle(range(WORKERS))
 
-    def settle(self, item: Claimed, outcome: Outcome, *, tries: int, taken: bool = False) -> None:
+    def settle(
+        self, item: Claimed, outcome: Outcome, *, tries: int, taken: bool = False, seconds: float | None = None
+    ) -> None:
         """Do what follows ``outcome``, and return when it is written down.
 
         Args:
@@ -82,6 +93,7 @@ class Settlement:
             outcome: what the provider's adapter said.
             tries: how often the operation was sent to this provider.
             taken: the provider had said that it took it; one that has lost it since need not be searched.
+            seconds: after how long the provider said so; None where it did not.
         """
         policy = self._engine.providers[item.provider].after_lost_answer
         decision = decide(
@@ -90,9 +102,14 @@ class Settlement:
             after_lost_answer="give_up" if taken and policy == "lookup" else policy,
             makes_image=item.makes_image,
         )
+        if seconds is not None and isinstance(outcome, Answered):
+            self._observer.measure(item, seconds=seconds)
         if isinstance(decision, Succeed):
             self._keep(item, decision.answer, tries=tries)
-        elif isinstance(decision, LookUp):
+            return
+        if seconds is not None:
+            self._observer.note(item, outcome)
+        if isinstance(decision, LookUp):
             self.insist(lambda: self._record_unknown(item, decision))
         else:
             self.insist(lambda: self._end(item, self._elsewhere(item, outcome, decision), spent(outcome)))
@@ -114,11 +131,14 @@ class Settlement:
 
     def _keep(self, item: Claimed, answer: Answered, *, tries: int) -> None:
         """Store an answer's images, then record it; what is not adopted leaves no bytes behind."""
-        if not self.insist(lambda: self._writes.storing(item)):
+        noted = self.insist(lambda: self._writes.storing(item))
+        self._has_answered()
+        if noted != "well":
+            self._observer.note(item, answer)
+        if noted == "lost":
             self.insist(lambda: self._note_late(item, answer))
             return
         self._held[item.id] = item
-        self._has_answered()
         stored: list[StoredImage] = []
         try:
             for number, image in enumerate(answer.images):
@@ -152,7 +172,7 @@ class Settlement:
 
     def _store(self, item: Claimed, number: int, image: MadeImage) -> StoredImage:
         """Write an image and its thumbnail under keys that only this claim uses."""
-        seen = off_hub(images.preview, image.data)
+        seen = self._looking(next(self._eyes), image.data)
         image_id = new_id("img")
         stem = f"images/{item.org_id}/{image_id}/{item.fence}"
         stored = self._objects.put(
@@ -162,9 +182,7 @@ class Settlement:
             max_bytes=MAX_RESULT_BYTES,
         )
         crash_point("scheduler.between_image_and_thumbnail")
-        thumbnail = self._objects.put(
-            key=f"{stem}.thumb.jpg", chunks=seen.thumbnail, content_type="image/jpeg"
-        )
+        thumbnail = self._objects.put(key=f"{stem}.thumb.jpg", chunks=seen.thumbnail, content_type="image/jpeg")
         log.debug("image_stored", image_id=image_id, number=number, key=stored.key)
         return StoredImage(
             image_id=image_id,
@@ -210,3 +228,7 @@ class Settlement:
             with contextlib.suppress(StorageUnavailable):
                 self._objects.delete(image.key)
                 self._objects.delete(image.thumbnail_key)
+
+
+def _looked_at(_eye: int, pictures: Sequence[bytes]) -> list[images.Preview]:
+    return off_hub(images.previews, list(pictures))

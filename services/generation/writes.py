@@ -7,6 +7,7 @@ refuses is taken again one by one. It knows nothing of providers and of the stor
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from sqlalchemy.orm import Session
 
@@ -18,6 +19,10 @@ from services.generation.operations import GiveUp, Repeat, Spent, Submitted
 from shared.database import Database
 from shared.events import Event
 from shared.gathering import Gathering
+
+
+# What is known once a result is being stored: the claim is lost, or it holds, and its model was or was not in trouble.
+Noted = Literal["lost", "in_trouble", "well"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +50,7 @@ class Writes:
         self._db = db
         self._engine = engine
         self._sending: Gathering[None, tuple[Claimed, str], int | None] = Gathering(self._send)
-        self._storing: Gathering[None, Claimed, bool] = Gathering(self._note_storing)
+        self._storing: Gathering[None, Claimed, Noted] = Gathering(self._note_storing)
         self._taking: Gathering[None, Taking, bool] = Gathering(self._note_taken)
         self._recording: Gathering[None, Result | Ending, bool] = Gathering(self._record)
 
@@ -53,8 +58,8 @@ class Writes:
         """Begin an operation and write down that it is sent now; return the try, None where it must not be sent."""
         return self._sending(None, (item, digest))
 
-    def storing(self, item: Claimed) -> bool:
-        """Note that its answer is here, and its place at the provider free; return False if the claim is lost."""
+    def storing(self, item: Claimed) -> Noted:
+        """Note that its answer is here, and its place at the provider free."""
         return self._storing(None, item)
 
     def taken(self, taking: Taking) -> bool:
@@ -73,10 +78,11 @@ class Writes:
             self._db.publish(session, events)
         return [tries.get(item.claim) for item, _ in several]
 
-    def _note_storing(self, _key: None, several: Sequence[Claimed]) -> list[bool]:
+    def _note_storing(self, _key: None, several: Sequence[Claimed]) -> list[Noted]:
         with self._db.transaction() as session:
             held = recording.storing(session, several)
-        return [item.claim in held for item in several]
+        noted: dict[bool | None, Noted] = {None: "lost", True: "in_trouble", False: "well"}
+        return [noted[held.get(item.claim)] for item in several]
 
     def _note_taken(self, _key: None, several: Sequence[Taking]) -> list[bool]:
         found: dict[tuple[str, int], bool] = {}
@@ -93,10 +99,12 @@ class Writes:
 
     def _record(self, _key: None, outcomes: Sequence[Result | Ending]) -> list[bool]:
         with self._db.transaction() as session:
-            endings.lock(session, (outcome.item.job_id for outcome in outcomes))
-            ended = [event for each in outcomes if isinstance(each, Ending) for event in _ended(session, each)]
-            session.flush()
             results = [each for each in outcomes if isinstance(each, Result)]
+            endings_ = [each for each in outcomes if isinstance(each, Ending)]
+            if endings_:
+                endings.lock(session, (outcome.item.job_id for outcome in outcomes))
+            ended = [event for each in endings_ for event in _ended(session, each)]
+            session.flush()
             recorded = adopting.adopt(session, self._engine, results)
             self._db.publish(session, [*ended, *(event for each in recorded for event in each.events)])
         adopted = {result.item.claim for result, each in zip(results, recorded, strict=True) if each.adopted}

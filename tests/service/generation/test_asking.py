@@ -201,7 +201,7 @@ def test_a_worker_that_dies_around_the_sending_leads_to_one_piece_of_work(
     (item,) = worker.claim()
     if dies != "before it is sent":
         with generation_db.transaction() as session:
-            assert calls.send(session, item, digest="d") == 1
+            assert calls.send(session, [(item, "d")]) == {item.claim: 1}
     if dies == "after it arrived":
         asked = worker.scheduler.request(item)
         assert not isinstance(asked, Refused)
@@ -409,7 +409,7 @@ def test_a_second_bill_of_a_worker_that_was_cut_off_is_counted(
     job_id = submitted(generation_db, engine, variants=1)
     (cut_off,) = worker.claim()
     with generation_db.transaction() as session:
-        calls.send(session, cut_off, digest="d")
+        calls.send(session, [(cut_off, "d")])
     worker.recover()
     worker.ask()
     execute(generation_db, "UPDATE operations SET due_at = clock_timestamp()")

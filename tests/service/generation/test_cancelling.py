@@ -90,7 +90,7 @@ def test_a_result_that_is_being_stored_is_kept_and_paid_for(
     job_id = submitted(generation_db, engine)
     item, _ = worker.claim()
     with generation_db.transaction() as session:
-        assert recording.storing(session, item)
+        assert recording.storing(session, [item])
 
     between = cancelled(generation_db, job_id)
     adopted = adopt(generation_db, engine, item)
@@ -107,7 +107,7 @@ def test_a_result_that_could_not_be_stored_ends_a_cancelled_job_without_another_
     job_id = submitted(generation_db, engine, variants=1)
     (item,) = worker.claim()
     with generation_db.transaction() as session:
-        recording.storing(session, item)
+        recording.storing(session, [item])
     cancelled(generation_db, job_id)
 
     with generation_db.transaction() as session:

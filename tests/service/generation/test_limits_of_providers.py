@@ -30,7 +30,7 @@ def note(db: Database, outcome: Outcome, *, operation_id: str = "op_1", times: i
     for _ in range(times):
         with db.transaction() as session:
             provider, model = LOCAL
-            events = circuits.note(session, provider=provider, model=model, operation_id=operation_id, outcome=outcome)
+            events = circuits.note(session, provider=provider, model=model, outcomes=[(operation_id, outcome)])
             db.publish(session, events)
 
 

@@ -20,7 +20,7 @@ def reason_of(db: Database, job_id: str) -> str | None:
 def note(db: Database, outcome: Refused, *, times: int = 1) -> None:
     for _ in range(times):
         with db.transaction() as session:
-            circuits.note(session, provider="local", model="scripted-1", operation_id="op", outcome=outcome)
+            circuits.note(session, provider="local", model="scripted-1", outcomes=[("op", outcome)])
 
 
 def test_behind_its_organizations_own_limit(generation_db: Database, engine: Engine) -> None:
