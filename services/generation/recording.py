@@ -161,8 +161,7 @@ def unknown(session: Session, claimed: Claimed, *, detail: str, after_seconds: f
     operation.poll_at = now + timedelta(seconds=after_seconds)
     operation.error_code, operation.error_detail = "outcome_unknown", detail
     calls.note_unknown(session, claimed)
-    provider = operation.provider
-    once_committed(session, lambda: metrics.operations_unknown.labels(provider).inc())
+    _count_unknown(session, operation)
     log.warning("operation_outcome_unknown", operation_id=claimed.id, job_id=job.id, detail=detail)
     return []
 
@@ -189,6 +188,8 @@ def failure(
         if not runs_on:
             note_late(session, claimed, used, code=decision.code, detail=decision.detail)
         return []
+    if decision.code == "outcome_unknown" and operation.status != "unknown":
+        _count_unknown(session, operation)
     now = endings.database_now(session)
     _end(operation, "failed", now=now)
     operation.error_code, operation.error_detail = decision.code, decision.detail
@@ -249,6 +250,12 @@ def _end(operation: Operation, status: str, *, now: datetime) -> None:
     operation.status, operation.completed_at = status, now
     operation.lease_until = operation.poll_at = operation.phase = operation.queue_position = None
     operation.duration_ms = int((now - (operation.started_at or now)).total_seconds() * 1000)
+
+
+def _count_unknown(session: Session, operation: Operation) -> None:
+    """Count a request of which nobody knows whether it arrived: once, whatever is found out about it later."""
+    provider = operation.provider
+    once_committed(session, lambda: metrics.operations_unknown.labels(provider).inc())
 
 
 def _note_spent(session: Session, operation: Operation, used: Spent) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from prometheus_client import REGISTRY
 
 from services.generation import calls, circuits, endings, recording, sweeper
 from services.generation.engine import Engine
@@ -39,6 +40,10 @@ def engine(provider: TakingProvider) -> Engine:
 @pytest.fixture
 def worker(generation_db: Database, store: ObjectStore, engine: Engine) -> Worker:
     return Worker(generation_db, store, engine)
+
+
+def lost_answers(provider: str) -> float:
+    return REGISTRY.get_sample_value("darkroom_operations_unknown_total", {"provider": provider}) or 0
 
 
 def end(db: Database, job_id: str) -> None:
@@ -152,6 +157,23 @@ def test_what_never_arrived_is_sent_again(
     assert job_of(generation_db, job_id)["status"] == "succeeded"
     assert [each.status for each in attempts_of(generation_db, job_id)] == ["failed", "succeeded"]
     assert provider.billed.total() == 1
+
+
+@pytest.mark.parametrize("policy", ["lookup", "give_up"])
+def test_every_answer_that_got_lost_is_counted_once(
+    generation_db: Database, provider: TakingProvider, worker: Worker, engine: Engine, policy: Any
+) -> None:
+    provider.after_lost_answer = policy
+    provider.drops = 1
+    submitted(generation_db, engine, variants=1)
+    before = lost_answers("replicate")
+
+    worker.send()
+    provider.finish()
+    worker.ask()
+    worker.ask()
+
+    assert lost_answers("replicate") == before + 1
 
 
 def test_what_an_earlier_attempt_left_there_is_not_taken_for_the_one_that_is_looked_for(
