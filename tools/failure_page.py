@@ -16,8 +16,8 @@ generation.
 - **bills**: how many bills of one vendor an operation can have led to that ends so. An image costs one. Each repetition
   of what vendors bill although nothing came of it (a withheld, empty or damaged result) may be one more: it is made
   with another seed, and what every try cost is in the AI operation log. Where reasons take turns it is {sendings} at
-  most: no operation is sent to one vendor more often. An `outcome_unknown` may be a bill that nobody tells us of: it has
-  no cost in the log, and `darkroom_operations_unknown` counts it.
+  most: no operation is sent to one vendor more often. An `outcome_unknown` may be a bill that nobody tells us of: it
+  has no cost in the log, and `darkroom_operations_unknown` counts it.
 - **other provider**: whether the next provider of the operation's route (`PROVIDER_ROUTES`) may do it instead; only
   where what was sent last is known not to have run, so that no two of them make the same. A route that names one
   provider has none.
