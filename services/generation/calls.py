@@ -99,7 +99,7 @@ def submitted(session: Session, claimed: Claimed, *, external_id: str, phase: st
     """Store under which id the provider has taken an operation: from now on nobody holds it, anybody may ask for it.
 
     One that ended meanwhile is to be cancelled there at once, and one that is being looked for is found. Return False
-    where another request was made in its place: then the provider is at work on this one for nobody.
+    where it is somebody else's by now: the provider is at work for nobody. Storing it twice is harmless.
     """
     is_over = Operation.status.in_(_ENDS)
     ours = sa.and_(Operation.fence == claimed.fence, sa.or_(Operation.status == "running", is_over))
@@ -123,9 +123,7 @@ def submitted(session: Session, claimed: Claimed, *, external_id: str, phase: st
         )
         .returning(Operation.id)
     )
-    # Whoever was slow to hear of it may find that somebody else has looked for it, and asks for it by now.
-    same = sa.select(Operation.id).where(Operation.id == claimed.id, Operation.external_id == external_id)
-    found = changed.scalar_one_or_none() is not None or session.scalar(same) is not None
+    found = changed.scalar_one_or_none() is not None or _is_stored(session, claimed, external_id=external_id)
     # The log knows of it in any case: it is what an operator needs to find it at the provider.
     _update_attempt(
         session,
@@ -305,6 +303,12 @@ def providers_tried(session: Session, operation_id: str) -> list[str]:
     """Return the names of the providers an operation was sent to, in order."""
     statement = sa.select(Attempt.provider).where(Attempt.operation_id == operation_id).order_by(Attempt.attempt)
     return list(dict.fromkeys(session.scalars(statement)))
+
+
+def _is_stored(session: Session, claimed: Claimed, *, external_id: str) -> bool:
+    """Tell whether an operation has this id already: the answer to the commit that stored it was lost."""
+    statement = sa.select(Operation.id).where(Operation.id == claimed.id, Operation.external_id == external_id)
+    return session.scalars(statement).one_or_none() is not None
 
 
 def _update_due(session: Session, asked: Due, values: Mapping[str, Any]) -> None:

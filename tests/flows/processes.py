@@ -1,4 +1,4 @@
-"""The engine as it runs: processes of credits and of the worker on real servers, and vendors that misbehave."""
+"""The engine as it runs: processes of the product on real servers, and vendors that misbehave."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,9 +88,16 @@ class Process:
         """Tell whether it stands still."""
         return bool(psutil.Process(self._process.pid).status() == psutil.STATUS_STOPPED)
 
-    def go_on(self) -> None:
-        """Let it run again."""
+    def stop(self) -> None:
+        """Let it stand still, whatever it is at."""
+        self._process.send_signal(signal.SIGSTOP)
+        until(self.is_stopped, what="a process that stands still")
+
+    def go_on_and_end(self) -> None:
+        """Let it run again, bring to an end what it is at, and end in order."""
         self._process.send_signal(signal.SIGCONT)
+        self._process.send_signal(signal.SIGTERM)
+        until(lambda: self._process.poll() is not None, seconds=60, what="the process's end")
 
     def end(self) -> None:
         """Kill it and what it has started."""
@@ -103,7 +110,7 @@ class Process:
 
 
 class System:
-    """Credits as a process, the vendors, and an organization with a balance; workers are started by the test."""
+    """Credits and generation, vendors, and an organization with a balance; workers are started by the test."""
 
     def __init__(
         self, databases: Mapping[str, Database], environment: Mapping[str, str], *, folder: Path, world: World
@@ -122,12 +129,12 @@ class System:
 
     @contextmanager
     def running(self) -> Iterator["System"]:
-        """Run credits, with an account, until the block ends."""
+        """Run the services, with an account, until the block ends."""
         reader = threading.Thread(target=self._rpc.run)
         reader.start()
         try:
-            with self.process("credits") as process:
-                until(process.is_ready, seconds=60, what="credits")
+            with self.process("credits") as credits_process, self.process("generation") as generation:
+                until(lambda: credits_process.is_ready() and generation.is_ready(), seconds=60, what="the services")
                 self._credits.open_account(org_id=self.org_id, plan="pro", amount=self.balance)
                 yield self
         finally:
@@ -144,9 +151,14 @@ class System:
         finally:
             process.end()
 
+    @property
+    def engine(self) -> Engine:
+        """What a worker in this process has to work with."""
+        return Engine(providers=self._providers, routes={}, operations_per_organization=1000)
+
     def submitted(self, vendor: str, *, script: str, count: int = 1) -> list[str]:
         """Submit jobs of one image each that ``vendor`` is to make by ``script``; return their ids."""
-        engine = Engine(providers=self._providers, routes={"image.stage": [vendor]}, operations_per_organization=1000)
+        engine = replace(self.engine, routes={"image.stage": [vendor]})
         asked = [self._a_submission() for _ in range(count)]
         for answer in handlers.submit_many(self.db, self._credits, engine, asked):
             assert not isinstance(answer, Exception), answer

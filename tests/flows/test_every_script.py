@@ -1,6 +1,6 @@
 """Every script of every hostile vendor through the running engine: one image or its price back, and the bills counted.
 
-Processes of credits and of the worker, PostgreSQL, RabbitMQ; all jobs at once. Expected is what docs/failures.md says.
+Processes of the product, PostgreSQL, RabbitMQ; all jobs at once. Expected is what docs/failures.md says.
 """
 
 import threading
