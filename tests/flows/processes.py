@@ -10,7 +10,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,6 @@ from tests.polling import until
 from tests.service.generation.steps import SOURCE, job_of
 from tools import topology
 from tools.hostile_providers.server import HostileProviders
-from tools.hostile_providers.world import World
 
 ROOT = Path(__file__).parents[2]
 PRICE = 10
@@ -113,11 +112,17 @@ class System:
     """Credits and generation, vendors, and an organization with a balance; workers are started by the test."""
 
     def __init__(
-        self, databases: Mapping[str, Database], environment: Mapping[str, str], *, folder: Path, world: World
+        self,
+        databases: Mapping[str, Database],
+        environment: Mapping[str, str],
+        *,
+        folder: Path,
+        vendors: HostileProviders,
     ) -> None:
         self.db = databases["generation"]
         self.environment = environment
-        self.world = world
+        self.vendors = vendors
+        self.world = vendors.world
         self.store: ObjectStore = open_store(environment["STORAGE_URL"])
         self.store.put(key=SOURCE, chunks=a_photo(), content_type="image/jpeg")
         self.org_id = new_id("org")
@@ -221,7 +226,8 @@ def system(
 ) -> Iterator[System]:
     """Run a `System` on databases and a virtual host of its own; ``settings`` are variables of its processes."""
     databases = {service: make_database(service) for service in SERVICES}
-    with HostileProviders(time_scale=time_scale).running() as vendors, ExitStack() as stack:
+    gateway = f"127.0.0.1:{ports.pick()}"
+    with HostileProviders(time_scale=time_scale).running() as vendors:
         environment = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(ROOT),
@@ -232,14 +238,19 @@ def system(
                 for service, database in databases.items()
             },
             **_SECRETS,
+            "GATEWAY_ADDRESS": gateway,
+            "GATEWAY_PUBLIC_URL": f"http://{gateway}",
             **environment_of(vendors),
+            "PROVIDER_REPLICATE_WEBHOOK_SECRET": vendors.webhooks.replicate_secret,
+            "PROVIDER_FAL_JWKS_URL": f"{vendors.address}/.well-known/jwks.json",
             **{f"PROVIDER_{vendor.upper()}_CONCURRENCY": "300" for vendor in VENDORS},
             **{f"PROVIDER_{vendor.upper()}_REQUESTS_PER_MINUTE": "60000" for vendor in VENDORS},
             "OPERATIONS_PER_ORGANIZATION": "1000",
             **settings,
         }
         topology.declare(environment["AMQP_URL"])
-        yield stack.enter_context(System(databases, environment, folder=folder, world=vendors.world).running())
+        with System(databases, environment, folder=folder, vendors=vendors).running() as running:
+            yield running
 
 
 def _virtual_host(rabbitmq: Broker) -> str:

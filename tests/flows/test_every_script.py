@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +150,8 @@ def test_whatever_a_vendor_does_there_is_one_image_or_its_price_back_and_every_b
     jobs = {(vendor, script): submit(engine, vendor, script) for vendor, script in CASES}
     overdue = [job_id for (_, script), job_id in jobs.items() if script == OVERDUE]
 
-    with engine.process("generation-worker"):
+    with engine.process("gateway") as gateway, engine.process("generation-worker"):
+        until(gateway.is_ready, seconds=60, what="the gateway, for webhooks")
         until(lambda: all_ended(engine, overdue), seconds=240, what="the end of every job")
         stories = {case: engine.story(job_id) for case, job_id in jobs.items()}
         made = sum(len(story.images) for story in stories.values())
@@ -162,6 +164,9 @@ def test_whatever_a_vendor_does_there_is_one_image_or_its_price_back_and_every_b
     assert wrong == {}
     assert engine.wallet()["available"] == engine.balance - PRICE * made
     assert sorted(engine.store.keys("images/")) == engine.named_keys()
+    answers = [status for _, status in engine.vendors.webhooks.sent]
+    assert answers, "a vendor that is given an address calls there"
+    assert max(answers) < HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 def submit(engine: System, vendor: str, script: str) -> str:
