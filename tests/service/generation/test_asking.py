@@ -273,6 +273,28 @@ def test_what_was_taken_for_a_worker_that_has_lost_it_is_cancelled_there(
     assert operation_of(generation_db, job_id).external_id is None
 
 
+def test_what_was_looked_for_and_found_is_not_cancelled_by_the_one_that_hears_of_it_last(
+    generation_db: Database, store: ObjectStore, engine: Engine, provider: TakingProvider, worker: Worker
+) -> None:
+    job_id = submitted(generation_db, engine, variants=1)
+    another = Worker(generation_db, store, engine, name="another")
+
+    def found_meanwhile(request: Any) -> Submitted:
+        provider.jobs["there_0"] = request
+        another.recover()
+        another.ask()
+        return Submitted(external_id="there_0")
+
+    provider.script = [found_meanwhile]
+
+    worker.send()
+    provider.finish()
+    another.ask()
+
+    assert provider.cancelled == []
+    assert job_of(generation_db, job_id)["charged"] == 10
+
+
 def test_a_worker_that_dies_with_the_result_in_hand_costs_nothing_but_another_question(
     generation_db: Database, engine: Engine, provider: TakingProvider, worker: Worker
 ) -> None:
