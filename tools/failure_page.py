@@ -19,8 +19,9 @@ generation.
   most: no operation is sent to one vendor more often. An `outcome_unknown` may be a bill that nobody tells us of: it
   has no cost in the log, and `darkroom_operations_unknown` counts it.
 - **other provider**: whether the next provider of the operation's route (`PROVIDER_ROUTES`) may do it instead; only
-  where what was sent last is known not to have run, so that no two of them make the same. A route that names one
-  provider has none.
+  where what was sent last is known not to have run, so that no two of them make the same. What waits to be sent to a
+  model whose circuit is open, or that wants to be left alone for more than 30 s, goes there as well. A route that names
+  one provider has none.
 - **worth a retry**: whether the user may hope that the same request succeeds later (`retryable`).
 - **alert**: what operators are told of: a rising `rate`, what lasts (`sustained`), what opens the `breaker`, what is
   `overdue`, `cost` without a result, and what is to be looked at now (`page`).
