@@ -314,6 +314,14 @@ class TestFindingALostPrediction:
         until(lambda: isinstance(asynchronous(vendors[1]["replicate"]).poll(found.external_id), Answered))
         assert vendors[0].world.billed(asked.operation_id) == 1
 
+    def test_at_once_where_it_is_there_already(self, vendors: Running_) -> None:
+        server, providers = vendors
+        server.world.play("accept_then_drop")
+        asked = a_request(providers["replicate"], "image.stage")
+        assert isinstance(providers["replicate"].submit(asked), Lost)
+
+        assert isinstance(self.found(vendors, asked.operation_id, sent_at=datetime.now(UTC)), Submitted)
+
     def test_by_its_webhook(self, vendors: Running_) -> None:
         asked = self.lost(vendors)
         for job in vendors[0].world.jobs.values():
