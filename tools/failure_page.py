@@ -31,9 +31,30 @@ generation.
 """
 
 
+_BOTTOM = """
+## When a worker dies, or stands still, with a request at a vendor
+
+| it had come to | what follows | bills |
+|---|---|---|
+| claimed, not yet written down as sent | the next worker sends it | 1 |
+| written down as sent, no answer written down; the vendor can be searched (`replicate`) | it is looked for: found and \
+kept, or certainly not there and sent again | 1 |
+| the same; it cannot be searched (all others) | `outcome_unknown` once the vendor's time limit has passed; an answer \
+that comes later is counted, with its cost, as `late` | 1, no image |
+| taken by the vendor | another worker asks for it | 1 |
+| its result in hand, or half stored; the vendor can be asked again | it is fetched again; the first deletes what it \
+had stored, and what the dead left is an orphan for `bin/darkroom cleanup` | 1 |
+
+Two bills for one image take a worker that stands still for two minutes between writing down that it sends and sending,
+at a vendor that is searched meanwhile: both requests are in the log, and the late one is cancelled at the vendor.
+`tests/flows/test_stopped_workers.py` and `make faults` hold the engine to this table.
+"""
+
+
 def page() -> str:
     """Return the page as Markdown."""
-    return _TOP.format(sendings=SENDINGS_AT_MOST) + "".join(_row(reason) for reason in TAXONOMY.values())
+    rows = "".join(_row(reason) for reason in TAXONOMY.values())
+    return _TOP.format(sendings=SENDINGS_AT_MOST) + rows + _BOTTOM
 
 
 def _row(reason: Reason) -> str:
