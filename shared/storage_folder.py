@@ -146,12 +146,8 @@ class FolderStore:
                     aside.unlink()
 
 
-def _streamed(
-    file: BinaryIO, *, key: str, chunks: Iterable[bytes], max_bytes: int | None
-) -> StoredObject:
-    return measured(
-        key=key, chunks=chunks, content_type=content_type_of(key), write=_writer(file), max_bytes=max_bytes
-    )
+def _streamed(file: BinaryIO, *, key: str, chunks: Iterable[bytes], max_bytes: int | None) -> StoredObject:
+    return measured(key=key, chunks=chunks, content_type=content_type_of(key), write=_writer(file), max_bytes=max_bytes)
 
 
 def _written(file: BinaryIO, *, key: str, data: bytes, max_bytes: int | None) -> StoredObject:

@@ -42,9 +42,9 @@ SELECT id, org_id, user_id, workflow, status, livemode, correlation_id, session_
 FROM jobs WHERE id = ANY (:ids) ORDER BY id FOR UPDATE
 """)
 _HELD = sa.text(f"""
-SELECT o.id AS operation_id, o.fence, o.provider, o.model_requested, o.model_used, o.prompt_version, o.cost_microusd, o.name,
-       g.id, g.job_id, g.sku, g.amount, g.product_id, g.revision_id, g.style, g.room_type, g.settings,
-       g.started_at, (SELECT count(*) FROM operations other WHERE other.generation_id = g.id) AS operations
+SELECT o.id AS operation_id, o.fence, o.provider, o.model_requested, o.model_used, o.prompt_version,
+       o.cost_microusd, o.name, g.id, g.job_id, g.sku, g.amount, g.product_id, g.revision_id, g.style, g.room_type,
+       g.settings, g.started_at, (SELECT count(*) FROM operations other WHERE other.generation_id = g.id) AS operations
 FROM unnest(CAST(:ids AS text[]), CAST(:fences AS bigint[])) AS asked (id, fence)
 JOIN operations o ON o.id = asked.id AND o.fence = asked.fence
 JOIN generations g ON g.id = o.generation_id
@@ -181,9 +181,7 @@ def _kept(session: Session, usual: Sequence[_Kept]) -> dict[tuple[str, int], Rec
     for each in usual:
         once_committed(session, partial(_count_cost, each.row.provider, each.used.cost_microusd or 0))
     finished = _count_down(session, usual)
-    recorded = {
-        each.result.item.claim: Recorded(adopted=True, events=[_completed(each, now=now)]) for each in usual
-    }
+    recorded = {each.result.item.claim: Recorded(adopted=True, events=[_completed(each, now=now)]) for each in usual}
     for each in reversed(usual):  # the job's end is told after the last of its generations
         if each.job.id in finished:
             recorded[each.result.item.claim].events.append(finished.pop(each.job.id))

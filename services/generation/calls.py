@@ -4,6 +4,7 @@ Each write proves its claim by the fence. What is written before the request goe
 goes by if nobody ever hears of it again.
 """
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from services.generation.claims import LEASE_SECONDS, Claimed
 from services.generation.models import Attempt, Operation
-from services.generation.operations import Spent
+from services.generation.operations import Running, Spent
 
 # Who asks a provider has this long for it, the download of a result included; then somebody else asks.
 POLL_LEASE_SECONDS = 90.0
@@ -91,6 +92,17 @@ RETURNING o.id, o.org_id, o.job_id, o.generation_id, o.name, o.provider, o.model
           o.cancel_sent_at IS NOT NULL AS cancel_sent,
           CAST(extract(epoch FROM clock_timestamp() - o.sent_at) AS double precision) AS age_seconds,
           (SELECT count(*) FROM attempts a WHERE a.operation_id = o.id AND a.provider = o.provider) AS tries
+""")
+_ASK_LATER = sa.text("""
+WITH asked AS MATERIALIZED (
+    SELECT asked.* FROM jsonb_to_recordset(CAST(:asked AS jsonb))
+        AS asked (id text, fence bigint, status text, seconds double precision, phase text, place integer)
+    JOIN operations o ON o.id = asked.id AND o.fence = asked.fence AND o.status = asked.status
+    ORDER BY o.id FOR UPDATE OF o
+)
+UPDATE operations o SET poll_at = clock_timestamp() + make_interval(secs => asked.seconds), worker = NULL,
+    phase = asked.phase, queue_position = asked.place
+FROM asked WHERE o.id = asked.id
 """)
 _NOT_OF_CLAIM = ("status", "external_id", "sent_at", "phase", "cancel_sent", "age_seconds", "tries")
 
@@ -181,20 +193,28 @@ def due(
     ]
 
 
-def ask_later(
-    session: Session, asked: Due, *, after_seconds: float, phase: str | None = None, queue_position: int | None = None
-) -> None:
-    """Have a provider asked again after a while, and note how far it said it is."""
-    _update_due(
-        session,
-        asked,
+def ask_later(session: Session, several: Sequence[tuple[Due, Running, float]]) -> None:
+    """Have providers asked again after so many seconds each, and note how far they said they are.
+
+    What is no longer as it was when it was claimed is left alone: what has ended meanwhile is to be cancelled there.
+    """
+    rows = [
         {
-            "poll_at": _from_now(after_seconds),
-            "worker": None,
-            "phase": phase or asked.phase,
-            "queue_position": queue_position,
-        },
-    )
+            "id": asked.item.id,
+            "fence": asked.item.fence,
+            "status": asked.status,
+            "seconds": seconds,
+            "phase": progress.phase,
+            "place": progress.queue_position,
+        }
+        for asked, progress, seconds in several
+    ]
+    session.execute(_ASK_LATER, {"asked": json.dumps(rows)})
+
+
+def leave_for(session: Session, asked: Due, *, seconds: float) -> None:
+    """Leave an operation alone for a while, of which nothing new is known."""
+    _update_due(session, asked, {"poll_at": _from_now(seconds), "worker": None, "queue_position": None})
 
 
 def adopt(session: Session, asked: Due, *, external_id: str) -> None:

@@ -275,7 +275,8 @@ WHERE id = ANY (:ids) AND status NOT IN ({_GENERATION_ENDS}) ORDER BY id
 # A job that is begun says when anything of it has moved; what is running already goes on running.
 _BEGIN = sa.text("""
 WITH begun AS (
-    UPDATE generations SET status = 'running', started_at = coalesce(started_at, clock_timestamp()) WHERE id = ANY (:ids)
+    UPDATE generations SET status = 'running', started_at = coalesce(started_at, clock_timestamp())
+    WHERE id = ANY (:ids)
 )
 UPDATE jobs SET status = CASE WHEN status = 'queued' THEN 'running' ELSE status END, progressed_at = clock_timestamp()
 WHERE id = ANY (:job_ids)

@@ -41,7 +41,18 @@ def lock_jobs(session: Session, job_ids: Iterable[str]) -> dict[str, Job]:
 
 def lock(session: Session, job_ids: Iterable[str]) -> None:
     """Lock job rows in the same order, and read nothing of them."""
-    session.execute(sa.select(Job.id).where(one_of(Job.id, set(job_ids))).order_by(Job.id).with_for_update())
+    session.execute(sa.select(Job.id).where(one_of(Job.id, list(job_ids))).order_by(Job.id).with_for_update())
+
+
+def note_progress(session: Session, job_ids: Iterable[str]) -> None:
+    """Lock jobs in the same order, and note that something of them has moved."""
+    ids = sorted(set(job_ids))
+    if ids:
+        lock(session, ids)
+        session.execute(
+            sa.update(Job).where(one_of(Job.id, ids)).values(progressed_at=sa.func.clock_timestamp()),
+            execution_options={"synchronize_session": False},
+        )
 
 
 def database_now(session: Session) -> datetime:
@@ -176,9 +187,7 @@ def finished(session: Session, job: Job, *, held: Collection[str] = ()) -> JobFi
     return finish_of(job, status=job.status, generations=generations, held=held)
 
 
-def finish_of(
-    job: Job | Told, *, status: str, generations: Sequence[Told], held: Collection[str] = ()
-) -> JobFinished:
+def finish_of(job: Job | Told, *, status: str, generations: Sequence[Told], held: Collection[str] = ()) -> JobFinished:
     """Return the same event from rows that are at hand; ``generations`` are all of the job, by number."""
     succeeded = sum(item.status == "succeeded" for item in generations)
     return JobFinished(

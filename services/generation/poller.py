@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
-from services.generation import calls, endings, metrics, recording
+from services.generation import calls, metrics, recording
 from services.generation.calls import Due
 from services.generation.engine import Engine
 from services.generation.observing import Observer
@@ -32,6 +32,7 @@ from services.generation.operations import (
 )
 from services.generation.providers import Asynchronous, Provider
 from services.generation.settling import Settlement
+from services.generation.writes import AskingLater, Writes
 from shared import logs
 from shared.crash import crash_point
 from shared.database import Database, is_unavailable
@@ -50,11 +51,21 @@ _PATIENCE_SECONDS = 240.0
 class Poller:
     """Asks for whatever is due, up to ``at_once`` of it, until told to stop."""
 
-    def __init__(self, db: Database, engine: Engine, settlement: Settlement, *, worker: str, at_once: int = 24) -> None:
+    def __init__(
+        self,
+        db: Database,
+        engine: Engine,
+        settlement: Settlement,
+        *,
+        worker: str,
+        at_once: int = 24,
+        writes: Writes | None = None,
+    ) -> None:
         self._db = db
         self._engine = engine
         self._settlement = settlement
         self._observer = Observer(db)
+        self._writes = writes or Writes(db, engine)
         self._worker = worker
         self._at_once = at_once
         self._asking: Counter[str] = Counter()
@@ -140,14 +151,7 @@ class Poller:
             time_limit_seconds=provider.time_limit_seconds,
             wished_seconds=progress.poll_after_seconds,
         )
-        with self._db.transaction() as session:
-            if progress.phase != due.phase:
-                job = endings.lock_jobs(session, [due.item.job_id])[due.item.job_id]
-                job.progressed_at = endings.database_now(session)
-                session.flush()
-            calls.ask_later(
-                session, due, after_seconds=wait, phase=progress.phase, queue_position=progress.queue_position
-            )
+        self._writes.ask_later(AskingLater(due=due, progress=progress, after_seconds=wait))
 
     def _look_for(self, due: Due, provider: Provider | None) -> None:
         """Look for an operation that was sent and never answered; where that cannot be done, its time is up."""
@@ -236,7 +240,7 @@ class Poller:
 
     def _later(self, due: Due, *, seconds: float) -> None:
         with self._db.transaction() as session:
-            calls.ask_later(session, due, after_seconds=seconds)
+            calls.leave_for(session, due, seconds=seconds)
 
     def _let_go(self, due: Due) -> None:
         with self._db.transaction() as session:

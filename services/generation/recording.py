@@ -26,8 +26,8 @@ log = structlog.get_logger(__name__)
 
 _NOTHING = Spent()
 
-# In the one order of ids, as everywhere where several operations are locked. "storing" is what this wrote already, where
-# the answer to its commit was lost.
+# In the one order of ids, as everywhere where several operations are locked. "storing" is what this wrote already,
+# where the answer to its commit was lost.
 _STORING = sa.text("""
 WITH held AS MATERIALIZED (
     SELECT o.id FROM unnest(CAST(:ids AS text[]), CAST(:fences AS bigint[])) AS held (id, fence)

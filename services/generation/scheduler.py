@@ -23,7 +23,7 @@ from services.generation.operations import Refused, Submission, Submitted, next_
 from services.generation.poller import Poller
 from services.generation.providers import Asynchronous, Request
 from services.generation.settling import Settlement
-from services.generation.writes import Taking, Writes
+from services.generation.writes import Sending, Taking, Writes
 from shared import logs
 from shared.crash import crash_point
 from shared.database import Database, is_unavailable, wait_for_notify
@@ -67,7 +67,7 @@ class Scheduler:
         self._settlement = Settlement(
             db, store, engine, held=self._held, writes=self._writes, has_answered=self._room.set
         )
-        self._poller = Poller(db, engine, self._settlement, worker=worker)
+        self._poller = Poller(db, engine, self._settlement, worker=worker, writes=self._writes)
 
     def run(self, stopping: Callable[[], bool]) -> None:
         """Work until ``stopping()``; a database that is away is waited for."""
@@ -167,7 +167,7 @@ class Scheduler:
         """Write down that the request goes out now; return the try, or None where it must not go out."""
         began = time.monotonic()
         try:
-            tries = self._writes.send(item, digest=digest_of(asked))
+            tries = self._writes.send(Sending(item=item, digest=digest_of(asked)))
         except Exception as error:
             if not is_unavailable(error):
                 raise

@@ -38,8 +38,8 @@ from services.generation.writes import Ending, Writes
 from shared import images
 from shared.crash import crash_point
 from shared.database import Database, is_unavailable
-from shared.ids import new_id
 from shared.gathering import Gathering
+from shared.ids import new_id
 from shared.off_hub import WORKERS, WorkFailed, off_hub
 from shared.problems import Problem
 from shared.storage import ObjectStore, StorageUnavailable, TooLarge
