@@ -1,6 +1,6 @@
 """The gateway as a nameko service: wiring only."""
 
-from services.gateway import attempts, idempotency, identity_provider, password_resets, sessions
+from services.gateway import attempts, callbacks, idempotency, identity_provider, password_resets, sessions
 from services.gateway.authentication import KnownKeys
 from services.gateway.routes.accounts import AccountRoutes
 from services.gateway.routes.admin import AdminRoutes
@@ -18,6 +18,7 @@ from services.gateway.routes.members import MemberRoutes
 from services.gateway.routes.quotes import QuoteRoutes
 from services.gateway.routes.stagings import StagingRoutes
 from services.gateway.routes.uploads import UploadRoutes
+from services.gateway.routes.webhooks_in import WebhookInRoutes
 from services.gateway.routes.workflows import WorkflowRoutes
 from services.gateway.turns import Line, Turns
 from shared import events
@@ -44,6 +45,7 @@ class Gateway(
     QuoteRoutes,
     StagingRoutes,
     UploadRoutes,
+    WebhookInRoutes,
     WorkflowRoutes,
 ):
     """AI image products over HTTP: send a picture, ask for a job, follow it, fetch its images.
@@ -60,6 +62,7 @@ class Gateway(
     known_keys = KnownKeys()
     outside = Built(lambda settings: Outside(allowed=settings.outside_allowed))
     identity_provider = Built(identity_provider.of)
+    vendors = Built(callbacks.vendors_of)
     turns = Built(lambda _: Turns())
     documents = Built(lambda _: documents_of(Gateway))  # before the first request: nobody else would have a turn
     image_line = Built(lambda _: Line())
@@ -75,6 +78,10 @@ class Gateway(
     @every(seconds=600)
     def prune_idempotency_keys(self) -> None:
         idempotency.prune(self.db)
+
+    @every(seconds=600)
+    def prune_webhook_receipts(self) -> None:
+        callbacks.prune(self.db)
 
     @every(seconds=600)
     def prune_identity(self) -> None:

@@ -28,6 +28,8 @@ ABOUT_PEOPLE = [
     "/v1/api-keys/<key_id>/rotate",
     "/v1/admin/keys",
 ]
+# What providers tell is a hint to look: it moves nothing, and is told once however often it comes.
+OF_PROVIDERS = ["/v1/webhooks-in/<provider>"]
 AT_ONCE = 10
 
 
@@ -112,7 +114,7 @@ def _calls(services, order):
 
 def test_every_post_is_known_to_move_credits_or_not_to():
     uploads = {"/v1/uploads", "/v1/uploads/from-url", "/v1/uploads/presign", "/v1/uploads/<upload_id>/complete"}
-    assert {*MONEY, *KEY_OPTIONAL, *ABOUT_PEOPLE, *uploads} == POSTS
+    assert {*MONEY, *KEY_OPTIONAL, *ABOUT_PEOPLE, *OF_PROVIDERS, *uploads} == POSTS
 
 
 def test_every_route_that_moves_credits_is_tried_here(orders):

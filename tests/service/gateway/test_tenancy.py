@@ -11,7 +11,9 @@ OPEN = {name.partition(" ")[2] for name in open_operations.OPERATIONS}
 OPERATIONS = [(method.upper(), path) for path, item in DOCUMENT["paths"].items() for method in item if path not in OPEN]
 OF_ADMINISTRATORS = [(method, path) for method, path in OPERATIONS if path.startswith(("/v1/admin", "/api/admin"))]
 WITH_ID = [(method, path) for method, path in OPERATIONS if "{" in path]
-OF_ORGANIZATIONS = [operation for operation in WITH_ID if operation not in OF_ADMINISTRATORS]
+# Whose address has a signature of ours, and whose requests one of the provider's: see test_webhooks_in.
+OF_PROVIDERS = [("POST", "/v1/webhooks-in/{provider}")]
+OF_ORGANIZATIONS = [operation for operation in WITH_ID if operation not in [*OF_ADMINISTRATORS, *OF_PROVIDERS]]
 BODIES = {
     "/v1/admin/organizations/{org_id}/grants": {"amount": 5, "kind": "purchased", "reason": "an order"},
     "/v1/admin/organizations/{org_id}/adjustments": {"amount": -5, "reason": "a mistake"},
