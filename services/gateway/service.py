@@ -5,6 +5,7 @@ from services.gateway.authentication import KnownKeys
 from services.gateway.routes.accounts import AccountRoutes
 from services.gateway.routes.admin import AdminRoutes
 from services.gateway.routes.admin_credits import AdminCreditRoutes
+from services.gateway.routes.admin_engine import AdminEngineRoutes
 from services.gateway.routes.admin_keys import AdminKeyRoutes
 from services.gateway.routes.api_keys import ApiKeyRoutes
 from services.gateway.routes.credits import CreditRoutes
@@ -12,6 +13,7 @@ from services.gateway.routes.flags import FlagRoutes
 from services.gateway.routes.health import HealthRoutes, documents_of
 from services.gateway.routes.images import ImageRoutes
 from services.gateway.routes.invitations import InvitationRoutes
+from services.gateway.routes.job_control import JobControlRoutes
 from services.gateway.routes.jobs import JobRoutes
 from services.gateway.routes.me import MeRoutes
 from services.gateway.routes.members import MemberRoutes
@@ -31,6 +33,7 @@ from shared.rpc_batches import Gathers
 class Gateway(
     AccountRoutes,
     AdminCreditRoutes,
+    AdminEngineRoutes,
     AdminKeyRoutes,
     AdminRoutes,
     ApiKeyRoutes,
@@ -39,6 +42,7 @@ class Gateway(
     HealthRoutes,
     ImageRoutes,
     InvitationRoutes,
+    JobControlRoutes,
     JobRoutes,
     MeRoutes,
     MemberRoutes,

@@ -21,6 +21,8 @@ BODIES = {
     "/v1/admin/organizations/{org_id}/flags": {"name": "csv_export", "enabled": True},
     "/v1/admin/jobs/{job_id}/refund": {"reason": "blurred"},
     "/api/admin/headshots/{job_id}/refund": {"reason": "blurred"},
+    "/v1/admin/organizations/{org_id}/share": {"weight": 2},
+    "/v1/jobs/{job_id}/retry": {},
     "/v1/members/{user_id}": {"role": "viewer"},
     "/v1/api-keys/{key_id}/rotate": {},
 }
@@ -76,7 +78,8 @@ def test_what_belongs_to_another_is_not_there(client, services, gateway_db, pers
         for placeholder, thing_id in ids_of_another.items():
             address = address.replace(placeholder, thing_id)
         assert "{" not in address
-        answers[method, path] = client.open(address, method=method, json=BODIES.get(path), headers=person)
+        headers = {**person, "Idempotency-Key": new_id("key")}
+        answers[method, path] = client.open(address, method=method, json=BODIES.get(path), headers=headers)
 
     assert {answer.status_code for answer in answers.values()} == {404}
     assert {answer.json["code"] for answer in answers.values()} == {"not_found"}
@@ -92,7 +95,8 @@ def test_what_is_no_id_is_not_there_either(client, person):
     ]
 
     statuses = {
-        client.open(path, method=method, json=body, headers=person).status_code for method, path, body in addresses
+        client.open(path, method=method, json=body, headers={**person, "Idempotency-Key": new_id("key")}).status_code
+        for method, path, body in addresses
     }
 
     assert statuses == {404}

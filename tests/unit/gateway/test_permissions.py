@@ -33,7 +33,7 @@ OF_A_PERSON = {
 }
 EVERYTHING = frozenset({"read", "write", "spend", "manage"})
 SOON = datetime(2031, 5, 1, tzinfo=UTC)
-HOLDING = {"POST /v1/jobs", "POST /v1/stagings"}
+HOLDING = {"POST /v1/jobs", "POST /v1/stagings", "POST /v1/jobs/<job_id>/retry"}
 
 ROUTES = [route for _, route in routes_of(Gateway)]
 OF_ORGANIZATIONS = [route for route in ROUTES if route.auth and route.auth.scheme == "apiKey"]
