@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from services.generation import model_lifecycle
+from services.generation.breaker import burst
 from services.generation.engine import Engine
 from services.generation.jobs import AT_WORK
 from services.generation.providers import Provider
@@ -52,13 +53,13 @@ def providers(session: Session, engine: Engine) -> list[dict[str, Any]]:
 
 def _shown(provider: Provider, *, burden: Mapping[str, Any], requests_left: float | None) -> dict[str, Any]:
     now = {**_NOTHING, **burden}
-    waits, limit = now["longest_wait_seconds"], provider.requests_per_minute
+    waits, at_a_stroke = now["longest_wait_seconds"], burst(provider.requests_per_minute)
     return {
         "name": provider.name,
         "operations": sorted(provider.operations),
         "concurrency": provider.concurrency,
-        "requests_per_minute": limit,
-        "requests_left": None if limit is None or requests_left is None else min(limit, int(requests_left)),
+        "requests_per_minute": provider.requests_per_minute,
+        "requests_left": None if at_a_stroke is None or requests_left is None else int(min(at_a_stroke, requests_left)),
         "time_limit_seconds": provider.time_limit_seconds,
         "calls_back": provider.calls_back,
         "after_lost_answer": provider.after_lost_answer,

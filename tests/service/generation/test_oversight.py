@@ -6,6 +6,7 @@ import pytest
 
 from services.gateway.schemas.engine import ProviderSchema
 from services.generation import circuits, oversight
+from services.generation.breaker import burst
 from services.generation.engine import Engine
 from services.generation.operations import Refused
 from services.generation.providers import available
@@ -20,7 +21,7 @@ from tests.service.generation.worker_steps import Worker, execute
 @pytest.fixture
 def provider() -> TakingProvider:
     made = TakingProvider()
-    made.requests_per_minute = 60
+    made.requests_per_minute = 600
     return made
 
 
@@ -40,7 +41,7 @@ def test_every_provider_that_is_set_up_is_shown_with_its_limits_and_models(
     found = shown(generation_db, engine)
 
     assert list(found) == ["local", "replicate"]
-    assert (found["replicate"]["concurrency"], found["replicate"]["requests_per_minute"]) == (2000, 60)
+    assert (found["replicate"]["concurrency"], found["replicate"]["requests_per_minute"]) == (2000, 600)
     assert found["replicate"]["after_lost_answer"] == "lookup"
     assert (found["replicate"]["requests_left"], found["replicate"]["at_work"]) == (None, 0)
     assert found["local"]["models"] or "image.stage" in found["local"]["operations"]
@@ -73,7 +74,7 @@ def test_what_may_still_be_sent_is_told_once_something_was(generation_db: Databa
     execute(generation_db, "UPDATE loads SET refilled_at = clock_timestamp() - interval '1 h'")
 
     assert few in {7, 8}
-    assert shown(generation_db, engine)["replicate"]["requests_left"] == 60
+    assert shown(generation_db, engine)["replicate"]["requests_left"] == burst(600)
 
 
 def test_a_circuit_that_is_open_is_seen_at_its_model(generation_db: Database) -> None:
