@@ -34,7 +34,9 @@ from darkroom_client.errors import (
 )
 from darkroom_client.jobs import JobNotFinished
 from darkroom_client.models import (
+    AiModel,
     ApiKey,
+    Attempt,
     Balance,
     Counts,
     Defaults,
@@ -45,6 +47,7 @@ from darkroom_client.models import (
     Image,
     Job,
     Me,
+    ModelHealth,
     NewApiKey,
     Organization,
     Plan,
@@ -58,6 +61,7 @@ from darkroom_client.models import (
     ReceiptLine,
     ReceiptReason,
     ReceiptTotal,
+    TimelineStep,
     Upload,
     Usage,
     UsageDay,
@@ -68,7 +72,9 @@ from darkroom_client.models import (
 from darkroom_client.version import __version__
 
 __all__ = [
+    "AiModel",
     "ApiKey",
+    "Attempt",
     "AuthenticationFailed",
     "Balance",
     "Conflict",
@@ -93,6 +99,7 @@ __all__ = [
     "LimitExceeded",
     "LinkRefused",
     "Me",
+    "ModelHealth",
     "NewApiKey",
     "NoAnswer",
     "NotFound",
@@ -115,6 +122,7 @@ __all__ = [
     "RequestInProgress",
     "ServerFailed",
     "ServiceUnavailable",
+    "TimelineStep",
     "UnexpectedAnswer",
     "Upload",
     "Usage",
