@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from services.generation.providers import Provider, available
 from shared.config import Settings
@@ -15,7 +16,7 @@ class Engine:
 
     ``operations_per_organization`` of one organization may be at work at once, and ``open_generations`` of it may be
     open, which its own share may say otherwise. Of what test keys have asked for, ``open_test_generations`` may be.
-    Below ``webhooks_url`` providers may call back.
+    Below ``webhooks_url`` providers may call back. Analyses are known for as long as they are ``analyses_kept``.
     """
 
     providers: Mapping[str, Provider]
@@ -24,6 +25,7 @@ class Engine:
     open_generations: int = 20_000
     open_test_generations: int = 50
     webhooks_url: str | None = None
+    analyses_kept: timedelta = timedelta(days=30)
 
     def callback_url(self, provider: str, *, operation_id: str) -> str | None:
         """Return where a provider that calls back may tell that it is done with an operation."""
@@ -49,4 +51,5 @@ def engine_for(settings: Settings) -> Engine:
         open_generations=settings.open_generations,
         open_test_generations=settings.open_test_generations,
         webhooks_url=f"{settings.public_url}/v1/webhooks",
+        analyses_kept=timedelta(days=settings.analysis_cache_days),
     )

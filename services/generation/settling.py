@@ -10,12 +10,14 @@ from dataclasses import replace
 from typing import TypeVar
 
 import structlog
+from sqlalchemy.orm import Session
 
 from services.generation import calls, recording
 from services.generation.claims import Claimed
 from services.generation.engine import Engine
 from services.generation.failures import reason
 from services.generation.jobs import TEST
+from services.generation.known_analyses import ANALYSES_CHANNEL
 from services.generation.operations import (
     Answered,
     GiveUp,
@@ -171,6 +173,7 @@ class Settlement:
         with self._db.transaction() as session:
             recorded = recording.success(session, self._engine, item, answer=answer, images=stored)
             self._db.publish(session, recorded.events)
+            self._wake_followers(session, item)
         crash_point("scheduler.after_record")
         return recorded.adopted
 
@@ -181,6 +184,12 @@ class Settlement:
             else:
                 events = recording.failure(session, item, decision=decision, used=used)
             self._db.publish(session, events)
+            self._wake_followers(session, item)
+
+    def _wake_followers(self, session: Session, item: Claimed) -> None:
+        """Tell those that wait for an analysis that it is there, or that somebody else has to make it."""
+        if not item.makes_image:
+            self._db.notify(session, ANALYSES_CHANNEL)
 
     def _record_unknown(self, item: Claimed, decision: LookUp) -> None:
         with self._db.transaction() as session:
