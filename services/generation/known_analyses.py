@@ -122,7 +122,7 @@ def forget(session: Session, *, kept: timedelta) -> int:
 
 # From key to key of what is waited for, so that it does not matter how many wait for the same; of each key, those who
 # need wait no longer. One that was asked to be fresh may answer before the one that is waited for.
-_READY = sa.text(f"""
+READY = sa.text(f"""
 WITH RECURSIVE awaited AS (
     (SELECT org_id, livemode, analysis_key AS key FROM operations
      WHERE status = 'queued' AND waits_since IS NOT NULL ORDER BY org_id, livemode, analysis_key LIMIT 1)
@@ -151,7 +151,7 @@ LIMIT :most
 
 def ready(session: Session, *, most: int) -> list[sa.Row[str, str]]:
     """Return ``(operation, job)`` ids of operations that need wait no longer, ``most`` at most. Locks nothing."""
-    return list(session.execute(_READY, {"most": most}))
+    return list(session.execute(READY, {"most": most}))
 
 
 def waiting_of(session: Session, job_ids: Collection[str], *, most: int) -> list[sa.Row[str, str]]:

@@ -29,8 +29,8 @@ class Submission:
     ``on_insufficient`` is ``reject``, ``partial`` or ``pause``: what to do when not everything can be paid for. Its
     credits count against ``cap_id``, which allows ``daily_cap`` of them a day: None where it was asked for without one.
     ``correlation_id`` is of the request it came with; that of the current context unless given. A retry of the job
-    ``retry_of`` makes ``only`` those of the ``out_of`` planned generations, by number. A ``fresh`` job takes nothing that
-    is known.
+    ``retry_of`` makes ``only`` those of the ``out_of`` planned generations, by number. A ``fresh`` job takes
+    nothing that is known.
     """
 
     job_id: str

@@ -28,7 +28,7 @@ ESTIMATED_SECONDS = 10
 SKU = "studio.analysis"
 PROMPT_VERSION = "photo-analysis-1"
 _OPERATIONS: Final = {"look": "vision.analyze", "category": "vision.category"}
-_PROMPTS: Final = {
+PROMPTS: Final = {
     "look": (
         "Describe what is to be seen on this photo for somebody who will photograph something like it: what it shows,"
         " its style, lighting and composition, its main colours with their shares, its materials, and what else is"
@@ -82,7 +82,7 @@ def plan(
 def _analysis(upload_id: str, source: str, *, kind: str, seed: int, cached: Cached) -> PlannedGeneration:
     operation = PlannedOperation(
         name=_OPERATIONS[kind],
-        prompt=_PROMPTS[kind],
+        prompt=PROMPTS[kind],
         prompt_version=PROMPT_VERSION,
         seed=seed,
         sources=(source,),
