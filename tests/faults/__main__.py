@@ -29,8 +29,9 @@ KILLED = (
     "rabbitmq",
     "postgres",
 )
-# Deleting an upload is no part of these jobs, nor is a provider that is asked later: both have tests of their own.
-SAGA_POINTS = tuple(point for point in POINTS if not point.startswith(("catalog.", "poller.")))
+# Deleting an upload is no part of these jobs, nor is a provider that is asked later, nor an analysis: all have tests of
+# their own.
+SAGA_POINTS = tuple(point for point in POINTS if not point.startswith(("catalog.", "poller.", "analyses.")))
 END_SECONDS = 150.0
 ARMED_SECONDS = 30.0
 
