@@ -104,7 +104,9 @@ def settle_jobs(db: Database, engine: Engine, job_ids: Collection[str]) -> None:
     try:
         with db.transaction() as session:
             waiting = known_analyses.waiting_of(session, job_ids, most=AT_ONCE)
-        _settle_each(db, engine, waiting)
+        if len(waiting) > _settle_each(db, engine, waiting):
+            with db.transaction() as session:
+                known_analyses.hurry(session, job_ids)
     except Exception as error:  # noqa: BLE001  a job that was taken in is not refused any more
         log.warning("analyses_looked_up_later", error_type=type(error).__name__)
 

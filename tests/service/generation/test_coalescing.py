@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from services.generation import cancelling, coalescing, handlers, known_analyses, recording, sweeper
+from services.generation import cancelling, claims, coalescing, handlers, known_analyses, recording, sweeper
 from services.generation.claims import Claimed
 from services.generation.coalescing import Follower, Send, Take, Wait, decide
 from services.generation.engine import Engine
@@ -338,6 +338,20 @@ def test_a_fallbacks_answer_is_for_those_that_waited_and_known_as_the_fallbacks_
     of_waiting = [operations_of(generation_db, asked.job_id)[0] for asked in waiting]
     assert [(one.provider, one.model_used) for one in of_waiting] == [("openai", "seeing-b")] * 2
     assert hit["cache"]["hits"] == 1
+
+
+def test_what_somebody_waits_for_at_the_screen_goes_before_the_rest_of_a_large_job(
+    generation_db: Database, store: ObjectStore, engine: Engine, org_id: str
+) -> None:
+    photos = [a_photo(store, f"photo {number}".encode()) for number in range(20)]
+    large = an_analysis(photos, org_id=org_id)
+    submitted(generation_db, engine, [large])
+
+    submitted(generation_db, engine, [an_analysis(photos[-1:], org_id=org_id)])
+
+    with generation_db.transaction() as session:
+        (first,) = claims.claim(session, worker="w", free=1, limits={"local": 100}, per_organization=20)
+    assert (first.job_id, first.inputs["sources"]) == (large.job_id, [photos[-1].key])
 
 
 def test_the_same_picture_twice_in_one_job_is_asked_once(
