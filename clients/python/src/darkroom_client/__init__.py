@@ -36,6 +36,7 @@ from darkroom_client.jobs import JobNotFinished
 from darkroom_client.models import (
     ApiKey,
     Balance,
+    Cache,
     Counts,
     Defaults,
     Entry,
@@ -71,6 +72,7 @@ __all__ = [
     "ApiKey",
     "AuthenticationFailed",
     "Balance",
+    "Cache",
     "Conflict",
     "Counts",
     "DailyCapReached",
