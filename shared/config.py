@@ -62,6 +62,7 @@ class Settings:
     operations_per_organization: int = 20
     open_generations: int = 20_000
     operation_log_days: int = 400
+    analysis_cache_days: int = 30
     open_test_generations: int = 50
     opening_credits: int = 0
     terms_version: str = "1"
@@ -115,6 +116,7 @@ def load(process: str) -> Settings:
             operations_per_organization=env.int("OPERATIONS_PER_ORGANIZATION", 20, validate=_SOME),
             open_generations=env.int("OPEN_GENERATIONS_PER_ORGANIZATION", 20_000, validate=_SOME),
             operation_log_days=env.int("OPERATION_LOG_DAYS", 400, validate=_SOME),
+            analysis_cache_days=env.int("ANALYSIS_CACHE_DAYS", 30, validate=validate.Range(min=0)),
             open_test_generations=env.int("OPEN_TEST_GENERATIONS", 50, validate=_SOME),
             opening_credits=env.int("OPENING_CREDITS", 0, validate=validate.Range(min=0)),
             terms_version=env.str("TERMS_VERSION", "1", validate=validate.Length(1, 50)),

@@ -418,6 +418,36 @@ class ScriptedProvider:
         return answer(request) if callable(answer) else answer
 
 
+class SeeingProvider(ScriptedProvider):
+    """One that looks at pictures: with an empty script it answers what they are of, the same for the same picture."""
+
+    operations = frozenset({"vision.analyze", "vision.category", "image.edit"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = "seeing-1"
+
+    def model_for(self, _operation: str) -> str:
+        return self.model
+
+    def submit(self, request: Request) -> Submission:
+        self.requests.append(request)
+        answer = self.script.pop(0) if self.script else seen_in
+        return answer(request) if callable(answer) else answer
+
+
+def seen_in(request: Request) -> Outcome:
+    if request.name == "image.edit":
+        return picture_of(request)
+    seen = hashlib.sha256(b"".join(request.sources)).hexdigest()[:8]
+    if request.name == "vision.category":
+        result: dict[str, Any] = {"category": seen, "subcategory": "unknown", "confidence": 0.5}
+    else:
+        texts = dict.fromkeys(("summary", "category", "style", "lighting", "composition"), seen)
+        result = {**texts, "colors": [], "materials": [], "details": [], "confidence": 0.5}
+    return Answered(result=result, model=request.model, cost_microusd=7, prompt_tokens=100, completion_tokens=10)
+
+
 class TakingProvider(ScriptedProvider):
     """An asynchronous one: it takes operations, and is at them until the test has it done.
 

@@ -10,7 +10,7 @@ from shared.problems import Problem
 
 _PLAN = ("fingerprint", "skus", "images", "estimated_seconds")
 _BALANCE = ("available", "held", "version")
-_TERMS = ("deadline_seconds", "quote_id", "on_insufficient", "dry_run")
+_TERMS = ("deadline_seconds", "quote_id", "on_insufficient", "dry_run", "fresh")
 
 
 def resolved(service: Any, request: Request, *, workflow: str, inputs: Mapping[str, Any]) -> dict[str, Any]:

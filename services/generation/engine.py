@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from services.generation.providers import Provider, available
 from shared.callbacks import Callbacks
@@ -16,7 +17,8 @@ class Engine:
 
     ``operations_per_organization`` of one organization may be at work at once, and ``open_generations`` of it may be
     open, which its own share may say otherwise. Of what test keys have asked for, ``open_test_generations`` may be.
-    ``callbacks`` are where providers may call back, if they may.
+    ``callbacks`` are where providers may call back, if they may. Analyses are known for as long as they are
+    ``analyses_kept``.
     """
 
     providers: Mapping[str, Provider]
@@ -25,6 +27,7 @@ class Engine:
     open_generations: int = 20_000
     open_test_generations: int = 50
     callbacks: Callbacks | None = None
+    analyses_kept: timedelta = timedelta(days=30)
 
     def callback_url(self, provider: str, *, operation_id: str) -> str | None:
         """Return where a provider that calls back may tell that it is done with an operation."""
@@ -50,4 +53,5 @@ def engine_for(settings: Settings) -> Engine:
         open_generations=settings.open_generations,
         open_test_generations=settings.open_test_generations,
         callbacks=Callbacks(public_url=settings.public_url, secret=settings.signing_secret),
+        analyses_kept=timedelta(days=settings.analysis_cache_days),
     )

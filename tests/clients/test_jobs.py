@@ -64,6 +64,22 @@ def test_the_time_to_wait_ends_before_the_server_would_have_one_ask_again(play: 
     assert len(server.asked) == 2
 
 
+@pytest.mark.parametrize(("fresh", "sent"), [(True, {"fresh": True}), (False, {})])
+def test_what_is_known_comes_back_as_a_finished_job_unless_it_is_to_be_made_anew(
+    play: Play, *, fresh: bool, sent: dict[str, bool]
+) -> None:
+    known = {**a_job("succeeded"), "cache": {"operations": 1, "hits": 1, "fresh": False}}
+    darkroom, server = play(Scripted(status=200, body=known))
+
+    job = darkroom.jobs.create("photo_analysis", {"upload_ids": ["ast_1"]}, fresh=fresh)
+
+    assert job.ended
+    assert job.cache is not None
+    assert (job.cache.hits, job.cache.operations) == (1, 1)
+    asked = json.loads(server.asked[0].body)
+    assert {name: value for name, value in asked.items() if name not in {"workflow", "inputs"}} == sent
+
+
 def test_an_outage_is_waited_out(play: Play) -> None:
     darkroom, _ = play(
         *[a_problem(503, "service_unavailable")] * 5, Scripted(body=a_job("succeeded")), retry_seconds=0.0

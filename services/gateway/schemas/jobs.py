@@ -19,8 +19,9 @@ GENERATION_STATUSES = ("queued", "running", "storing", "succeeded", "failed")
 ON_INSUFFICIENT = ("reject", "partial", "pause")
 _WAITING_REASON = (
     "What its next operation waits for: `holding_credits`, `free_worker`, `behind_others` of your own,"
-    " `organization_limit`, `provider_limit`, `rate_limit` or `circuit_open` (the AI service does not work just now);"
-    " or why credits did not hold the rest (`insufficient_credits`, `quota_exceeded`, …)."
+    " `organization_limit`, `provider_limit`, `rate_limit`, `same_analysis` (another operation of yours is finding out"
+    " the same) or `circuit_open` (the AI service does not work just now); or why credits did not hold the rest"
+    " (`insufficient_credits`, `quota_exceeded`, …)."
 )
 _CHARGED = "What was charged when it ended. What support gives back later is not taken off: the receipt tells that."
 
@@ -61,6 +62,14 @@ class CountsSchema(Schema):
     failed = fields.Integer(required=True)
 
 
+class CacheSchema(Schema):
+    """How many of a job's operations ask for what may be known already, and how many of them were answered that way."""
+
+    operations = fields.Integer(required=True)
+    hits = fields.Integer(required=True, metadata={"description": "What took no call of an AI service costs nothing."})
+    fresh = fields.Boolean(required=True, metadata={"description": "Nothing known was to be taken."})
+
+
 class JobAtWorkSchema(Schema):
     """One paid request, without what it makes."""
 
@@ -84,6 +93,9 @@ class JobAtWorkSchema(Schema):
     waiting_reason = fields.String(allow_none=True, metadata={"description": _WAITING_REASON})
     stalled = fields.Boolean()
     livemode = fields.Boolean(required=True, metadata={"description": "False for a test key's: it costs nothing."})
+    cache = fields.Nested(
+        CacheSchema, allow_none=True, metadata={"description": "Null where nothing of it can be known: of images."}
+    )
     warnings = fields.List(fields.Dict())
 
 
@@ -113,6 +125,10 @@ class PaidRequest(Schema):
             "description": "What to do when balance or allowance are short: `reject` answers 402 and holds nothing; "
             "`partial` does as many generations as can be paid; `pause` does those, and the rest once they can be."
         },
+    )
+    fresh = Flag(
+        load_default=False,
+        metadata={"description": "Have analyses made anew, where they are known already too; what is known is free."},
     )
     dry_run = Flag(
         load_default=False,

@@ -103,6 +103,7 @@ class Jobs:
         quote_id: str | None = None,
         on_insufficient: str | None = None,
         deadline_seconds: int | None = None,
+        fresh: bool = False,
         wait_seconds: int = 0,
         idempotency_key: str | None = None,
     ) -> Job:
@@ -115,6 +116,7 @@ class Jobs:
             on_insufficient: `reject` (the default), `partial`: make what can be paid for, or `pause`: make that,
                 and the rest once it can be paid for.
             deadline_seconds: give up, and give the credits back, when it has not ended by then.
+            fresh: have analyses made anew that are known already; what is known is free, and there at once.
             wait_seconds: let the server wait for its end, at most 60; the job comes back unfinished if that is too
                 short, or too many wait already.
             idempotency_key: one of your own makes one job, however often you call; one is made up otherwise.
@@ -124,7 +126,12 @@ class Jobs:
             QuoteRefused: the quote is not good for it.
             InvalidRequest: the inputs do not fit the workflow.
         """
-        terms = _terms(quote_id=quote_id, on_insufficient=on_insufficient, deadline_seconds=deadline_seconds)
+        terms = _terms(
+            quote_id=quote_id,
+            on_insufficient=on_insufficient,
+            deadline_seconds=deadline_seconds,
+            fresh=fresh or None,
+        )
         body = {"workflow": workflow, "inputs": inputs, **terms}
         return _made(self._transport, "/v1/jobs", body, wait_seconds=wait_seconds, idempotency_key=idempotency_key)
 

@@ -253,6 +253,18 @@ class Counts(Model):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Cache(Model):
+    """Of how many ``operations`` of a job the answer might be known, and of how many it was: these are free.
+
+    A ``fresh`` job took nothing that was known.
+    """
+
+    operations: int
+    hits: int
+    fresh: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class Balance(Model):
     """What can be spent, and what running jobs hold."""
 
@@ -290,6 +302,7 @@ class Job(Model):
     eta_seconds: int | None = None
     waiting_reason: str | None = None
     stalled: bool = False
+    cache: Cache | None = None
     warnings: list[dict[str, Any]] = field(default_factory=list)
     balance: Balance | None = None
 
