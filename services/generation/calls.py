@@ -82,7 +82,8 @@ UPDATE operations o
 SET poll_at = clock_timestamp() + make_interval(secs => :lease), fence = o.fence + 1, polls = o.polls + 1,
     worker = :worker
 FROM (
-    SELECT id FROM operations WHERE poll_at <= clock_timestamp() AND provider <> ALL (CAST(:left_alone AS text[]))
+    SELECT id FROM operations
+    WHERE poll_at <= (SELECT clock_timestamp()) AND provider <> ALL (CAST(:left_alone AS text[]))
     ORDER BY poll_at LIMIT :most FOR UPDATE SKIP LOCKED
 ) AS due
 WHERE o.id = due.id
@@ -223,6 +224,14 @@ def adopt(session: Session, asked: Due, *, external_id: str) -> None:
     _update_attempt(
         session, asked.item, {"external_id": external_id, "submitted_at": asked.sent_at, "status": "submitted"}
     )
+
+
+def is_of_earlier_attempt(session: Session, claimed: Claimed, *, external_id: str) -> bool:
+    """Tell whether what a provider has is what an attempt before this one led to: that has ended, and been told."""
+    statement = sa.select(Attempt.operation_id).where(
+        Attempt.operation_id == claimed.id, Attempt.attempt < claimed.attempt, Attempt.external_id == external_id
+    )
+    return session.scalars(statement.limit(1)).one_or_none() is not None
 
 
 def look_for_cancelled(session: Session, claimed: Claimed, *, after_seconds: float) -> None:

@@ -95,7 +95,9 @@ WITH RECURSIVE clock AS MATERIALIZED (
     FROM jsonb_to_recordset(CAST(:limits AS jsonb))
         AS given (provider text, most integer, per_minute integer, burst double precision)
     LEFT JOIN busy ON busy.provider = given.provider
+    -- A clock that was put back must not leave a bucket empty until it gets there again.
     LEFT JOIN loads ON loads.provider = given.provider
+        AND loads.refilled_at <= (SELECT now FROM clock) + interval '1 minute'
 ), lines AS (
     (SELECT provider, model_requested AS model, livemode FROM operations
      WHERE status = 'queued' AND due_at IS NOT NULL ORDER BY provider, model_requested, livemode LIMIT 1)

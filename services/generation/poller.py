@@ -15,11 +15,13 @@ import structlog
 from services.generation import calls, metrics, recording
 from services.generation.calls import Due
 from services.generation.engine import Engine
+from services.generation.observing import Observer
 from services.generation.operations import (
     Absent,
     Found,
     GiveUp,
     Lost,
+    Outcome,
     Progress,
     Refused,
     Running,
@@ -62,6 +64,7 @@ class Poller:
         self._db = db
         self._engine = engine
         self._settlement = settlement
+        self._observer = Observer(db)
         self._writes = writes or Writes(db, engine)
         self._worker = worker
         self._at_once = at_once
@@ -125,16 +128,22 @@ class Poller:
         progress = _polled(provider, external_id)
         crash_point("poller.after_poll")
         if not isinstance(progress, Running):
-            outcome = type(progress).__name__
-            log.info("provider_answered", provider=provider.name, outcome=outcome, seconds=round(due.age_seconds, 3))
-            metrics.operation_seconds.labels(provider.name, due.item.name).observe(due.age_seconds)
-            metrics.operations.labels(provider.name, due.item.model_requested, outcome.lower()).inc()
+            self._count_answer(due, provider, progress)
             self._settlement.settle(due.item, progress, tries=due.tries, taken=True, seconds=due.age_seconds)
         elif due.age_seconds > provider.time_limit_seconds:
             limit = f"no result within {provider.time_limit_seconds:g} s"
+            never = Refused(code="provider_timeout", detail=limit, ran=True)
+            self._count_answer(due, provider, never)
+            self._observer.note(due.item, never)
             self._give_up(due, GiveUp(code="provider_timeout", detail=limit))
         else:
             self._ask_later(due, provider, progress)
+
+    def _count_answer(self, due: Due, provider: Provider, outcome: Outcome) -> None:
+        what = type(outcome).__name__
+        log.info("provider_answered", provider=provider.name, outcome=what, seconds=round(due.age_seconds, 3))
+        metrics.operation_seconds.labels(provider.name, due.item.name).observe(due.age_seconds)
+        metrics.operations.labels(provider.name, due.item.model_requested, what.lower()).inc()
 
     def _ask_later(self, due: Due, provider: Provider, progress: Running) -> None:
         wait = next_poll_seconds(
@@ -149,7 +158,7 @@ class Poller:
         if not isinstance(provider, Asynchronous) or provider.after_lost_answer != "lookup":
             self._give_up(due, GiveUp(code="outcome_unknown", detail="the answer was lost, and its time has passed"))
             return
-        found = _found(provider, due)
+        found = self._found(provider, due)
         if isinstance(found, Submitted):
             log.info("lost_operation_found", provider=provider.name)
             with self._db.transaction() as session:
@@ -162,6 +171,19 @@ class Poller:
             self._give_up(due, GiveUp(code="outcome_unknown", detail=found.detail))
         else:
             self._later(due, seconds=next_poll_seconds(due.age_seconds, time_limit_seconds=_PATIENCE_SECONDS))
+
+    def _found(self, provider: Asynchronous, due: Due) -> Found:
+        """Return what the provider has of this attempt; what an earlier one left there does not count."""
+        try:
+            found = provider.find(due.item.id, sent_at=due.sent_at)
+        except Exception as error:
+            log.exception("search_broke", provider=provider.name)
+            return Lost(detail=type(error).__name__)
+        if isinstance(found, Submitted):
+            with self._db.transaction() as session:
+                if calls.is_of_earlier_attempt(session, due.item, external_id=found.external_id):
+                    return Absent(detail="there is only what an earlier attempt led to")
+        return found
 
     def _wind_up(self, due: Due, provider: Provider | None) -> None:
         """Stop at the provider what nobody waits for any more, and find out what it cost."""
@@ -183,7 +205,7 @@ class Poller:
                 self._let_go(due)
 
     def _wind_up_unknown(self, due: Due, provider: Asynchronous) -> None:
-        found = _found(provider, due)
+        found = self._found(provider, due)
         if isinstance(found, Submitted):
             with self._db.transaction() as session:
                 calls.adopt(session, due, external_id=found.external_id)
@@ -245,11 +267,3 @@ def _polled(provider: Asynchronous, external_id: str) -> Progress:
     except Exception:
         log.exception("poll_broke", provider=provider.name)
         return Running(phase="running")
-
-
-def _found(provider: Asynchronous, due: Due) -> Found:
-    try:
-        return provider.find(due.item.id, sent_at=due.sent_at)
-    except Exception as error:
-        log.exception("search_broke", provider=provider.name)
-        return Lost(detail=type(error).__name__)

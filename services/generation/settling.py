@@ -42,7 +42,7 @@ from shared.gathering import Gathering
 from shared.ids import new_id
 from shared.off_hub import WORKERS, WorkFailed, off_hub
 from shared.problems import Problem
-from shared.storage import ObjectStore, StorageUnavailable
+from shared.storage import ObjectStore, StorageUnavailable, TooLarge
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -148,10 +148,10 @@ class Settlement:
             lost = GiveUp(code="storage_failed", detail=str(error))
             self._discard(stored)
             self.insist(lambda: self._end(item, lost, spent(answer)))
-        except Problem as problem:
+        except (Problem, TooLarge) as problem:
             self._discard(stored)
             cost = answer.cost_microusd
-            corrupt = Refused(code="result_corrupt", detail=problem.detail, ran=True, cost_microusd=cost)
+            corrupt = Refused(code="result_corrupt", detail=str(problem), ran=True, cost_microusd=cost)
             self.settle(item, corrupt, tries=tries)
         else:
             crash_point("scheduler.after_store")

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 import structlog
 
 from services.generation import model_registry
+from services.generation.failures import reason
 from services.generation.operations import Lost, MadeImage, Refused, Running
 from services.generation.pricing import Price, Unpriceable, Usage
 from services.generation.providers import Request
@@ -29,8 +30,6 @@ QUICK_SECONDS: Final = 20.0
 SOURCE_BYTES_MAX: Final = 4_000_000
 SOURCE_SIDE_MAX: Final = 2048
 _OUR_PAUSE_SECONDS: Final = 5.0
-# Work that vendors bill although nothing came of it, as far as they tell; what failed or was cancelled, they do not.
-_BILLED_IN_VAIN: Final = frozenset({"moderation_output", "recitation", "no_image", "result_corrupt", "result_expired"})
 _COMPOSITE: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 _GENERATED: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 
@@ -103,8 +102,8 @@ class Vendor:
             return price.expected(parameters)
 
     def _costed(self, outcome: T, model_id: str, parameters: Mapping[str, Any] | None = None) -> T | Refused:
-        """Return the outcome; one that was worked for in vain, with what such work mostly costs."""
-        if not isinstance(outcome, Refused) or not outcome.ran or outcome.code not in _BILLED_IN_VAIN:
+        """Return the outcome; one that is billed although nothing came of it, with what such work mostly costs."""
+        if not isinstance(outcome, Refused) or not outcome.ran or reason(outcome.code).billed != "each":
             return outcome
         return replace(outcome, cost_microusd=self._price(model_id).expected(parameters or {}))
 

@@ -98,6 +98,21 @@ def test_pictures_that_we_are_too_busy_to_look_at_are_not_made_and_paid_for_agai
     assert [attempt.cost_microusd for attempt in attempts_of(generation_db, job_id)] == [5]
 
 
+def test_a_result_that_is_too_large_to_be_stored_is_damaged_and_not_made_for_ever(
+    generation_db: Database,
+    store: ObjectStore,
+    engine: Engine,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("services.generation.settling.MAX_RESULT_BYTES", 10)
+    job_id = submitted(generation_db, engine, variants=1)
+
+    Worker(generation_db, store, engine).send()
+
+    assert [attempt.error_code for attempt in attempts_of(generation_db, job_id)] == ["result_corrupt"]
+    assert list(store.keys("images/")) == []
+
+
 def test_a_missing_source_fails_the_generation_without_a_call(
     generation_db: Database, store: ObjectStore, engine: Engine, provider: ScriptedProvider
 ) -> None:

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from services.generation.failures import TAXONOMY, reason
+from services.generation.failures import SENDINGS_AT_MOST, TAXONOMY, reason
 from services.generation.operations import (
     Answered,
     GiveUp,
@@ -91,6 +91,21 @@ def test_an_operation_that_made_no_image_is_tried_twice_more() -> None:
     attempts = [decided(Answered(model="m"), attempt=attempt) for attempt in (1, 2, 3)]
 
     assert [type(each) for each in attempts] == [Repeat, Repeat, GiveUp]
+
+
+@pytest.mark.parametrize("code", sorted(code for code, row in TAXONOMY.items() if row.billed != "no"))
+def test_what_is_billed_is_repeated_only_with_another_seed(code: str) -> None:
+    repeated = [decided(Refused(code=code, detail="", ran=True), attempt=attempt) for attempt in range(1, 9)]
+
+    again = [each for each in repeated if isinstance(each, Repeat)]
+    assert all(each.new_seed for each in again) or TAXONOMY[code].billed == "once"
+    assert TAXONOMY[code].bills_at_most == (1 + len(again) if TAXONOMY[code].billed == "each" else 1)
+
+
+@pytest.mark.parametrize("code", sorted(set(TAXONOMY) - {"storage_failed"}))
+def test_whatever_it_comes_to_an_operation_is_sent_three_times_at_most(code: str) -> None:
+    assert isinstance(decided(Refused(code=code, detail=""), attempt=SENDINGS_AT_MOST), GiveUp)
+    assert SENDINGS_AT_MOST == 3
 
 
 @pytest.mark.parametrize("code", ["outcome_unknown", "deadline_exceeded", "result_expired", "auth_failed"])

@@ -133,7 +133,9 @@ def test_300_operations_are_in_flight_at_once(name: str) -> None:
 
 @pytest.mark.parametrize("name", ASYNCHRONOUS)
 def test_300_operations_are_submitted_and_polled_at_once(name: str) -> None:
-    with hostile_vendors(time_scale=1) as (server, providers):
+    with hostile_vendors(time_scale=0.2) as (server, providers):
+        server.world.always("slow")
+        server.world.crowd = 300
         provider = providers[name]
         asked = [a_request(provider, "image.stage") for _ in range(300)]
 
@@ -141,7 +143,42 @@ def test_300_operations_are_submitted_and_polled_at_once(name: str) -> None:
             outcomes = list(pool.map(lambda each: carry_out(provider, each, poll_seconds=2), asked))
 
     assert [type(outcome) for outcome in outcomes] == [Answered] * 300
+    assert server.world.most_in_flight >= 300
     assert all(server.world.billed(each.operation_id) == 1 for each in asked)
+
+
+@pytest.mark.parametrize("name", VENDORS)
+@pytest.mark.parametrize("script", ["error_500", "capacity", "rate_limited", "hang_up", "accept_then_drop", "html_502"])
+def test_nothing_that_is_billed_is_sent_twice_by_an_adapter_nor_tried_by_its_sdk(
+    name: str, script: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+    send_for_sdk = Wire._send_for_sdk  # noqa: SLF001  what an SDK tries: the wire would stop it
+
+    def noted(wire: Wire, method: str, url: str, *rest: Any) -> Reply:
+        tried.append(f"{method} {url}")
+        return send_for_sdk(wire, method, url, *rest)
+
+    monkeypatch.setattr(Wire, "_send_for_sdk", noted)
+    with hostile_vendors() as (server, providers):
+        server.world.always(script)
+        asked = a_request(providers[name], "image.stage")
+
+        providers[name].submit(asked)
+
+    assert len([each for each in server.world.requests if each.operation_id == asked.operation_id]) == 1
+    assert len(tried) == len(set(tried)), "the SDK wanted to send it again"
+
+
+@pytest.mark.parametrize("name", VENDORS)
+def test_a_vendor_is_where_it_is_on_the_web_unless_the_operator_says_otherwise(name: str) -> None:
+    key = {f"PROVIDER_{name.upper()}_API_KEY": "k"}
+    usual = available(key)[name]
+    elsewhere = available({**key, f"PROVIDER_{name.upper()}_BASE_URL": "https://proxy.example/x/"})[name]
+
+    assert "(https://" in repr(usual)
+    assert "proxy.example" not in repr(usual)
+    assert "(https://proxy.example/x)" in repr(elsewhere)
 
 
 @pytest.mark.parametrize("name", SYNCHRONOUS)
@@ -276,6 +313,14 @@ class TestFindingALostPrediction:
         assert isinstance(found, Submitted)
         until(lambda: isinstance(asynchronous(vendors[1]["replicate"]).poll(found.external_id), Answered))
         assert vendors[0].world.billed(asked.operation_id) == 1
+
+    def test_at_once_where_it_is_there_already(self, vendors: Running_) -> None:
+        server, providers = vendors
+        server.world.play("accept_then_drop")
+        asked = a_request(providers["replicate"], "image.stage")
+        assert isinstance(providers["replicate"].submit(asked), Lost)
+
+        assert isinstance(self.found(vendors, asked.operation_id, sent_at=datetime.now(UTC)), Submitted)
 
     def test_by_its_webhook(self, vendors: Running_) -> None:
         asked = self.lost(vendors)
