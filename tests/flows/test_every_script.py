@@ -110,7 +110,7 @@ OF_VENDOR = {
 CASES = [(vendor, script) for vendor in VENDORS for script in (*SCRIPTS, OVERDUE)]
 _PASSED = "clock_timestamp() - interval '1 ms'"
 # What is waited for by the minute: between two tries, for a vendor that wants to be left alone or is down, until a
-# request that was lost can be looked for, and for what a vendor that has gone mad will never say.
+# request that was not found is certainly not there, and for what a vendor that has gone mad will never say.
 TIME_PASSES = f"""
 UPDATE operations SET due_at = {_PASSED} WHERE id IN (
     SELECT id FROM operations WHERE status = 'queued' AND attempt > 0 AND due_at > clock_timestamp()
@@ -118,7 +118,7 @@ UPDATE operations SET due_at = {_PASSED} WHERE id IN (
 UPDATE circuits SET paused_until = {_PASSED} WHERE paused_until > clock_timestamp();
 UPDATE circuits SET probe_at = {_PASSED} WHERE probe_at > clock_timestamp();
 UPDATE operations SET sent_at = sent_at - interval '118 s', poll_at = clock_timestamp() + interval '2 s' WHERE id IN (
-    SELECT id FROM operations WHERE status = 'unknown' AND sent_at > clock_timestamp() - interval '100 s'
+    SELECT id FROM operations WHERE status = 'unknown' AND polls > 0 AND sent_at > clock_timestamp() - interval '100 s'
     FOR UPDATE SKIP LOCKED);
 UPDATE operations SET sent_at = sent_at - interval '1 h' WHERE id IN (
     SELECT id FROM operations WHERE status = 'failed' AND cancel_sent_at IS NOT NULL
