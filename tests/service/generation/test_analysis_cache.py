@@ -28,7 +28,7 @@ def done(db: Database, store: ObjectStore, engine: Engine, asked: Any) -> dict[s
     """Submit, let a worker do what is to be done, and return the job."""
     asked_for(db, engine, asked)
     with at_work(db, store, engine):
-        return ended(db, asked.job_id)
+        return ended(db, asked.job_id, seconds=30)
 
 
 def test_the_second_time_the_answer_is_there_at_once_without_the_provider(
@@ -97,7 +97,7 @@ def test_of_a_job_of_which_a_part_is_known_only_the_rest_is_asked_and_held(
     asked = an_analysis([known, new], org_id=org_id)
     answer = handlers.submit(generation_db, credits_service, engine, asked)
     with at_work(generation_db, store, engine):
-        job = ended(generation_db, asked.job_id)
+        job = ended(generation_db, asked.job_id, seconds=30)
 
     assert answer["job"]["cache"] == {"operations": 2, "hits": 1, "fresh": False}
     assert [len(call["lines"]) for call in credits_service.calls] == [1]

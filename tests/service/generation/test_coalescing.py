@@ -111,7 +111,7 @@ def test_twenty_at_once_of_the_same_picture_are_one_call(
     with followed(generation_db, engine, by=2), at_work(generation_db, store, engine, slots=8):
         with ThreadPoolExecutor(20) as pool:
             list(pool.map(lambda asked: asked_for(generation_db, engine, asked), several))
-        jobs = [ended(generation_db, asked.job_id) for asked in several]
+        jobs = [ended(generation_db, asked.job_id, seconds=30) for asked in several]
 
     assert len(provider.requests) == attempts(generation_db) == 1
     assert {job["status"] for job in jobs} == {"succeeded"}
@@ -170,6 +170,29 @@ def test_followers_at_once_send_one_more_and_no_other(
     assert len(due(generation_db)) == 1
 
 
+def test_two_that_decide_about_different_jobs_at_once_send_one(
+    generation_db: Database, engine: Engine, photo: Photo, org_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, second, third = submitted(generation_db, engine, of_same(photo, org_id, 3))
+    (sent,) = due(generation_db)
+    fail_one(generation_db, sent)
+    both_have_come_so_far, expect = threading.Barrier(2), known_analyses.expect
+
+    def expect_together(*about: Any) -> set[str]:
+        first = expect(*about)
+        both_have_come_so_far.wait(5)
+        return first
+
+    monkeypatch.setattr(known_analyses, "expect", expect_together)
+    with ThreadPoolExecutor(2) as pool:
+        for deciding in [
+            pool.submit(coalescing.settle_jobs, generation_db, engine, [job_id]) for job_id in (second, third)
+        ]:
+            deciding.result()
+
+    assert len(due(generation_db)) == 1
+
+
 def test_when_all_but_the_last_are_refused_the_last_still_has_its_turn(
     generation_db: Database, store: ObjectStore, engine: Engine, provider: SeeingProvider, photo: Photo, org_id: str
 ) -> None:
@@ -178,7 +201,7 @@ def test_when_all_but_the_last_are_refused_the_last_still_has_its_turn(
     submitted(generation_db, engine, several)
 
     with followed(generation_db, engine), at_work(generation_db, store, engine):
-        jobs = [ended(generation_db, asked.job_id) for asked in several]
+        jobs = [ended(generation_db, asked.job_id, seconds=30) for asked in several]
 
     assert sorted(job["status"] for job in jobs) == ["failed"] * 3 + ["succeeded"] * 2
     assert len(provider.requests) == 4
@@ -327,7 +350,7 @@ def test_a_fallbacks_answer_is_for_those_that_waited_and_known_as_the_fallbacks_
     submitted(generation_db, engine, waiting)
 
     with followed(generation_db, engine), at_work(generation_db, store, engine):
-        jobs = [ended(generation_db, asked.job_id) for asked in waiting]
+        jobs = [ended(generation_db, asked.job_id, seconds=30) for asked in waiting]
         (later,) = submitted(generation_db, engine, of_same(photo, org_id, 1))
         ended(generation_db, later)
     routed = replace(engine, routes={"vision.analyze": ["openai"]})
@@ -361,22 +384,31 @@ def test_the_same_picture_twice_in_one_job_is_asked_once(
     submitted(generation_db, engine, [asked])
 
     with followed(generation_db, engine), at_work(generation_db, store, engine):
-        job = ended(generation_db, asked.job_id)
+        job = ended(generation_db, asked.job_id, seconds=30)
 
     assert (job["status"], job["charged"], job["refunded"], len(provider.requests)) == ("succeeded", 10, 10, 1)
 
 
 def test_many_known_pictures_are_taken_by_the_workers_where_the_request_cannot_wait(
-    generation_db: Database, store: ObjectStore, engine: Engine, provider: SeeingProvider, org_id: str
+    generation_db: Database,
+    store: ObjectStore,
+    engine: Engine,
+    provider: SeeingProvider,
+    org_id: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    photos = [a_photo(store, f"photo {number}".encode()) for number in range(60)]
-    with followed(generation_db, engine), at_work(generation_db, store, engine, slots=8):
-        ended(generation_db, asked_for(generation_db, engine, an_analysis(photos, org_id=org_id))["id"])
-        second = asked_for(generation_db, engine, an_analysis(photos, org_id=org_id))
-        job = ended(generation_db, second["id"])
+    monkeypatch.setattr(coalescing, "AT_ONCE", 5)
+    photos = [a_photo(store, f"photo {number}".encode()) for number in range(8)]
+    first = asked_for(generation_db, engine, an_analysis(photos, org_id=org_id))
+    with followed(generation_db, engine), at_work(generation_db, store, engine):
+        ended(generation_db, first["id"], seconds=30)
 
-    assert second["counts"]["succeeded"] == coalescing.AT_ONCE
-    assert (job["status"], job["cache"]["hits"], len(provider.requests)) == ("succeeded", 60, 60)
+    second = asked_for(generation_db, engine, an_analysis(photos, org_id=org_id))
+    with followed(generation_db, engine):
+        job = ended(generation_db, second["id"], seconds=30)
+
+    assert second["counts"]["succeeded"] == 5
+    assert (job["status"], job["cache"]["hits"], len(provider.requests)) == ("succeeded", 8, 8)
 
 
 def test_what_waits_for_credits_is_looked_up_once_it_is_paid_for(

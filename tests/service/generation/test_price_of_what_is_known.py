@@ -73,7 +73,7 @@ def through(db: Database, store: ObjectStore, engine: Engine, asked: Submission)
     credits_service = HoldingCredits()
     with followed(db, engine), at_work(db, store, engine):
         handlers.submit(db, credits_service, engine, asked)
-        job = ended(db, asked.job_id)
+        job = ended(db, asked.job_id, seconds=30)
     return job, [len(call["lines"]) for call in credits_service.calls]
 
 
@@ -123,7 +123,7 @@ def test_what_is_found_out_meanwhile_is_given_back_too(
         handlers.submit(generation_db, HoldingCredits(), engine, asked)
 
     with followed(generation_db, engine), at_work(generation_db, store, engine):
-        jobs = [ended(generation_db, asked.job_id) for asked in (first, second)]
+        jobs = [ended(generation_db, asked.job_id, seconds=30) for asked in (first, second)]
 
     assert [(job["charged"], job["refunded"]) for job in jobs] == [(10, 0), (0, 10)]
     assert len(provider.requests) == 2
@@ -142,7 +142,7 @@ def test_what_was_counted_on_and_is_gone_is_made_for_nothing(
         session.execute(sa.text("DELETE FROM analyses"))
 
     with followed(generation_db, engine), at_work(generation_db, store, engine):
-        job = ended(generation_db, asked.job_id)
+        job = ended(generation_db, asked.job_id, seconds=30)
 
     assert (job["status"], job["charged"], job["refunded"]) == ("succeeded", 0, 0)
 
