@@ -53,6 +53,7 @@ class Settings:
     worker_slots: int = 8
     operations_per_organization: int = 20
     opening_credits: int = 0
+    event_retention_days: int = 30
     drain_seconds: float = 8.0
     retry_delays_seconds: tuple[int, ...] = (1, 5, 30, 120, 600)
     provider_routes: Mapping[str, list[str]] = field(default_factory=dict)
@@ -89,6 +90,7 @@ def load(process: str) -> Settings:
             worker_slots=env.int("WORKER_SLOTS", 8, validate=_SOME),
             operations_per_organization=env.int("OPERATIONS_PER_ORGANIZATION", 20, validate=_SOME),
             opening_credits=env.int("OPENING_CREDITS", 0, validate=validate.Range(min=0)),
+            event_retention_days=env.int("EVENT_RETENTION_DAYS", 30, validate=_SOME),
             # A worker lets its provider calls end, which may take as long as the slowest provider is allowed to.
             drain_seconds=env.float("DRAIN_SECONDS", 120.0 if process.endswith("-worker") else 8.0),
             retry_delays_seconds=retry_delays(),

@@ -7,6 +7,7 @@ Fields marked `Internal` never reach an organization's log, SSE or webhooks.
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import cache
 from typing import Annotated, Any, ClassVar, TypeVar, get_args, get_type_hints
 
 import msgspec
@@ -102,6 +103,7 @@ def data_of(item: Event) -> dict[str, Any]:
     return {name: getattr(item, name) for name in item.__struct_fields__ if name != "meta"}
 
 
+@cache
 def public_fields(cls: type[Event]) -> tuple[str, ...]:
     """Return the names of an event type's public fields, in order."""
     hints = get_type_hints(cls, include_extras=True)
@@ -112,12 +114,29 @@ def public_fields(cls: type[Event]) -> tuple[str, ...]:
     )
 
 
+def logged() -> tuple[type[Event], ...]:
+    """Return the types that an organization's log has: all public ones that are of one organization, by name."""
+    return tuple(cls for _, cls in sorted(types.items()) if cls.PUBLIC and "org_id" in cls.__struct_fields__)
+
+
 def encode(item: Event) -> bytes:
     """Return the structured-mode CloudEvent, without ``sequence``: the relay adds that one.
 
     Args:
         item: an event; one without ``meta`` gets a fresh id and no correlation.
     """
+    return msgspec.json.encode({**_envelope(item), "data": data_of(item)})
+
+
+def public(item: Event) -> dict[str, Any]:
+    """Return the CloudEvent of an event as its organization may see it, as plain JSON values."""
+    data = {name: getattr(item, name) for name in public_fields(type(item))}
+    sequence = {"sequence": item.meta.sequence} if item.meta and item.meta.sequence else {}
+    shown: dict[str, Any] = msgspec.to_builtins({**_envelope(item), **sequence, "data": data})
+    return shown
+
+
+def _envelope(item: Event) -> dict[str, Any]:
     meta = item.meta or correlated(None)
     envelope: dict[str, Any] = {
         "specversion": "1.0",
@@ -135,9 +154,7 @@ def encode(item: Event) -> bytes:
         "causationid": meta.causation_id,
         "traceparent": meta.traceparent,
     }
-    envelope.update({name: value for name, value in optional.items() if value is not None})
-    envelope["data"] = data_of(item)
-    return msgspec.json.encode(envelope)
+    return envelope | {name: value for name, value in optional.items() if value is not None}
 
 
 def decode(body: bytes) -> Event:
@@ -488,3 +505,42 @@ class SourceDeleted(Event, frozen=True, kw_only=True):
     org_id: str
     reason: str
     sha256: str
+
+
+# --- notifications ----------------------------------------------------------------------------------------------
+
+
+@event("notifications", subject="org_id", public=False)
+class EventRecorded(Event, frozen=True, kw_only=True):
+    """An organization's log has one more event, ``orgsequence`` in it: for gateways, which pass it on to who listens.
+
+    ``event`` is the CloudEvent as its organization may see it; None where it is too large to be sent along, to be read
+    from the log instead.
+    """
+
+    org_id: str
+    orgsequence: int
+    type: str
+    event: dict[str, Any] | None
+    job_id: str | None = None
+    session_id: str | None = None
+
+
+@event("notifications", subject="mail_id")
+class EmailSent(Event, frozen=True, kw_only=True):
+    """A mail was handed to the mail server; ``kind`` says what it told."""
+
+    mail_id: str
+    org_id: str
+    user_id: str | None
+    kind: str
+
+
+@event("notifications", subject="endpoint_id")
+class WebhookEndpointDisabled(Event, frozen=True, kw_only=True):
+    """An endpoint gets nothing any more: it answered 410 (``gone``), or only failed for too long (``failing``)."""
+
+    endpoint_id: str
+    org_id: str
+    reason: str
+    failing_since: str | None = None
