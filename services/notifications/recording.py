@@ -11,6 +11,7 @@ from shared import events
 from shared.database import Database
 from shared.events import Event, EventRecorded
 
+WEBHOOKS_CHANNEL = "webhooks"
 SENT_ALONG_BYTES = 64_000
 SWEPT_AT_ONCE = 5_000
 
@@ -33,20 +34,37 @@ WITH given AS (
         event_id, type, body, job_id, session_id
     FROM given JOIN counted USING (org_id)
     RETURNING org_id, sequence, event_id, type
+), owed AS (
+    INSERT INTO webhook_deliveries (org_id, endpoint_id, event_id, type, sequence, cause)
+    SELECT org_id, e.id, event_id, type, sequence, 'event'
+    FROM recorded JOIN webhook_endpoints e USING (org_id)
+    WHERE e.status = 'enabled' AND (e.types IS NULL OR type = ANY (e.types))
+    ORDER BY sequence, e.id
+    RETURNING id
 )
-SELECT event_id, sequence FROM recorded
+SELECT event_id, sequence, (SELECT count(*) FROM owed) AS owed FROM recorded
 """)
-_SWEEP = sa.text("""
+_SWEEP_EVENTS = sa.text("""
 WITH old AS (
     SELECT org_id, sequence FROM recorded_events WHERE recorded_at < now() - make_interval(days => :days)
     ORDER BY recorded_at LIMIT :most
 )
 DELETE FROM recorded_events r USING old WHERE r.org_id = old.org_id AND r.sequence = old.sequence
 """)
+_SWEEP_DELIVERIES = sa.text("""
+WITH old AS (
+    SELECT id FROM webhook_deliveries WHERE ended_at < now() - make_interval(days => :days)
+    ORDER BY ended_at LIMIT :most
+)
+DELETE FROM webhook_deliveries d USING old WHERE d.id = old.id
+""")
 
 
-def record(session: Session, items: Sequence[Event]) -> list[Event]:
-    """Append events, of whatever organizations, to the logs; return what tells the gateways of it, in order."""
+def record(db: Database, session: Session, items: Sequence[Event]) -> list[Event]:
+    """Append events, of whatever organizations, to the logs, and owe them to the webhook endpoints that want them.
+
+    Returns what tells the gateways of them, in order.
+    """
     shown = [events.public(item) for item in items]
     jobs = [_text(item, "job_id") for item in items]
     sessions = [_text(item, "session_id") for item in items]
@@ -60,7 +78,9 @@ def record(session: Session, items: Sequence[Event]) -> list[Event]:
             "job_ids": jobs,
             "session_ids": sessions,
         },
-    )
+    ).all()
+    if any(row.owed for row in numbers):
+        db.notify(session, WEBHOOKS_CHANNEL)
     number_of: dict[str, int] = {row.event_id: row.sequence for row in numbers}
     return [
         _recorded(item, each, sequence=number_of[each["id"]], job_id=job_id, session_id=session_id)
@@ -69,22 +89,22 @@ def record(session: Session, items: Sequence[Event]) -> list[Event]:
 
 
 def sweep(db: Database, *, days: int) -> int:
-    """Delete what was recorded more than ``days`` ago, and return how many events that were.
+    """Delete events recorded, and deliveries ended, more than ``days`` ago; return how many events that were.
 
     Each batch is a transaction of its own. The sequences keep their last number, so that none is given twice.
     """
+    _swept(db, _SWEEP_DELIVERIES, days=days)
+    return _swept(db, _SWEEP_EVENTS, days=days)
+
+
+def _swept(db: Database, statement: sa.TextClause, *, days: int) -> int:
     swept = 0
     while True:
         with db.transaction() as session:
-            deleted = _swept(session, days=days)
-        swept += deleted
-        if deleted < SWEPT_AT_ONCE:
+            result: Any = session.execute(statement, {"days": days, "most": SWEPT_AT_ONCE})
+        swept += int(result.rowcount)
+        if result.rowcount < SWEPT_AT_ONCE:
             return swept
-
-
-def _swept(session: Session, *, days: int) -> int:
-    result: Any = session.execute(_SWEEP, {"days": days, "most": SWEPT_AT_ONCE})
-    return int(result.rowcount)
 
 
 def _recorded(

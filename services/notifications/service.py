@@ -1,12 +1,14 @@
 """Notifications as a nameko service: wiring only."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from services.notifications import log, recording
+from services.notifications import claiming, endpoints, log, posting, receivers, recording
 from shared.config import Settings
 from shared.database import Batch
 from shared.events import Event, logged
-from shared.host import DatabaseProvider, SettingsProvider, every
+from shared.host import Built, DatabaseProvider, SettingsProvider, background, every
 from shared.messaging import subscribe
 from shared.rpc import rpc
 
@@ -17,6 +19,7 @@ class Notifications:
     name = "notifications"
     db = DatabaseProvider()
     settings: Settings = SettingsProvider()
+    post = Built(posting.post_for)
 
     @rpc
     def events(self, *, org_id: str, **page: Any) -> dict[str, Any]:
@@ -24,10 +27,69 @@ class Notifications:
         with self.db.transaction(org_id=org_id) as session:
             return log.events(session, org_id=org_id, **page)
 
+    @rpc
+    def create_endpoint(self, **wanted: Any) -> dict[str, Any]:
+        """Make a webhook endpoint."""
+        return endpoints.create(self.db, self.post, endpoints.Wanted(**wanted))
+
+    @rpc
+    def endpoints(self, *, org_id: str, **page: Any) -> dict[str, Any]:
+        """Return an organization's webhook endpoints."""
+        with self.db.transaction(org_id=org_id) as session:
+            return receivers.endpoints(session, org_id=org_id, **page)
+
+    @rpc
+    def endpoint(self, *, org_id: str, endpoint_id: str) -> dict[str, Any]:
+        """Return one webhook endpoint."""
+        with self.db.transaction(org_id=org_id) as session:
+            return receivers.endpoint(session, org_id=org_id, endpoint_id=endpoint_id)
+
+    @rpc
+    def change_endpoint(self, **asked: Any) -> dict[str, Any]:
+        """Change a webhook endpoint."""
+        return endpoints.change(self.db, self.post, **asked)
+
+    @rpc
+    def delete_endpoint(self, *, org_id: str, endpoint_id: str) -> dict[str, Any]:
+        """Delete a webhook endpoint."""
+        return endpoints.delete(self.db, org_id=org_id, endpoint_id=endpoint_id)
+
+    @rpc
+    def rotate_endpoint_secret(self, **asked: Any) -> dict[str, Any]:
+        """Give a webhook endpoint another secret."""
+        return endpoints.rotate(self.db, self.post, **asked)
+
+    @rpc
+    def test_endpoint(self, *, org_id: str, endpoint_id: str) -> dict[str, Any]:
+        """Send a webhook endpoint a test."""
+        return endpoints.test(self.db, org_id=org_id, endpoint_id=endpoint_id)
+
+    @rpc
+    def replay(self, *, org_id: str, endpoint_id: str, **chosen: Any) -> dict[str, Any]:
+        """Send a webhook endpoint events once more."""
+        return endpoints.replay(self.db, org_id=org_id, endpoint_id=endpoint_id, chosen=endpoints.Range(**chosen))
+
+    @rpc
+    def deliveries(self, *, org_id: str, **page: Any) -> dict[str, Any]:
+        """Return what is or was on its way to a webhook endpoint."""
+        with self.db.transaction(org_id=org_id) as session:
+            return receivers.deliveries(session, org_id=org_id, **page)
+
     @subscribe(logged())
     def on_event(self, events: Batch[Event]) -> None:
         """Append to the logs what organizations may see."""
-        self.db.once(events, recording.record)
+        self.db.once(events, partial(recording.record, self.db))
+
+    @background
+    def deliver_webhooks(self, stopping: Callable[[], bool]) -> None:
+        """Take due webhooks to their receivers."""
+        posting.run(self.db, self.post, stopping)
+
+    @every(seconds=10)
+    def report_pending(self) -> None:
+        """Show how much waits to be delivered."""
+        with self.db.transaction() as session:
+            claiming.report_pending(session)
 
     @every(seconds=300)
     def sweep_events(self) -> None:

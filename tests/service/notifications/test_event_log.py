@@ -2,6 +2,7 @@
 
 import json
 import threading
+from functools import partial
 from typing import Any
 
 import pytest
@@ -24,7 +25,7 @@ def read(db: Database, org_id: str, **asked: Any) -> dict[str, Any]:
 
 
 def record(db: Database, *items: events.Event) -> None:
-    db.once(batch(*items), recording.record)
+    db.once(batch(*items), partial(recording.record, db))
 
 
 def told(db: Database) -> list[EventRecorded]:
@@ -188,7 +189,7 @@ def test_a_transaction_that_fails_leaves_no_gap(notifications_db):
     org_id = new_id("org")
 
     def fail_after_recording(session, items):
-        recording.record(session, items)
+        recording.record(notifications_db, session, items)
         raise ZeroDivisionError
 
     lost = started(org_id)
