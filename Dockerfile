@@ -20,6 +20,7 @@ COPY deploy deploy
 COPY shared shared
 COPY services services
 COPY tools tools
+COPY clients/python/src clients/python/src
 ENV PATH=/opt/darkroom/bin:$PATH \
     PYTHONPATH=/app \
     PYTHONUNBUFFERED=1 \

@@ -41,6 +41,7 @@ check: ## ruff, ruff format, mypy, import-linter
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	.venv/bin/mypy --python-version 3.10 --package darkroom_client
 	.venv/bin/lint-imports
 
 test: ## every test; starts what the tests need and stops it

@@ -1,10 +1,12 @@
 """Settings of one process, read once from the environment; anything missing is told by name before anything starts."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import limits
 from environs import Env, EnvError, validate
 from marshmallow import ValidationError
 
@@ -16,6 +18,7 @@ SERVICES = ("gateway", "credits", "generation", "catalog", "downloads", "notific
 _HIGHEST_PORT = 65_535
 _LONG_ENOUGH = validate.Length(min=32, error="a secret must have at least 32 characters")
 _LOG_LEVEL = validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"])
+_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]+)?", re.ASCII)
 _SOME = validate.Range(min=1)
 
 
@@ -54,8 +57,16 @@ class Settings:
     operations_per_organization: int = 20
     opening_credits: int = 0
     event_retention_days: int = 30
+    terms_version: str = "1"
     drain_seconds: float = 8.0
     retry_delays_seconds: tuple[int, ...] = (1, 5, 30, 120, 600)
+    rate_limit_address: str = ""
+    rate_limit_credential: str = ""
+    rate_limit_refused_credentials: str = ""
+    rate_limit_url: Secret = Secret("")  # noqa: RUF009  a text cannot be changed
+    trusted_proxies: int = 0
+    cors_origins: tuple[str, ...] = ()
+    connections_per_address: int = 0
     provider_routes: Mapping[str, list[str]] = field(default_factory=dict)
     # What requests to addresses from outside may reach though it is not public: networks, each with a port or without.
     outside_allowed: tuple[str, ...] = ()
@@ -91,10 +102,18 @@ def load(process: str) -> Settings:
             operations_per_organization=env.int("OPERATIONS_PER_ORGANIZATION", 20, validate=_SOME),
             opening_credits=env.int("OPENING_CREDITS", 0, validate=validate.Range(min=0)),
             event_retention_days=env.int("EVENT_RETENTION_DAYS", 30, validate=_SOME),
+            terms_version=env.str("TERMS_VERSION", "1", validate=validate.Length(1, 50)),
             # A worker lets its provider calls end, which may take as long as the slowest provider is allowed to.
             drain_seconds=env.float("DRAIN_SECONDS", 120.0 if process.endswith("-worker") else 8.0),
             retry_delays_seconds=retry_delays(),
             outside_allowed=tuple(env.list("OUTSIDE_ALLOWED", [], validate=_places)),
+            rate_limit_address=env.str("RATE_LIMIT_ADDRESS", "300000/minute", validate=_a_rate),
+            rate_limit_credential=env.str("RATE_LIMIT_CREDENTIAL", "240000/minute", validate=_a_rate),
+            rate_limit_refused_credentials=env.str("RATE_LIMIT_REFUSED_CREDENTIALS", "6000/minute", validate=_a_rate),
+            rate_limit_url=Secret(env.str("RATE_LIMIT_URL", "", validate=_a_redis)),
+            trusted_proxies=env.int("TRUSTED_PROXIES", 0, validate=validate.Range(min=0, max=10)),
+            cors_origins=tuple(env.list("CORS_ORIGINS", [], validate=_origins)),
+            connections_per_address=env.int("CONNECTIONS_PER_ADDRESS", 2000, validate=validate.Range(min=0)),
             provider_routes=json.loads(env.str("PROVIDER_ROUTES", "{}", validate=_routes)),
         )
     except EnvError as error:
@@ -133,6 +152,26 @@ def _places(entries: list[str]) -> None:
         Allowed(entries)
     except ValueError as error:
         raise ValidationError("must be networks such as 10.1.0.0/16 or 127.0.0.1:8080, with commas") from error
+
+
+def _a_rate(text: str) -> None:
+    """Check ``600/minute``; nothing at all is no limit."""
+    try:
+        parsed = limits.parse(text) if text else None
+    except ValueError:
+        parsed = None
+    if text and (parsed is None or parsed.amount < 1):
+        raise ValidationError("must be how many requests in what time, e.g. 600/minute; empty for no limit")
+
+
+def _a_redis(text: str) -> None:
+    if text and not text.startswith(("redis://", "rediss://", "redis+unix://")):
+        raise ValidationError("must be the address of a Redis, e.g. redis://127.0.0.1:6379; empty to count in memory")
+
+
+def _origins(origins: list[str]) -> None:
+    if any(origin != "*" and not _ORIGIN.fullmatch(origin) for origin in origins):
+        raise ValidationError("must be origins with commas between, e.g. https://app.example.com; or * for all")
 
 
 def _routes(text: str) -> None:

@@ -249,6 +249,68 @@ class OrganizationCreated(Event, frozen=True, kw_only=True):
     plan: str
 
 
+@event("gateway", subject="user_id")
+class MemberInvited(Event, frozen=True, kw_only=True):
+    """Somebody was invited. Whoever sends the mail makes the link's token of ``invitation_id`` and ``expires_at``."""
+
+    org_id: str
+    user_id: str
+    invitation_id: str
+    role: str
+    invited_by: str
+    inviter_name: str
+    organization_name: str
+    expires_at: str
+    email: Annotated[str, Internal]
+
+
+@event("gateway", subject="user_id")
+class MemberJoined(Event, frozen=True, kw_only=True):
+    """Somebody who was invited signed up."""
+
+    org_id: str
+    user_id: str
+    role: str
+    name: str
+    joined_at: str
+    email: Annotated[str, Internal]
+
+
+@event("gateway", subject="user_id")
+class MemberChanged(Event, frozen=True, kw_only=True):
+    """A member has another role."""
+
+    org_id: str
+    user_id: str
+    role: str
+    previous_role: str
+    changed_by: str
+
+
+@event("gateway", subject="user_id")
+class MemberRemoved(Event, frozen=True, kw_only=True):
+    """Somebody is no member any more; sessions and keys of theirs have ended."""
+
+    org_id: str
+    user_id: str
+    role: str
+    removed_by: str
+
+
+@event("gateway", subject="user_id", public=False)
+class PasswordResetRequested(Event, frozen=True, kw_only=True):
+    """A member forgot the password.
+
+    There is no token in it: notifications, which sends the mail, makes the link's of ``reset_id`` and ``expires_at``.
+    """
+
+    org_id: str
+    user_id: str
+    reset_id: str
+    expires_at: str
+    email: Annotated[str, Internal]
+
+
 # --- credits ----------------------------------------------------------------------------------------------------
 
 

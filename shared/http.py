@@ -13,13 +13,14 @@ from nameko.extensions import register_entrypoint
 
 from shared.http_application import Application
 from shared.http_exchange import Answer, Outcome, Principal, Request, Stream, Waiting
-from shared.http_routes import Auth, Endpoint, Guard, Handler, Route, enter
+from shared.http_routes import Auth, Endpoint, FeatureFlag, Guard, Handler, Route, enter
 from shared.http_schemas import Schema
 from shared.http_server import HttpEntrypoint
 
 __all__ = [
     "Answer",
     "Auth",
+    "FeatureFlag",
     "Guard",
     "Outcome",
     "Principal",
@@ -62,11 +63,12 @@ def routes_of(service_class: type) -> Iterator[tuple[str, Route]]:
             yield name, declaration
 
 
-def application_of(service: Any) -> Application:
+def application_of(service: Any, **options: Any) -> Application:
     """Return the WSGI application over one instance of a service, without nameko: for tests and tools."""
     return Application(
         [
             Endpoint(declaration, partial(getattr(type(service), name), service))
             for name, declaration in routes_of(type(service))
-        ]
+        ],
+        **options,
     )

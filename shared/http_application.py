@@ -19,19 +19,30 @@ from werkzeug.routing import Map, Rule
 
 from shared import budget, logs, metrics
 from shared.http_body import close_after, read_body
+from shared.http_conditions import tag_of, with_tag
 from shared.http_exchange import Answer, Outcome, Request, Stream, Waiting, WaitingRoom
-from shared.http_problems import problem_body, problem_from, problem_headers, request_id
+from shared.http_limits import Limits, client_address
+from shared.http_origins import Origins, security_headers
+from shared.http_problems import (
+    NO_ADDRESS,
+    RateLimited,
+    ReducedCapacity,
+    problem_body,
+    problem_from,
+    problem_headers,
+    quota_headers,
+    request_id,
+)
 from shared.http_routes import Endpoint, Route
 from shared.http_schemas import cut
 from shared.http_stream import Begun, Sending, close_pieces
-from shared.problems import Unavailable
+from shared.problems import NotFound, Unauthenticated
 
 log = structlog.get_logger(__name__)
 
 POLL_SECONDS = 2.0
 LARGE_BODIES_AT_ONCE = 8
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_ALWAYS = {"X-Content-Type-Options": "nosniff"}
 _UNMATCHED = Route(method="*", url="unmatched", summary="", answers={}, auth=None)
 
 StartResponse = Callable[[str, list[tuple[str, str]]], Any]
@@ -40,8 +51,22 @@ StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 class Application:
     """Serves ``endpoints`` as a WSGI application."""
 
-    def __init__(self, endpoints: Sequence[Endpoint], *, room: WaitingRoom | None = None) -> None:
+    def __init__(
+        self,
+        endpoints: Sequence[Endpoint],
+        *,
+        room: WaitingRoom | None = None,
+        limits: Limits | None = None,
+        proxies: int = 0,
+        origins: Origins | None = None,
+        encrypted: bool = False,
+    ) -> None:
         self._room = room or WaitingRoom(sleep=eventlet.sleep)
+        self._limits = limits
+        self._proxies = proxies
+        self._origins = origins or Origins()
+        self._always = security_headers(encrypted=encrypted)
+        self._unlimited = {endpoint.route.url for endpoint in endpoints if endpoint.route.quiet}
         self._large_bodies = Semaphore(LARGE_BODIES_AT_ONCE)
         # A second slash or a trailing one is another address, not a redirect: redirects lose bodies.
         self._map = Map(strict_slashes=True, merge_slashes=False, redirect_defaults=False)
@@ -55,15 +80,19 @@ class Application:
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request; nothing is ever raised from here."""
         started = time.monotonic()
-        request = _request(environ)
+        request = _request(environ, limits=self._limits, proxies=self._proxies)
         route = _UNMATCHED
         with logs.bound(request_id=request.request_id, correlation_id=request.request_id):
             try:
+                if request.limits and request.path not in self._unlimited:
+                    request.quotas += request.limits.let_in(request.address)
                 endpoint, request.path_values = self._find(environ)
                 route = endpoint.route
-                answer = _encoded(route, self._answer(endpoint, request, environ))
+                answer = _encoded(route, request, self._answer(endpoint, request, environ))
             except Exception as error:  # noqa: BLE001  problem_from logs what was not expected
-                answer = _refusal(error, request)
+                answer = _refusal(error, request, route)
+                if isinstance(error, _Options):
+                    answer = answer.with_headers(self._origins.preflight(request.headers.get("Origin"), error.allow))
             finally:
                 if request.content:
                     request.content.close()
@@ -71,6 +100,8 @@ class Application:
 
     def _find(self, environ: dict[str, Any]) -> tuple[Endpoint, Any]:
         path = environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace")
+        if "\0" in path:
+            raise NotFound(NO_ADDRESS)  # no id holds it, and no database takes it
         adapter = self._map.bind("localhost")
         method = environ["REQUEST_METHOD"]
         if method == "OPTIONS" and (allow := sorted(adapter.allowed_methods(path))):
@@ -99,7 +130,7 @@ class Application:
             yield
             return
         if not self._large_bodies.acquire(timeout=budget.remaining_seconds(route.time_limit_seconds)):
-            raise Unavailable("Too many large requests are being worked on; try again in a moment.", retry_after=2)
+            raise ReducedCapacity("Too many large requests are being worked on; try again in a moment.", retry_after=2)
         try:
             yield
         finally:
@@ -118,7 +149,14 @@ class Application:
 
     def _send(self, sent: "_Sent", environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         answer = sent.answer
-        headers = {"X-Request-Id": sent.request.request_id, **_ALWAYS, **answer.headers}
+        request = sent.request
+        headers = {
+            "X-Request-Id": request.request_id,
+            **self._always,
+            **self._origins.headers(request.headers.get("Origin")),
+            **quota_headers(request.quotas),
+            **answer.headers,
+        }
         body: Any = answer.body
         if isinstance(body, bytes):
             headers["Content-Length"] = str(len(body))
@@ -171,8 +209,10 @@ class _Sent:
         )
 
 
-def _request(environ: dict[str, Any]) -> Request:
+def _request(environ: dict[str, Any], *, limits: Limits | None, proxies: int) -> Request:
     return Request(
+        limits=limits,
+        address=client_address(environ, proxies=proxies),
         method=environ["REQUEST_METHOD"],
         path=environ.get("RAW_PATH_INFO") or environ["PATH_INFO"],
         query_string=environ.get("QUERY_STRING", ""),
@@ -181,8 +221,8 @@ def _request(environ: dict[str, Any]) -> Request:
     )
 
 
-def _encoded(route: Route, answer: Answer) -> Answer:
-    """Return ``answer`` with its JSON as bytes, cut to what the route declares for its status.
+def _encoded(route: Route, request: Request, answer: Answer) -> Answer:
+    """Return ``answer`` with its JSON as bytes, cut to what the route declares for its status; or 304.
 
     Raises:
         LookupError: the route does not declare that status.
@@ -191,9 +231,14 @@ def _encoded(route: Route, answer: Answer) -> Answer:
         raise LookupError(f"{route.method} {route.url} answered {answer.status}, which it does not declare")
     if not isinstance(answer.body, dict | list):
         return answer
-    body = msgspec.json.encode(cut(answer.body, route.shapes[answer.status]))
+    shape = route.shapes[answer.status]
+    body = cut(answer.body, shape)
+    encoded = msgspec.json.encode(body)
     headers = {"Content-Type": "application/json", "Cache-Control": "private, no-cache", **answer.headers}
-    return Answer(answer.status, body, headers)
+    made = Answer(answer.status, encoded, headers)
+    if route.tagged and answer.status == HTTPStatus.OK:
+        return with_tag(request, made, tag_of(body, shape, encoded=encoded))
+    return made
 
 
 def _begun(outcome: Outcome) -> Outcome:
@@ -203,9 +248,15 @@ def _begun(outcome: Outcome) -> Outcome:
     return Answer(outcome.status, Begun(outcome.body), {"Cache-Control": "private, no-store", **outcome.headers})
 
 
-def _refusal(error: Exception, request: Request) -> Answer:
+def _refusal(error: Exception, request: Request, route: Route) -> Answer:
     if isinstance(error, _Options):
         return Answer(HTTPStatus.NO_CONTENT, None, {"Allow": ", ".join(error.allow)})
     problem = problem_from(error)
+    if route is not _UNMATCHED and problem.code not in {kind.code for kind in route.refusals}:
+        log.warning("problem_not_declared", route=route.url, method=route.method, code=problem.code)
+    if isinstance(problem, RateLimited):
+        request.quotas += problem.quotas
+    if isinstance(problem, Unauthenticated) and request.limits:
+        request.limits.note_refused(request.address)
     members = problem_body(problem, instance=request.path, request_id=request.request_id)
     return Answer(problem.status, msgspec.json.encode(members), problem_headers(problem))

@@ -10,10 +10,17 @@ from urllib.parse import parse_qsl
 
 from werkzeug.datastructures import EnvironHeaders, MultiDict
 
+from shared.http_limits import Limits
+from shared.http_problems import Quota
+
 
 @dataclass(frozen=True, kw_only=True)
 class Principal:
-    """Who asks, as the credential says: ``kind`` is ``key`` or ``admin``; an administrator has no organization."""
+    """Who asks, as the credential says: ``kind`` is ``key``, ``session`` or ``admin``, which has no organization.
+
+    ``role`` is the person's in the organization. ``scopes`` and ``workflows`` narrow what a key may do; ``workflows``
+    is None where it may ask for all. ``session_id`` is the session's where one was shown.
+    """
 
     kind: str
     id: str
@@ -21,11 +28,19 @@ class Principal:
     org_id: str | None = None
     user_id: str | None = None
     livemode: bool = True
+    role: str | None = None
+    scopes: frozenset[str] = frozenset()
+    workflows: frozenset[str] | None = None
+    session_id: str | None = None
 
 
 @dataclass(kw_only=True)
 class Request:
-    """One request. ``query`` and ``body`` are what the route's schemas made of it; ``claim`` is its guard's."""
+    """One request. ``query`` and ``body`` are what the route's schemas made of it; ``claim`` is its guard's.
+
+    ``address`` is the client's, without its port: whom the request is counted for; ``limits`` by what, and ``quotas``
+    what is left.
+    """
 
     method: str
     path: str
@@ -38,6 +53,9 @@ class Request:
     query: dict[str, Any] = field(default_factory=dict)
     body: dict[str, Any] = field(default_factory=dict)
     claim: Any = None
+    address: str = "unknown"
+    limits: Limits | None = None
+    quotas: list[Quota] = field(default_factory=list)
 
     @property
     def full_path(self) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from marshmallow import ValidationError, fields
 
 from shared import times
-from shared.ids import is_id
+from shared.ids import SUFFIX_PATTERN, is_id
 
 # RFC 3339, section 5.6, with a date alone as well; Python's own reading of ISO 8601 takes far more than that.
 _MOMENT = re.compile(
@@ -66,6 +66,7 @@ def id_of(prefix: str, what: str) -> Callable[[str], None]:
         if not is_id(value, prefix=prefix):
             raise ValidationError(f"this is not the id of {what} ({prefix}_…)")
 
+    check.pattern = f"^{prefix}_{SUFFIX_PATTERN}$"  # type: ignore[attr-defined]  # for the document
     return check
 
 

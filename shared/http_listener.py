@@ -4,6 +4,7 @@ import contextlib
 import resource
 import socket as sockets
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ import eventlet
 import structlog
 from eventlet import wsgi
 
+from shared.http_limits import counted_as
 from shared.http_protocol import KEEP_ALIVE_SECONDS, SOCKET_SECONDS, Connection, Protocol, overloaded
 
 log = structlog.get_logger(__name__)
@@ -29,13 +31,22 @@ class Listener:
     """Serves a WSGI application on one address, a green thread a connection.
 
     None of these threads is nameko's: a client that resets its connection, or a file table that is full, ends a
-    connection and never the process.
+    connection and never the process. ``per_address`` bounds how many connections one address has; 0 does not.
     """
 
-    def __init__(self, app: Any, address: tuple[str, int], *, connections_max: int | None = None) -> None:
+    def __init__(
+        self,
+        app: Any,
+        address: tuple[str, int],
+        *,
+        connections_max: int | None = None,
+        per_address: int = 0,
+    ) -> None:
         self._app = app
         self._wanted_address = address
         self._connections_max = connections_max or _affordable()
+        self._per_address = per_address
+        self._open: Counter[str] = Counter()
         self._connections: dict[int, Connection] = {}
         self._accepting = False
         self._logged_at = 0.0
@@ -101,13 +112,18 @@ class Listener:
 
     def _accept(self) -> None:
         sock, address = self._socket.accept()
+        whose = counted_as(address[0])
         if len(self._connections) >= self._connections_max and not self._make_room():
+            self._turn_away(sock)
+            return
+        if self._per_address and self._open[whose] >= self._per_address and not self._make_room(whose):
             self._turn_away(sock)
             return
         sock.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_NODELAY, 1)
         sock.settimeout(SOCKET_SECONDS)
-        connection = Connection(address, sock)
+        connection = Connection(address, sock, whose=whose)
         self._connections[id(connection)] = connection
+        self._open[whose] += 1
         eventlet.spawn_n(self._serve, connection)
 
     def _serve(self, connection: Connection) -> None:
@@ -117,16 +133,23 @@ class Listener:
             log.debug("connection_ended", error_type=type(error).__name__)
         finally:
             del self._connections[id(connection)]
+            self._open[connection.whose] -= 1
+            if not self._open[connection.whose]:
+                del self._open[connection.whose]
             with contextlib.suppress(OSError):
                 connection.socket.close()
 
-    def _make_room(self) -> bool:
+    def _make_room(self, whose: str | None = None) -> bool:
         """Close the connection that has sent no whole request for the longest; tell whether there was one.
 
-        One that has only just connected is spared: its request is on the way.
+        One that has only just connected is spared: its request is on the way. ``whose``: of this address only.
         """
         before = time.monotonic() - SPARED_SECONDS
-        idle = [one for one in self._connections.values() if not one.busy and not one.leaving and one.since < before]
+        idle = [
+            one
+            for one in self._connections.values()
+            if not one.busy and not one.leaving and one.since < before and whose in {None, one.whose}
+        ]
         if not idle:
             return False
         min(idle, key=lambda connection: connection.since).hang_up()
@@ -162,6 +185,7 @@ class _Server(wsgi.Server):
             log_output=False,
             debug=False,
         )
+        self.capitalize_response_headers = False  # ETag and RateLimit are written as their standards do
         self._listener = listener
 
     @property

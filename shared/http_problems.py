@@ -6,7 +6,8 @@ the whole story.
 
 import errno
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
@@ -23,9 +24,21 @@ log = structlog.get_logger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
 ERRORS_MAX = 50
+NO_ADDRESS = "There is no such address; GET /docs lists those there are."
 # Out of disk or file handles: it passes, and it is not the client's fault.
 _EXHAUSTED = {errno.ENOSPC, errno.EMFILE, errno.ENFILE}
 _SANE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}", re.ASCII)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quota:
+    """What is left of one policy: ``quota`` requests per ``window_seconds``, the next of them after ``seconds``."""
+
+    policy: str
+    quota: int
+    window_seconds: int
+    remaining: int
+    seconds: int
 
 
 class MalformedRequest(Problem):
@@ -34,6 +47,7 @@ class MalformedRequest(Problem):
     status = 400
     code = "malformed_request"
     title = "The request is not valid HTTP"
+    remedy = "Use an HTTP client library; where one was used, look at the proxies in between."
 
 
 class MethodNotAllowed(Problem):
@@ -42,6 +56,7 @@ class MethodNotAllowed(Problem):
     status = 405
     code = "method_not_allowed"
     title = "This address does not take that method"
+    remedy = "Use one of the methods in `allow`."
 
 
 class RequestTimeout(Problem):
@@ -50,6 +65,7 @@ class RequestTimeout(Problem):
     status = 408
     code = "request_timeout"
     title = "The request did not arrive in time"
+    remedy = "Send the request again, over a faster connection or with a smaller body."
     retryable = True
 
 
@@ -59,6 +75,7 @@ class BodyTooLarge(Problem):
     status = 413
     code = "body_too_large"
     title = "The request's body is too large"
+    remedy = "Send at most `limit` bytes."
 
 
 class AddressTooLong(Problem):
@@ -67,6 +84,7 @@ class AddressTooLong(Problem):
     status = 414
     code = "address_too_long"
     title = "The address is too long"
+    remedy = "Send fewer or shorter parameters."
 
 
 class UnsupportedMediaType(Problem):
@@ -75,6 +93,39 @@ class UnsupportedMediaType(Problem):
     status = 415
     code = "unsupported_media_type"
     title = "This type of body is not accepted here"
+    remedy = "Send one of the types the API's description lists, and name it in `Content-Type`."
+
+
+class RateLimited(Problem):
+    """More requests came than a policy allows; ``violated-policies`` names it, ``quotas`` goes into the headers."""
+
+    status = 429
+    code = "rate_limited"
+    title = "Too many requests"
+    remedy = "Wait for `Retry-After` seconds, and from then on ask less often than `RateLimit-Policy` says."
+    retryable = True
+    standard_type = "https://iana.org/assignments/http-problem-types#quota-exceeded"
+    quotas: Sequence[Quota] = ()
+
+
+class AbnormalUsage(Problem):
+    """Too many requests of this address came with a credential that was refused."""
+
+    status = 429
+    code = "abnormal_usage"
+    title = "This address is kept out for a while"
+    remedy = "Look for what sends wrong credentials, give it the right one, and wait for `Retry-After` seconds."
+    retryable = True
+    standard_type = "https://iana.org/assignments/http-problem-types#abnormal-usage-detected"
+
+
+class ReducedCapacity(Unavailable):
+    """More is being worked on, or more connections are open, than this process can take."""
+
+    code = "reduced_capacity"
+    title = "The service is at its capacity right now"
+    remedy = "Send the same request again after `Retry-After` seconds."
+    standard_type = "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity"
 
 
 class HeadersTooLarge(Problem):
@@ -83,6 +134,20 @@ class HeadersTooLarge(Problem):
     status = 431
     code = "headers_too_large"
     title = "The request's headers are too large"
+    remedy = "Send fewer or shorter headers."
+
+
+_documentation = {"origin": ""}
+
+
+def documented_at(origin: str) -> None:
+    """Let the ``type`` of every problem lead to ``origin`` (``https://api.example.com``), from any host of ours."""
+    _documentation["origin"] = origin
+
+
+def type_of(problem: Problem) -> str:
+    """Return the URI that names the kind of ``problem`` and leads to what is known of it."""
+    return problem.standard_type or f"{_documentation['origin']}/docs/errors#{problem.code}"
 
 
 def request_id(offered: str | None) -> str:
@@ -98,7 +163,7 @@ def problem_from(error: BaseException) -> Problem:
         allow = sorted(error.valid_methods or ())
         return MethodNotAllowed(f"This address takes {', '.join(allow)}.", allow=allow)
     if isinstance(error, HTTPException):
-        return NotFound("There is no such address; GET /docs lists those there are.")
+        return NotFound(NO_ADDRESS)
     if is_unavailable(error) or isinstance(error, StorageUnavailable) or _is_exhaustion(error):
         log.warning("dependency_unavailable", error_type=type(error).__name__, error=str(error))
         return Unavailable("A part of the system did not answer in time. Nothing is lost: try again.", retry_after=1)
@@ -115,11 +180,25 @@ def problem_body(problem: Problem, *, instance: str, request_id: str) -> dict[st
     members = problem.as_dict()
     errors = list(members.pop("errors", []))
     return {
-        "type": f"/docs#{problem.code}",
+        "type": type_of(problem),
         **members,
         "instance": instance,
         "request_id": request_id,
         "errors": errors[:ERRORS_MAX],
+    }
+
+
+def quota_headers(quotas: Iterable[Quota]) -> dict[str, str]:
+    """Return RateLimit-Policy and RateLimit for the policies a request was counted under; nothing where there are none.
+
+    Source: draft-ietf-httpapi-ratelimit-headers.
+    """
+    told = list(quotas)
+    if not told:
+        return {}
+    return {
+        "RateLimit-Policy": ", ".join(f'"{one.policy}";q={one.quota};w={one.window_seconds}' for one in told),
+        "RateLimit": ", ".join(f'"{one.policy}";r={one.remaining};t={one.seconds}' for one in told),
     }
 
 

@@ -7,6 +7,7 @@ import re
 import socket as sockets
 import struct
 import time
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any, ClassVar
 
@@ -16,16 +17,18 @@ import structlog
 from eventlet import wsgi
 
 from shared import metrics
+from shared.http_origins import security_headers
 from shared.http_problems import (
     AddressTooLong,
     HeadersTooLarge,
     MalformedRequest,
+    ReducedCapacity,
     RequestTimeout,
     problem_body,
     problem_headers,
     request_id,
 )
-from shared.problems import Problem, Unavailable
+from shared.problems import Problem
 
 log = structlog.get_logger(__name__)
 
@@ -35,6 +38,7 @@ SOCKET_SECONDS = 30.0
 ADDRESS_BYTES = 8192
 LINGER_SECONDS = 2.0
 LINGER_BYTES = 64 << 20
+SLOWEST_READER_BYTES_PER_SECOND = 10_000
 _LINE_BYTES = 4096
 _PIECE_BYTES = 256 << 10
 # A chunk's size, a trailer, or the empty line behind either; int() would take "0x2", "+2" and "0_2" for sizes too.
@@ -44,9 +48,10 @@ _CHUNK_LINE = re.compile(rb"(?:[0-9a-f]+[ \t]*(?:;.*)?|[\w!#$%&'*+.^`|~-]+:.*)?\
 class Connection(list[Any]):
     """What eventlet keeps of a connection, ``[address, socket, state]``, and whether a request is at work on it."""
 
-    def __init__(self, address: Any, sock: Any) -> None:
+    def __init__(self, address: Any, sock: Any, *, whose: str = "") -> None:
         super().__init__([address, sock, wsgi.STATE_IDLE])
         self.socket = sock
+        self.whose = whose
         self.since = time.monotonic()
         self.busy = False
         self.leaving = False
@@ -60,6 +65,10 @@ class Connection(list[Any]):
 
 class _HeadersTooSlow(Exception):
     """The headers did not arrive in time."""
+
+
+class _ReaderTooSlow(Exception):
+    """The client does not take its answer."""
 
 
 class _HeaderLines:
@@ -78,6 +87,39 @@ class _HeaderLines:
         if b"\r" in line[:-2] or b"\0" in line or line.startswith((b" ", b"\t")):
             self.ambiguous = True
         return line
+
+
+class _PacedWriter:
+    """A connection's stream to its client, for one that takes what it asked for; who does not, is not waited for.
+
+    The socket's own time limit is not enough: it begins anew with every byte that is taken.
+    """
+
+    def __init__(self, stream: Any, *, seconds: float, give_up: Callable[[], None]) -> None:
+        self._stream = stream
+        self._seconds = seconds
+        self._give_up = give_up
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def writelines(self, lines: Sequence[bytes]) -> None:
+        """Write ``lines``, in the time that a slow but willing client needs."""
+        seconds = self._seconds + sum(map(len, lines)) / SLOWEST_READER_BYTES_PER_SECOND
+        with eventlet.Timeout(seconds, _ReaderTooSlow()):
+            self._try(self._stream.writelines, lines)
+
+    def flush(self) -> None:
+        """Send what is still held back."""
+        with eventlet.Timeout(self._seconds, _ReaderTooSlow()):
+            self._try(self._stream.flush)
+
+    def _try(self, send: Callable[..., None], *args: Any) -> None:
+        try:
+            send(*args)
+        except _ReaderTooSlow:
+            self._give_up()
+            raise
 
 
 class _BoundedLines:
@@ -102,10 +144,17 @@ class Protocol(wsgi.HttpProtocol):
     """Reads requests off one connection. Headers have one time limit in all, not one a read."""
 
     header_seconds: ClassVar[float] = HEADER_SECONDS
+    write_seconds: ClassVar[float] = SOCKET_SECONDS
     rfile: Any
+    wfile: Any
     _header_timer: Any = None
     _linger = False
     _broken_off = False
+
+    def setup(self) -> None:
+        """Open the connection's two streams."""
+        super().setup()
+        self.wfile = _PacedWriter(self.wfile, seconds=self.write_seconds, give_up=self._break_off)
 
     def handle_one_request(self) -> None:
         """Serve one request, or refuse it where it is not readable as HTTP."""
@@ -222,6 +271,7 @@ def refusal_bytes(problem: Problem) -> bytes:
     own_id = request_id(None)
     body = msgspec.json.encode(problem_body(problem, instance="", request_id=own_id))
     headers = {
+        **security_headers(),
         **problem_headers(problem),
         "X-Request-Id": own_id,
         "Content-Length": str(len(body)),
@@ -234,7 +284,7 @@ def refusal_bytes(problem: Problem) -> bytes:
 
 def overloaded() -> bytes:
     """Return the response for a connection there is no room for."""
-    return refusal_bytes(Unavailable("Too many connections are open; try again in a moment.", retry_after=1))
+    return refusal_bytes(ReducedCapacity("Too many connections are open; try again in a moment.", retry_after=1))
 
 
 # Other defects are of a body, which the parser has not been given: every form would seem to lack its parts.

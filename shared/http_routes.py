@@ -4,18 +4,44 @@ It knows neither sockets nor nameko; a route can be called by anything that has 
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from http import HTTPStatus
 from typing import Any
 
 from marshmallow.fields import Integer
 
 from shared import budget, logs
 from shared.http_body import SMALL_BODY_BYTES, json_of, too_large
+from shared.http_conditions import require_match
 from shared.http_exchange import Answer, Outcome, Principal, Request
+from shared.http_problems import (
+    NO_ADDRESS,
+    AbnormalUsage,
+    BodyTooLarge,
+    MalformedRequest,
+    RateLimited,
+    ReducedCapacity,
+    RequestTimeout,
+    UnsupportedMediaType,
+)
 from shared.http_schemas import Schema, Shape, error_at, load, pointer, refusal, shape_of
-from shared.problems import Problem
+from shared.problems import (
+    BadRequest,
+    Conflict,
+    DailyCapReached,
+    Forbidden,
+    InsufficientCredits,
+    JobClosed,
+    NotFound,
+    PreconditionFailed,
+    Problem,
+    QuotaExceeded,
+    Unauthenticated,
+    Unavailable,
+    UnknownSku,
+)
 
 # An answer is promised within 2 s; what waits behind gets a little less.
 DEFAULT_SECONDS = 1.8
@@ -30,15 +56,27 @@ Guard = Callable[[Any, Request, Callable[[], Outcome]], Outcome]
 
 @dataclass(frozen=True, kw_only=True)
 class Auth:
-    """A way to prove who asks: ``check(service, request)`` returns the principal or raises 401 or 403.
+    """A way to prove who asks: ``check(service, request)`` returns the principal or raises one of ``problems``.
 
-    ``sent_as`` says where the credential is in a request, as an OpenAPI security scheme.
+    ``permit(route, principal)`` raises 403 where that principal may not use the route; ``described(route)`` says in
+    the document who may. ``sent_as`` says where the credential is in a request, as an OpenAPI security scheme.
     """
 
     scheme: str
     description: str
     check: Callable[[Any, Request], Principal]
+    permit: Callable[["Route", Principal], None] = lambda _route, _principal: None
+    described: Callable[["Route"], Mapping[str, Any]] = lambda _route: {}
     sent_as: Mapping[str, str] = field(default_factory=lambda: {"type": "http", "scheme": "bearer"})
+    problems: tuple[type[Problem], ...] = (Unauthenticated, Forbidden)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureFlag:
+    """A switch of one organization: where ``is_on(service, request)`` is false, the route is not there."""
+
+    name: str
+    is_on: Callable[[Any, Request], bool]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -47,7 +85,10 @@ class Route:
 
     ``answers`` maps each status to the schema of its JSON (several where it depends), to a media type, or to None
     where there is no body. ``money`` says that it moves credits, so that its guard wants an Idempotency-Key; ``holds``
-    that it holds them for a job, which can be refused with 402, and waited for.
+    that it holds them for a job, which can be refused with 402, and waited for. ``needs`` names what one has to be
+    allowed to do, where that does not follow from the method. ``current`` gives what a route is about to change,
+    ``(schema, load)``: ``load(service, request, **path_values)`` returns it as its GET does, and If-Match says which
+    state of it is meant.
     """
 
     method: str
@@ -55,6 +96,7 @@ class Route:
     summary: str
     answers: Mapping[int, type[Schema] | tuple[type[Schema], ...] | str | None]
     auth: Auth | None
+    needs: str | None = None
     tags: tuple[str, ...] = ()
     body: type[Schema] | None = None
     query: type[Schema] | None = None
@@ -62,6 +104,8 @@ class Route:
     money: bool = False
     holds: bool = False
     guard: Guard | None = None
+    flag: FeatureFlag | None = None
+    current: tuple[type[Schema], Callable[..., Mapping[str, Any]]] | None = None
     max_body_bytes: int = SMALL_BODY_BYTES
     too_large: Callable[[int, int | None], Problem] = too_large
     time_limit_seconds: float = DEFAULT_SECONDS
@@ -80,12 +124,38 @@ class Route:
         return self.auth is not None and self.max_body_bytes > SMALL_BODY_BYTES
 
     @cached_property
+    def refusals(self) -> Sequence[type[Problem]]:
+        """Every problem the route may answer, by status and code: those it declares and those that go with it."""
+        found: list[type[Problem]] = [*self.problems, BadRequest, Unavailable, Problem]
+        if self.auth:
+            found += self.auth.problems
+        if self.takes_body:
+            found += [BodyTooLarge, UnsupportedMediaType, RequestTimeout, MalformedRequest]
+        if "<" in self.url or self.flag:
+            found.append(NotFound)
+        if self.current:
+            found.append(PreconditionFailed)
+        if not self.quiet:
+            found += [RateLimited, AbnormalUsage]
+        if self.authenticates_first:
+            found.append(ReducedCapacity)
+        if self.holds:
+            found += [InsufficientCredits, QuotaExceeded, DailyCapReached, Conflict, JobClosed, NotFound, UnknownSku]
+        return sorted(set(found), key=lambda problem: (problem.status, problem.code))
+
+    @cached_property
     def shapes(self) -> Mapping[int, Shape | None]:
         """What may go out, by status."""
         return {
             status: None if answer is None or isinstance(answer, str) else shape_of(answer)
             for status, answer in self.answers.items()
         }
+
+    @cached_property
+    def tagged(self) -> bool:
+        """Whether what it answers has an entity tag: the state of something, for who may see it."""
+        answer = self.answers.get(HTTPStatus.OK)
+        return self.method == "GET" and self.auth is not None and not isinstance(answer, str) and answer is not None
 
     @cached_property
     def schemas(self) -> tuple[Schema | None, Schema | None]:
@@ -112,6 +182,11 @@ def enter(route: Route, handler: Handler, service: Any, request: Request) -> Out
     with budget.interrupted_after(seconds + _GRACE_SECONDS, f"{route.method} {route.url}"):
         if route.auth and request.principal is None:
             request.principal = route.auth.check(service, request)
+            route.auth.permit(route, request.principal)
+            if request.limits:
+                request.quotas += request.limits.let_on(f"{request.principal.kind}/{request.principal.id}")
+        if route.flag and not route.flag.is_on(service, request):
+            raise NotFound(NO_ADDRESS)
         with logs.bound(org_id=request.principal.org_id if request.principal else None):
             if route.takes_body and request.content is None:
                 return Answer(100)
@@ -126,6 +201,9 @@ def _handle(route: Route, handler: Handler, service: Any, request: Request) -> O
     if body_schema:
         value = json_of(request.raw, content_type=request.headers.get("Content-Type", ""))
         request.body = load(body_schema, value)
+    if route.current and "If-Match" in request.headers:
+        schema, load_current = route.current
+        require_match(request, load_current(service, request, **request.path_values), shape_of(schema))
     return handler(service, request, **request.path_values)
 
 

@@ -16,6 +16,8 @@ _CODES = {
     "Unknown field.": "unknown_field",
 }
 Shape = Mapping[str, "Shape | None"]
+SIGNED: Shape = {}
+"""The shape of an address with a signature in its query; told from others by identity."""
 
 
 class Schema(marshmallow.Schema):
@@ -25,6 +27,10 @@ class Schema(marshmallow.Schema):
         """Refusing is marshmallow's default as well; it is written here because clients rely on it."""
 
         unknown = marshmallow.RAISE
+
+
+class SignedAddress(fields.String):
+    """An address that is good for a while, by the signature in its query: the same resource has another one soon."""
 
 
 class ProblemSchema(Schema):
@@ -115,12 +121,28 @@ def cut(value: Any, shape: Shape | None) -> Any:
     return value
 
 
+def has_signed(shape: Shape | None) -> bool:
+    """Tell whether there are signed addresses in what has this shape."""
+    return shape is SIGNED or any(has_signed(inner) for inner in (shape or {}).values())
+
+
+def unsigned(value: Any, shape: Shape | None) -> Any:
+    """Return ``value`` with every signed address cut before its query."""
+    if shape is SIGNED and isinstance(value, str):
+        return value.partition("?")[0]
+    if isinstance(value, list):
+        return [unsigned(item, shape) for item in value]
+    if isinstance(value, dict) and shape:
+        return {name: unsigned(inner, shape.get(name)) for name, inner in value.items()}
+    return value
+
+
 def _shape_of_field(declared: Any) -> Shape | None:
     if isinstance(declared, fields.Nested):
         return shape_of(type(declared.schema))
     if isinstance(declared, fields.List):
         return _shape_of_field(declared.inner)
-    return None
+    return SIGNED if isinstance(declared, SignedAddress) else None
 
 
 def _errors(messages: Any, at: str) -> Iterator[dict[str, str]]:

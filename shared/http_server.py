@@ -8,11 +8,14 @@ from nameko.web.handlers import HttpRequestHandler
 from nameko.web.server import WebServer
 
 from shared import budget
-from shared.config import parse_address
+from shared.config import Settings, parse_address
 from shared.host import run_in_worker
 from shared.http_application import Application
 from shared.http_exchange import Outcome, Request
+from shared.http_limits import Limits
 from shared.http_listener import Listener
+from shared.http_origins import Origins
+from shared.http_problems import documented_at
 from shared.http_routes import Endpoint, Route
 
 log = structlog.get_logger(__name__)
@@ -32,10 +35,13 @@ class HttpServer(WebServer):
     def start(self) -> None:
         """Listen, with the routes that have registered."""
         if self._listener is None:
+            settings = self.container.config.get("settings")
+            if settings:
+                documented_at(settings.public_url)
             host, port = parse_address(self.container.config["WEB_SERVER_ADDRESS"])
             endpoints = [Endpoint(item.route, partial(_run, item)) for item in self._providers]
-            self._app = Application(endpoints)
-            self._listener = Listener(self._app, (host, port))
+            self._app = Application(endpoints, **_border(settings))
+            self._listener = Listener(self._app, (host, port), per_address=_connections_per_address(settings))
             self._listener.start()
             self.address = self._listener.address
             log.info("http_listening", host=host, port=self.address[1], routes=len(endpoints))
@@ -64,6 +70,29 @@ class HttpEntrypoint(HttpRequestHandler):
     def stop(self) -> None:
         """Stop the server with the first route, so that none is missing while it still answers."""
         self.server.stop()
+
+
+def _border(settings: Settings | None) -> dict[str, Any]:
+    """Return what the settings say of who may ask, how often, and from which web pages."""
+    if settings is None:
+        return {}
+    limits = Limits(
+        address=settings.rate_limit_address,
+        credential=settings.rate_limit_credential,
+        refused=settings.rate_limit_refused_credentials,
+        storage_url=settings.rate_limit_url,
+    )
+    return {
+        "limits": limits,
+        "proxies": settings.trusted_proxies,
+        "origins": Origins(settings.cors_origins),
+        "encrypted": settings.public_url.startswith("https://"),
+    }
+
+
+def _connections_per_address(settings: Settings | None) -> int:
+    """Return how many connections one address may have; behind a proxy of ours all have its address, so any number."""
+    return settings.connections_per_address if settings and not settings.trusted_proxies else 0
 
 
 def _run(entrypoint: Any, request: Request) -> Outcome:

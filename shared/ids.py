@@ -4,7 +4,8 @@ import re
 
 from typeid import TypeID
 
-_SUFFIX = re.compile(r"[0-7][0-9a-hjkmnp-tv-z]{25}\Z")
+SUFFIX_PATTERN = "[0-7][0-9a-hjkmnp-tv-z]{25}"
+_SUFFIX = re.compile(SUFFIX_PATTERN + r"\Z")
 
 
 def new_id(prefix: str) -> str:

@@ -67,6 +67,7 @@ class UnsupportedImage(Problem):
     status = 400
     code = "unsupported_image_type"
     title = "This kind of file is not accepted"
+    remedy = "Send a JPEG, PNG or WebP image that does not move."
 
 
 class ImageTooLarge(Problem):
@@ -75,6 +76,7 @@ class ImageTooLarge(Problem):
     status = 422
     code = "image_too_many_pixels"
     title = "The image has too many pixels"
+    remedy = "Scale the image down to at most `limit` pixels."
 
 
 class CorruptImage(Problem):
@@ -83,6 +85,7 @@ class CorruptImage(Problem):
     status = 400
     code = "image_corrupt"
     title = "The image is damaged"
+    remedy = "Save the image anew from its source, then send it again, whole."
 
 
 @dataclass(frozen=True, kw_only=True)

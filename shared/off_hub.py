@@ -42,6 +42,7 @@ class WorkFailed(Problem):
     status = 503
     code = "image_work_failed"
     title = "The image could not be processed right now"
+    remedy = "Send the request again in a minute; if it fails again, send a smaller image."
     retryable = True
 
 

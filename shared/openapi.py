@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -10,24 +10,10 @@ from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
 
 from shared.http import Route, routes_of
-from shared.http_problems import (
-    CONTENT_TYPE,
-    BodyTooLarge,
-    RequestTimeout,
-    UnsupportedMediaType,
-)
+from shared.http_problems import CONTENT_TYPE, problem_body
 from shared.http_schemas import ProblemSchema
-from shared.problems import (
-    BadRequest,
-    Conflict,
-    DailyCapReached,
-    InsufficientCredits,
-    NotFound,
-    Problem,
-    QuotaExceeded,
-    Unauthenticated,
-    Unavailable,
-)
+from shared.openapi_examples import EXAMPLE_ID, example_of
+from shared.problems import Problem, kinds
 
 _PLACEHOLDER = re.compile(r"<(?:\w+:)?(\w+)>")
 _REQUEST_ID = {"X-Request-Id": {"description": "Quote it when you ask about the request", "schema": {"type": "string"}}}
@@ -35,13 +21,15 @@ _REQUEST_ID = {"X-Request-Id": {"description": "Quote it when you ask about the 
 
 def openapi_document(service_class: type) -> dict[str, Any]:
     """Return the document of all routes of ``service_class``; the same routes always give the same document."""
+    plugin = MarshmallowPlugin(schema_name_resolver=_schema_name)
     spec = APISpec(
         title="Darkroom",
         version="1",
         openapi_version="3.1.0",
         info={"description": inspect.getdoc(service_class) or ""},
-        plugins=[MarshmallowPlugin(schema_name_resolver=_schema_name)],
+        plugins=[plugin],
     )
+    plugin.converter.add_attribute_function(_pattern)  # type: ignore[union-attr]  # it is there once it has a spec
     spec.components.schema("Problem", schema=ProblemSchema)
     declared = sorted((route for _, route in routes_of(service_class)), key=lambda route: (route.url, route.method))
     for auth in {route.auth.scheme: route.auth for route in declared if route.auth}.values():
@@ -53,22 +41,12 @@ def openapi_document(service_class: type) -> dict[str, Any]:
             operations={route.method.lower(): _operation(route, name=names[id(route)])},
         )
     document: dict[str, Any] = spec.to_dict()
+    for route in declared:
+        if route.body and (described := getattr(route.body, "described", None)):
+            document["components"]["schemas"][_schema_name(route.body)].update(described())
     _open_answers(document)
+    _add_examples(document)
     return document
-
-
-def problems_of(route: Route) -> list[type[Problem]]:
-    """Return every problem ``route`` may answer, by status and code: those it declares and those that go with it."""
-    found: list[type[Problem]] = [*route.problems, BadRequest, Unavailable, Problem]
-    if route.auth:
-        found.append(Unauthenticated)
-    if route.takes_body:
-        found += [BodyTooLarge, UnsupportedMediaType, RequestTimeout]
-    if "<" in route.url:
-        found.append(NotFound)
-    if route.holds:
-        found += [InsufficientCredits, QuotaExceeded, DailyCapReached, Conflict, NotFound]
-    return sorted(set(found), key=lambda problem: (problem.status, problem.code))
 
 
 def _open_answers(document: dict[str, Any]) -> None:
@@ -79,6 +57,34 @@ def _open_answers(document: dict[str, Any]) -> None:
     for name, schema in schemas.items():
         if name not in sent and schema.get("additionalProperties") is False:
             del schema["additionalProperties"]
+
+
+def _add_examples(document: dict[str, Any]) -> None:
+    """Give every JSON body, sent or answered, an example."""
+    schemas = document["components"]["schemas"]
+    for path, item in document["paths"].items():
+        for operation in item.values():
+            for answer in operation["responses"].values():
+                for kind, media in answer.get("content", {}).items():
+                    if kind == CONTENT_TYPE:
+                        media["example"] = _problem_example(answer["x-problem-codes"][0], path)
+                    elif kind == "application/json" and media["schema"] != {"type": "object"}:
+                        media["example"] = example_of(media["schema"], schemas)
+            for kind, media in operation.get("requestBody", {}).get("content", {}).items():
+                if kind == "application/json":
+                    media["example"] = example_of(media["schema"], schemas)
+
+
+def _problem_example(code: str, path: str) -> dict[str, Any]:
+    problem = kinds()[code]()
+    instance = re.sub(r"\{\w+\}", f"job_{EXAMPLE_ID}", path)
+    return problem_body(problem, instance=instance, request_id=f"req_{EXAMPLE_ID}")
+
+
+def _pattern(_converter: Any, field: Any, **_: Any) -> dict[str, Any]:
+    """Return what a validator of ours says of the texts it takes."""
+    found = [one.pattern for one in field.validators if isinstance(getattr(one, "pattern", None), str)]
+    return {"pattern": found[0]} if found else {}
 
 
 def _references(part: Any, schemas: Mapping[str, Any]) -> Iterator[str]:
@@ -104,6 +110,10 @@ def _operation(route: Route, *, name: str) -> dict[str, Any]:
         "responses": {**_refusals(route), **_answers(route)},
         "security": [{route.auth.scheme: []}] if route.auth else [],
     }
+    if route.auth:
+        operation.update(route.auth.described(route))
+    if route.flag:
+        operation["x-feature-flag"] = route.flag.name
     if route.description:
         operation["description"] = route.description
     content = _body(route)
@@ -117,6 +127,10 @@ def _parameters(route: Route) -> Iterable[Any]:
         yield {"in": "path", "name": name, "required": True, "schema": {"type": "string"}}
     if route.query:
         yield {"in": "query", "schema": route.query}
+    if route.tagged:
+        yield _tags_header("If-None-Match", "Answer 304, without a body, where the state is still that of this ETag.")
+    if route.current:
+        yield _tags_header("If-Match", "Answer 412 where the state is no longer that of this ETag.")
     if route.guard:
         yield {
             "in": "header",
@@ -136,6 +150,16 @@ def _parameters(route: Route) -> Iterable[Any]:
         }
 
 
+def _tags_header(name: str, description: str) -> dict[str, Any]:
+    return {
+        "in": "header",
+        "name": name,
+        "required": False,
+        "description": description,
+        "schema": {"type": "string", "examples": ['"9f0c1be2a4d35b7786c1d2e3"']},
+    }
+
+
 def _body(route: Route) -> dict[str, Any]:
     if route.body:
         return {"application/json": {"schema": route.body}}
@@ -151,7 +175,14 @@ def _body(route: Route) -> dict[str, Any]:
 
 
 def _answers(route: Route) -> dict[str, Any]:
-    return {str(int(status)): _answer(status, body) for status, body in route.answers.items()}
+    answers = {str(int(status)): _answer(status, body) for status, body in route.answers.items()}
+    if route.tagged:
+        answers["200"]["headers"]["ETag"] = {"schema": {"type": "string"}}
+        answers["304"] = {
+            "description": "Not Modified",
+            "headers": {**_REQUEST_ID, "ETag": {"schema": {"type": "string"}}},
+        }
+    return answers
 
 
 def _answer(status: int, body: Any) -> dict[str, Any]:
@@ -169,17 +200,21 @@ def _answer(status: int, body: Any) -> dict[str, Any]:
 
 def _refusals(route: Route) -> Mapping[str, Any]:
     by_status: dict[str, list[type[Problem]]] = {}
-    for problem in problems_of(route):
+    for problem in route.refusals:
         by_status.setdefault(str(problem.status), []).append(problem)
     return {
         status: {
             "description": "; ".join(f"`{problem.code}`: {problem.title}" for problem in found),
             "headers": dict(_REQUEST_ID),
-            "content": {CONTENT_TYPE: {"schema": ProblemSchema}},
+            "content": {CONTENT_TYPE: {"schema": _problem_schema([problem.code for problem in found])}},
             "x-problem-codes": [problem.code for problem in found],
         }
         for status, found in by_status.items()
     }
+
+
+def _problem_schema(codes: Sequence[str]) -> dict[str, Any]:
+    return {"allOf": [ProblemSchema, {"properties": {"code": {"enum": list(codes)}}}]}
 
 
 def _schema_name(schema: Any) -> str:

@@ -29,6 +29,9 @@ class UrlUnreachable(Problem):
     status = 422
     code = "url_unreachable"
     title = "The address did not give what was asked for"
+    remedy = (
+        "Open the address yourself: it has to answer with the file within a few seconds. Then send the request again."
+    )
     retryable = True
 
 

@@ -24,6 +24,7 @@ class UrlRefused(Problem):
     status = 400
     code = "url_refused"
     title = "We do not go to this address"
+    remedy = "Give an http or https address on the public internet, without user or password in it."
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,14 +12,17 @@ _by_code: dict[str, type["Problem"]] = {}
 class Problem(Exception):
     """An expected refusal. ``detail`` is written for the caller: what was wrong, where, and what to do.
 
-    ``extra`` holds further JSON members of the answer (``limit``, ``excess``, ``errors``); never a secret, never
-    text that came from a database or a provider.
+    ``remedy`` is what whoever meets it can do, as documented for the code; ``standard_type`` is the URI of a problem
+    type that somebody else has defined. ``extra`` holds further JSON members of the answer (``limit``, ``excess``,
+    ``errors``); never a secret, never text that came from a database or a provider.
     """
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
     title: ClassVar[str] = "Something went wrong on our side"
     retryable: ClassVar[bool] = False
+    remedy: ClassVar[str] = "Send it again later; if it stays, ask about it and quote the request id."
+    standard_type: ClassVar[str | None] = None
 
     def __init__(self, detail: str | None = None, **extra: Any) -> None:
         super().__init__(detail or self.title)
@@ -42,6 +45,11 @@ class Problem(Exception):
         }
 
 
+def kinds() -> Mapping[str, type[Problem]]:
+    """Return every class of problem this process has loaded, by code."""
+    return {Problem.code: Problem, **_by_code}
+
+
 def from_dict(members: Mapping[str, Any]) -> Problem:
     """Rebuild the problem another service raised: the class of its code where known, else one made to measure."""
     extra = {
@@ -59,6 +67,15 @@ class BadRequest(Problem):
     status = 400
     code = "validation_failed"
     title = "The request is not valid"
+    remedy = "Correct what `errors` points at, then send the request again."
+
+
+class UnknownSku(BadRequest):
+    """No price is in force for what was asked (``sku``), and nothing is free by default."""
+
+    code = "unknown_sku"
+    title = "There is no price for this"
+    remedy = "Look up what can be asked for in `GET /v1/workflows`; where that lists it, tell us."
 
 
 class Unauthenticated(Problem):
@@ -67,6 +84,7 @@ class Unauthenticated(Problem):
     status = 401
     code = "unauthenticated"
     title = "A valid credential is needed"
+    remedy = "Send a credential that is in force as `Authorization: Bearer …`."
 
 
 class HoldRefused(Problem):
@@ -75,6 +93,7 @@ class HoldRefused(Problem):
     status = 402
     code = "hold_refused"
     title = "This cannot be paid for"
+    remedy = "Ask for less, or have the organization's plan or credits raised."
 
 
 class InsufficientCredits(HoldRefused):
@@ -82,6 +101,7 @@ class InsufficientCredits(HoldRefused):
 
     code = "insufficient_credits"
     title = "Not enough credits"
+    remedy = "Ask for less, have credits granted, or send `on_insufficient: partial` or `pause`."
 
 
 class QuotaExceeded(HoldRefused):
@@ -89,6 +109,7 @@ class QuotaExceeded(HoldRefused):
 
     code = "quota_exceeded"
     title = "The plan's monthly allowance does not suffice"
+    remedy = "Wait until `resets_at`, take a larger plan, or send `on_insufficient: partial` or `pause`."
 
 
 class DailyCapReached(HoldRefused):
@@ -96,6 +117,7 @@ class DailyCapReached(HoldRefused):
 
     code = "daily_cap_reached"
     title = "Today's processing limit is reached"
+    remedy = "Send the request again after `resets_at`."
     retryable = True
 
 
@@ -105,6 +127,7 @@ class Forbidden(Problem):
     status = 403
     code = "forbidden"
     title = "This credential may not do that"
+    remedy = "Use a credential with the role or scope for this, or ask the organization's owner."
 
 
 class NotFound(Problem):
@@ -113,6 +136,7 @@ class NotFound(Problem):
     status = 404
     code = "not_found"
     title = "There is no such thing here"
+    remedy = "Check the address and the id, and that the credential is of the organization it belongs to."
 
 
 class Conflict(Problem):
@@ -121,6 +145,7 @@ class Conflict(Problem):
     status = 409
     code = "conflict"
     title = "The current state does not allow this"
+    remedy = "Read the thing again and decide by its current state; `detail` says what stood in the way."
 
 
 class JobClosed(Conflict):
@@ -128,6 +153,7 @@ class JobClosed(Conflict):
 
     code = "job_closed"
     title = "The job has already ended"
+    remedy = "Look the job up to see how it ended; ask for a new one where that is wanted."
 
 
 class QuoteExpired(Conflict):
@@ -135,6 +161,7 @@ class QuoteExpired(Conflict):
 
     code = "quote_expired"
     title = "The quote has expired"
+    remedy = "Ask for a new quote, or leave `quote_id` out."
 
 
 class QuoteUsed(Conflict):
@@ -142,6 +169,16 @@ class QuoteUsed(Conflict):
 
     code = "quote_used"
     title = "The quote was used for another job"
+    remedy = "Ask for a new quote for each job."
+
+
+class PreconditionFailed(Problem):
+    """What was to be changed is not as the client saw it (If-Match); ``current`` is how it is now, ``etag`` its tag."""
+
+    status = 412
+    code = "precondition_failed"
+    title = "It has changed since you looked"
+    remedy = "Decide by `current`; then send the request again with `etag` in If-Match."
 
 
 class QuoteMismatch(Problem):
@@ -150,6 +187,7 @@ class QuoteMismatch(Problem):
     status = 422
     code = "quote_mismatch"
     title = "The quote is for something else"
+    remedy = "Send the workflow and inputs the quote was made for, or ask for a new quote."
 
 
 class LimitExceeded(Problem):
@@ -158,6 +196,7 @@ class LimitExceeded(Problem):
     status = 422
     code = "limit_exceeded"
     title = "A limit was exceeded"
+    remedy = "Ask for less: `limit` says how much there may be, `excess` by how much it was passed."
 
 
 class Unavailable(Problem):
@@ -166,4 +205,5 @@ class Unavailable(Problem):
     status = 503
     code = "service_unavailable"
     title = "A part of the system does not answer right now"
+    remedy = "Send the same request again after `Retry-After` seconds, with the same Idempotency-Key."
     retryable = True

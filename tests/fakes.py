@@ -1,6 +1,7 @@
 """The only doubles of the test suite: small servers that play the wire protocol of a third party."""
 
 import base64
+import dataclasses
 import hashlib
 import hmac
 import io
@@ -413,14 +414,19 @@ class ScriptedProvider:
 def picture_of(request: Request) -> Outcome:
     """Answer a request with a 64 x 48 JPEG whose colour is its seed's."""
     colour = (request.seed % 256, request.seed // 256 % 256, request.seed // 65536 % 256)
-    image = io.BytesIO()
-    PIL.Image.new("RGB", (64, 48), colour).save(image, "JPEG")
     return Answered(
-        images=(MadeImage(data=image.getvalue(), content_type="image/jpeg"),),
+        images=(MadeImage(data=small_picture(colour), content_type="image/jpeg"),),
         model="scripted-1",
         cost_microusd=5,
         provenance={"digital_source_type": "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"},
     )
+
+
+def small_picture(colour: tuple[int, int, int]) -> bytes:
+    """Return a JPEG of 64 x 48 pixels."""
+    image = io.BytesIO()
+    PIL.Image.new("RGB", (64, 48), colour).save(image, "JPEG")
+    return image.getvalue()
 
 
 class FakeGateway:
@@ -430,20 +436,28 @@ class FakeGateway:
     """
 
     def __init__(self) -> None:
-        self.before = {"available": 1000, "held": 0, "version": 1}
-        self.after = {"available": 980, "held": 0, "version": 2}
-        self.contents = [b"the first variant", b"the second variant"]
+        terms = {"plan": "pro", "quota": {"limit": None, "used": 0, "resets_at": None}, "counters": {}}
+        self.before = {"available": 1000, "held": 0, "version": 1, **terms}
+        self.after = {"available": 980, "held": 0, "version": 2, **terms}
+        self.contents = [small_picture(colour) for colour in ((200, 0, 0), (0, 200, 0))]
         self.images = [
             {
+                **_an_image({"org_id": "org_1", "id": "job_1"}, "gen_1"),
                 "id": f"img_{number}",
+                "thumbnail_url": None,
                 "bytes": len(content),
                 "sha256": hashlib.sha256(content).hexdigest(),
-                "content_type": "image/jpeg",
                 "seed": number,
             }
             for number, content in enumerate(self.contents)
         ]
-        self.job: dict[str, Any] = {"id": "job_1", "status": "succeeded", "charged": 20, "refunded": 0, "progress": 100}
+        self.job: dict[str, Any] = {
+            **_a_job("job_1", "org_1", "staging", livemode=True),
+            "status": "succeeded",
+            "charged": 20,
+            "progress": 100,
+            "finished_at": _TIME,
+        }
         self.refusals: list[int] = []
         self.requests: list[tuple[str, str, dict[str, str], bytes]] = []
         self.accepted = False
@@ -478,18 +492,19 @@ class FakeGateway:
         self.accepted = self.accepted or path == "/v1/stagings"
         answers: dict[tuple[str, str], tuple[int, Any]] = {
             ("GET", "/v1/credits"): (200, self.after if self.accepted else self.before),
-            ("GET", "/v1/pricing"): (200, {"data": [{"sku": "staging.variant", "unit": "credits", "amount": 10}]}),
-            ("POST", "/v1/uploads"): (201, {"id": "ast_1", "width": 800, "height": 600, "bytes": 1000}),
-            ("POST", "/v1/stagings"): (202, {**self.job, "status": "queued", "progress": 0, "balance": {"held": 20}}),
+            ("GET", "/v1/pricing"): (200, {"data": [_A_PRICE], "upcoming": []}),
+            ("POST", "/v1/uploads"): (201, _AN_UPLOAD),
+            ("POST", "/v1/stagings"): (202, {**self.job, **_JUST_ACCEPTED}),
             ("GET", "/v1/jobs/job_1"): (200, {**self.job, "generations": self._generations(address)}),
             ("POST", "/v1/admin/organizations"): (201, {"id": "org_1", "name": "Demo Studio", "api_key": "sk_live_1"}),
         }
         return answers[method, path]
 
     def _generations(self, address: str) -> list[dict[str, Any]]:
-        failure = {"message": "The room is too dark."} if self.job["status"] == "failed" else None
+        failure = {"reason": "invalid_input", "message": "The room is too dark.", "retryable": False}
+        failed = failure if self.job["status"] == "failed" else None
         return [
-            {"failure": failure, "images": [{**image, "url": f"{address}/files/{number}"}]}
+            {**_a_generation(), "failure": failed, "images": [{**image, "url": f"{address}/files/{number}"}]}
             for number, image in enumerate(self.images)
         ]
 
@@ -520,6 +535,117 @@ class _GatewayHandler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(raw)))
         self.end_headers()
         self.wfile.write(raw)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Scripted:
+    """One answer of a `ScriptedServer`: a body of bytes goes out as it is, anything else as JSON.
+
+    ``cut_after`` hangs up after so many bytes of it, ``silent_seconds`` is how long it is held back.
+    """
+
+    status: int = 200
+    body: Any = None
+    headers: dict[str, str] = dataclasses.field(default_factory=dict)
+    cut_after: int | None = None
+    silent_seconds: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A request as it came, and when (monotonic seconds)."""
+
+    method: str
+    path: str
+    query: dict[str, str]
+    headers: dict[str, str]
+    body: bytes
+    at: float
+
+
+class ScriptedServer:
+    """Any HTTP server: plays ``answers`` in their order, each once, and keeps what was ``asked``.
+
+    None among the answers hangs up without one. ``otherwise`` answers when the script is over.
+    """
+
+    def __init__(self, *answers: Scripted | None) -> None:
+        self.answers = list(answers)
+        self.asked: list[Asked] = []
+        self.otherwise: Callable[[Asked], Scripted] = lambda _: Scripted(
+            status=500, body={"code": "script_is_over", "detail": "Nothing more was expected."}
+        )
+        self.url = ""
+
+    @contextmanager
+    def running(self) -> Iterator["ScriptedServer"]:
+        """Serve on a free loopback port; ``url`` is the address."""
+
+        class Handler(_ScriptedHandler):
+            script = self
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread.start()
+        self.url = f"http://127.0.0.1:{server.server_address[1]}"
+        try:
+            yield self
+        finally:
+            server.shutdown()
+            thread.join()
+            server.server_close()
+
+    def next(self, asked: Asked) -> Scripted | None:
+        """Return the answer to a request."""
+        self.asked.append(asked)
+        return self.answers.pop(0) if self.answers else self.otherwise(asked)
+
+
+class _ScriptedHandler(BaseHTTPRequestHandler):
+    script: ScriptedServer
+    protocol_version = "HTTP/1.1"
+
+    def _play(self) -> None:
+        address = urlsplit(self.path)
+        answer = self.script.next(
+            Asked(
+                method=self.command,
+                path=address.path,
+                query={name: values[0] for name, values in parse_qs(address.query).items()},
+                headers=dict(self.headers),
+                body=self.rfile.read(int(self.headers.get("Content-Length") or 0)),
+                at=time.monotonic(),
+            )
+        )
+        if answer is None:
+            self.close_connection = True
+            return
+        time.sleep(answer.silent_seconds)
+        body = answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body).encode()
+        body = b"" if answer.body is None else body
+        self.send_response(answer.status)
+        for name, value in {"Content-Type": "application/json", **answer.headers}.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[: answer.cut_after])
+        self.close_connection = answer.cut_after is not None
+
+    def do_GET(self) -> None:
+        self._play()
+
+    def do_POST(self) -> None:
+        self._play()
+
+    def do_PUT(self) -> None:
+        self._play()
+
+    def do_DELETE(self) -> None:
+        self._play()
+
+    def log_message(self, *arguments: object) -> None:
+        """Keep the test's output quiet."""
 
 
 class FakeRpc:
@@ -775,6 +901,26 @@ _A_PRICE = {
     "price_version": 1,
     "valid_from": _TIME,
     "valid_to": None,
+}
+
+
+_AN_UPLOAD = {
+    "id": "ast_1",
+    "purpose": "room",
+    "content_type": "image/jpeg",
+    "width": 800,
+    "height": 600,
+    "bytes": 1000,
+    "sha256": "0" * 64,
+    "created_at": _TIME,
+    "delete_after": None,
+    "warnings": [],
+}
+_JUST_ACCEPTED = {
+    "status": "queued",
+    "progress": 0,
+    "finished_at": None,
+    "balance": {"available": 980, "held": 20, "version": 2},
 }
 
 

@@ -11,7 +11,7 @@ from services.gateway.service import Gateway
 from services.generation import contract
 from shared import events
 from shared.openapi import openapi_document
-from tools import asyncapi, event_documents, topology
+from tools import asyncapi, event_documents, problems, topology
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 _EVENTS = "docs/events"
@@ -25,6 +25,7 @@ def documents(root: Path = CHECKOUT) -> dict[str, str]:
         root: where the stored ones lie; an event's document keeps the samples of before.
     """
     content: dict[str, Any] = {
+        "shared/problems.json": problems.entries(),
         "docs/asyncapi.json": asyncapi.document(topology.subscriptions(), version=_version()),
         "docs/openapi.json": openapi_document(Gateway),
     }
@@ -33,7 +34,8 @@ def documents(root: Path = CHECKOUT) -> dict[str, str]:
     for name, cls in events.types.items():
         path = f"{_EVENTS}/{name}.json"
         content[path] = event_documents.document_of(cls, stored=_stored(root / path))
-    return {path: json.dumps(each, indent=2, ensure_ascii=False) + "\n" for path, each in content.items()}
+    texts = {path: json.dumps(each, indent=2, ensure_ascii=False) + "\n" for path, each in content.items()}
+    return {**texts, "docs/errors.md": problems.page(problems.entries())}
 
 
 def breaches(wanted: Mapping[str, str], root: Path = CHECKOUT) -> list[str]:
@@ -77,7 +79,9 @@ def write(wanted: Mapping[str, str], root: Path = CHECKOUT) -> list[str]:
 
 
 def _files(root: Path) -> list[Path]:
-    single = [root / "docs/openapi.json", root / "docs/asyncapi.json"]
+    single = [
+        root / name for name in ("docs/openapi.json", "docs/asyncapi.json", "docs/errors.md", "shared/problems.json")
+    ]
     several = [*(root / _EVENTS).glob("*.json"), *(root / _WORKFLOWS).glob("*.json")]
     return [path for path in single if path.exists()] + sorted(several)
 

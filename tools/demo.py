@@ -16,10 +16,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from darkroom_client import Darkroom, DarkroomError
 from deploy.local import home, records
 from deploy.local.home import CHECKOUT
 from tools import contact_sheet, demo_room
-from tools.demo_story import Client, DemoFailed, Outcome, stage
+from tools.demo_story import DemoFailed, Outcome, stage
 
 OUTPUT = CHECKOUT / "demo-output"
 _ENVIRONMENT = {**os.environ, "PYTHONPATH": str(CHECKOUT), "PYTHONUNBUFFERED": "1"}
@@ -40,10 +41,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     try:
         result = _told(arguments.photo, say=say)
-    except (DemoFailed, OSError, RuntimeError, KeyError, TypeError) as error:
-        # A missing or misshapen field of an answer is a broken promise like any other.
-        reason = str(error) if isinstance(error, DemoFailed | OSError | RuntimeError) else repr(error)
-        result = {"ok": False, "reason": reason}
+    except (DemoFailed, DarkroomError, OSError, RuntimeError, ValueError, KeyError) as error:
+        # A KeyError's text is only the name of what is missing.
+        result = {"ok": False, "reason": repr(error) if isinstance(error, KeyError) else str(error)}
     print(json.dumps(result), flush=True)
     return 0 if result["ok"] else 1
 
@@ -59,11 +59,11 @@ def _told(given: Path | None, *, say: Callable[[str], None]) -> dict[str, Any]:
             outcome = _staged(photo.result(), say=say)
     return {
         "ok": True,
-        "job": outcome.job["id"],
-        "status": outcome.job["status"],
+        "job": outcome.job.id,
+        "status": outcome.job.status,
         "images": [_shown(file) for file in outcome.files],
-        "charged": outcome.job["charged"],
-        "refunded": outcome.job["refunded"],
+        "charged": outcome.job.charged,
+        "refunded": outcome.job.refunded,
         "available": outcome.available,
     }
 
@@ -73,8 +73,8 @@ def _staged(photo: Path, *, say: Callable[[str], None]) -> Outcome:
     credentials = home.read_json(stack.credentials_file)
     if credentials is None:
         raise DemoFailed(f"{stack.credentials_file} is missing; run: make down, then make up")
-    client = Client(credentials["gateway_url"], key=credentials["api_key"])
-    outcome = stage(client, photo, folder=OUTPUT, say=say)
+    with Darkroom(credentials["api_key"], base_url=credentials["gateway_url"]) as darkroom:
+        outcome = stage(darkroom, photo, folder=OUTPUT, say=say)
     sheet = OUTPUT / "contact-sheet.jpg"
     labelled = [(f"variant {number}", file) for number, file in enumerate(outcome.files, 1)]
     contact_sheet.contact_sheet(original=photo, results=labelled, out=sheet)

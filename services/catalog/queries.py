@@ -61,7 +61,7 @@ def expected_upload(session: Session, *, org_id: str, upload_id: str) -> dict[st
 def expected_as_dict(row: ExpectedUpload) -> dict[str, Any]:
     """Return an expected upload as the gateway sees it; ``asset_id`` is what became of it, or None."""
     names = ("id", "key", "user_id", "purpose", "keep_original", "content_type", "bytes", "sha256", "asset_id")
-    return {**{name: getattr(row, name) for name in names}, "expires_at": _rfc3339(row.expires_at)}
+    return {**{name: getattr(row, name) for name in names}, "expires_at": rfc3339(row.expires_at)}
 
 
 def as_dict(row: Asset) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from typing import Any
 
 from shared.events import HeldLine
 from shared.problems import (
-    BadRequest,
     DailyCapReached,
     HoldRefused,
     InsufficientCredits,
@@ -18,16 +17,10 @@ from shared.problems import (
     QuoteExpired,
     QuoteMismatch,
     QuoteUsed,
+    UnknownSku,
 )
 
 CACHE_HIT = "cache_hit"
-
-
-class UnknownSku(BadRequest):
-    """No price is in force for the SKU, and nothing is free by default."""
-
-    code = "unknown_sku"
-    title = "There is no price for this"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,9 +9,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from services.credits.models import Quote
-from services.credits.movements import UnknownSku
 from shared.database import Database
-from shared.problems import Conflict
+from shared.problems import Conflict, UnknownSku
 from shared.times import rfc3339
 
 GOOD_FOR = timedelta(minutes=15)

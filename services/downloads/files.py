@@ -41,6 +41,7 @@ class ForgedLink(Problem):
     status = 403
     code = "link_forged"
     title = "This link is not one of ours"
+    remedy = "Copy the link again, whole, from the answer that gave it."
 
 
 class ExpiredLink(Problem):
@@ -49,6 +50,7 @@ class ExpiredLink(Problem):
     status = 410
     code = "link_expired"
     title = "This link has expired"
+    remedy = "Ask the API for the image again: each answer has fresh links."
 
 
 class RangeNotSatisfiable(Problem):
@@ -57,6 +59,7 @@ class RangeNotSatisfiable(Problem):
     status = 416
     code = "range_not_satisfiable"
     title = "The file does not have these bytes"
+    remedy = "Ask for a range that begins before `total`."
 
 
 class FileExists(Conflict):
@@ -64,6 +67,7 @@ class FileExists(Conflict):
 
     code = "file_exists"
     title = "This file was sent before, with other content"
+    remedy = "Ask for a new upload; each has a place of its own."
 
 
 class LinkQuery(Schema):

@@ -21,6 +21,7 @@ SIGNED_LINK = Auth(
     scheme="signedLink",
     description="The link's own signature: whoever holds the link may use it until it expires.",
     check=_holder,
+    problems=(ForgedLink, ExpiredLink),
 )
 
 
@@ -54,7 +55,7 @@ class Downloads:
         auth=SIGNED_LINK,
         query=LinkQuery,
         answers={200: "*/*", 206: "*/*", 304: None, 416: "application/problem+json"},
-        problems=(ForgedLink, ExpiredLink, NotFound),
+        problems=(NotFound,),
         summary="Fetch a stored file by its signed link",
     )
     def file(self, request: Request, key: str) -> Answer:

@@ -1,4 +1,4 @@
-"""The OpenAPI document as one HTML page that needs no script and loads nothing. Pure."""
+"""The OpenAPI document, and the errors, as HTML pages that need no script and load nothing. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
@@ -26,13 +26,41 @@ def render(document: Mapping[str, Any]) -> bytes:
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>",
         f"<title>{escape(info['title'])} API</title><style>{_STYLE}</style>",
         f"<h1>{escape(info['title'])} API</h1><p>{escape(info.get('description', ''))}</p>",
-        "<p>For programs: <a href=/openapi.json>/openapi.json</a></p>",
+        "<p>For programs: <a href=/openapi.json>/openapi.json</a>. <a href=/docs/errors>What each error means</a></p>",
         *_operations(document),
         *_schemas(document),
-        *_problems(document),
         "</html>",
     ]
     return "\n".join(parts).encode()
+
+
+def render_errors(problems: Sequence[Mapping[str, Any]]) -> bytes:
+    """Return the page of errors, each with its code as its anchor: the ``type`` of a problem leads there."""
+    parts = [
+        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>",
+        f"<title>Errors</title><style>{_STYLE} h3 {{ margin-top: 2rem; }}</style>",
+        "<h1>Errors</h1><p>Decide by <code>code</code>: it never changes. <a href=/docs>All of the API</a></p>",
+        *(_error(problem) for problem in problems),
+        "</html>",
+    ]
+    return "\n".join(parts).encode()
+
+
+def _error(problem: Mapping[str, Any]) -> str:
+    code = escape(problem["code"])
+    again = "The same request may succeed later." if problem["retryable"] else ""
+    return (
+        f"<h3 id='{code}'><code>{code}</code></h3>"
+        f"<p><b>{problem['status']}</b> {escape(problem['title'])}. {_prose(problem['meaning'])}</p>"
+        f"<p>What to do: {_prose(problem['remedy'])} {again}</p>"
+    )
+
+
+def _prose(text: str) -> str:
+    """Return a sentence whose `code` is shown as such."""
+    return "".join(
+        f"<code>{escape(part)}</code>" if number % 2 else escape(part) for number, part in enumerate(text.split("`"))
+    )
 
 
 def _operations(document: Mapping[str, Any]) -> Iterator[str]:
@@ -72,7 +100,10 @@ def _parameter(parameter: Mapping[str, Any]) -> tuple[str, ...]:
 def _answer(status: str, entry: Mapping[str, Any]) -> tuple[str, ...]:
     content = entry.get("content", {})
     bodies = ", ".join(f"{_type(one['schema'])} <small>{escape(kind)}</small>" for kind, one in content.items())
-    return (escape(status), escape(entry["description"]), bodies)
+    codes = ", ".join(
+        f"<a href='/docs/errors#{escape(code)}'>{escape(code)}</a>" for code in entry.get("x-problem-codes", ())
+    )
+    return (escape(status), codes or escape(entry["description"]), bodies)
 
 
 def _schemas(document: Mapping[str, Any]) -> Iterator[str]:
@@ -92,25 +123,14 @@ def _schemas(document: Mapping[str, Any]) -> Iterator[str]:
         yield "</div></details>"
 
 
-def _problems(document: Mapping[str, Any]) -> Iterator[str]:
-    """List every code with an anchor of its own: the ``type`` of a problem leads here."""
-    found: dict[tuple[str, str], None] = {}
-    for item in document["paths"].values():
-        for method in _METHODS:
-            for status, answer in item.get(method, {}).get("responses", {}).items():
-                for code in answer.get("x-problem-codes", ()):
-                    found[(status, code)] = None
-    rows = [(f"<code id='{escape(code)}'>{escape(code)}</code>", escape(status)) for status, code in sorted(found)]
-    yield "<h2>Problems</h2>"
-    yield _table(("Code", "Status"), rows)
-
-
 def _type(schema: Mapping[str, Any]) -> str:
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
         return f"<a href='#shape-{escape(name)}'>{escape(name)}</a>"
-    if "allOf" in schema or "anyOf" in schema:
-        return " or ".join(_type(one) for one in schema.get("allOf") or schema["anyOf"])
+    if "allOf" in schema:
+        return _type(schema["allOf"][0])
+    if "anyOf" in schema and "properties" not in schema:
+        return " or ".join(_type(one) for one in schema["anyOf"])
     if schema.get("type") == "array":
         return f"list of {_type(schema.get('items', {}))}"
     kinds = schema.get("type", "anything")

@@ -77,6 +77,7 @@ class IdempotencyKeyRequired(BadRequest):
 
     code = "idempotency_key_required"
     title = "An Idempotency-Key is needed"
+    remedy = "Send an `Idempotency-Key` of your own for each thing you want, a UUID for instance."
 
 
 class IdempotencyKeyReused(Problem):
@@ -85,6 +86,7 @@ class IdempotencyKeyReused(Problem):
     status = 422
     code = "idempotency_key_reused"
     title = "This Idempotency-Key belongs to another request"
+    remedy = "Use a new key for a new request; to repeat a request, send it unchanged."
 
 
 class RequestInProgress(Conflict):
@@ -92,6 +94,7 @@ class RequestInProgress(Conflict):
 
     code = "request_in_progress"
     title = "The same request is being answered right now"
+    remedy = "Send the same request again after `Retry-After` seconds to get its answer."
     retryable = True
 
 

@@ -9,8 +9,10 @@ from typing import Final
 
 LIVE: Final = "sk_live_"
 TEST: Final = "sk_test_"
+ADMIN: Final = "adm_"
 _SECRET_BYTES: Final = 32
 _SHOWN_CHARACTERS: Final = 6
+PREFIX_CHARACTERS: Final = len(LIVE) + _SHOWN_CHARACTERS
 _PURPOSE: Final = b"first-api-key"
 
 
@@ -31,7 +33,7 @@ class Secret:
     @property
     def prefix(self) -> str:
         """The part a person may see later, to tell one key from another."""
-        return self.text[: len(LIVE) + _SHOWN_CHARACTERS]
+        return self.text[:PREFIX_CHARACTERS]
 
 
 def new(kind: str = LIVE) -> Secret:
@@ -39,13 +41,20 @@ def new(kind: str = LIVE) -> Secret:
     return Secret(kind + _text(secrets.token_bytes(_SECRET_BYTES)))
 
 
-def derived(*, signing_secret: str, org_id: str, request_key: str) -> Secret:
-    """Return the secret that one request for one organization always gets.
+def of_request(*, signing_secret: str, made_id: str, request_key: str | None, kind: str = LIVE) -> Secret:
+    """Return the secret for what a request makes: the same whenever it is sent, if it has an Idempotency-Key."""
+    if request_key is None:
+        return new(kind)
+    return derived(signing_secret=signing_secret, made_id=made_id, request_key=request_key, kind=kind)
+
+
+def derived(*, signing_secret: str, made_id: str, request_key: str, kind: str = LIVE) -> Secret:
+    """Return the secret that one request for one new organization, or key, always gets.
 
     A request that is sent again must be answered alike, and a key must not be kept to make that possible.
     """
     purpose_key = hmac.digest(signing_secret.encode(), _PURPOSE, hashlib.sha256)
-    return Secret(LIVE + _text(hmac.digest(purpose_key, f"{org_id}\n{request_key}".encode(), hashlib.sha256)))
+    return Secret(kind + _text(hmac.digest(purpose_key, f"{made_id}\n{request_key}".encode(), hashlib.sha256)))
 
 
 def looks_like_one(text: str) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from services.gateway import workflows
+from services.gateway import permissions, workflows
 from shared.http import Answer, Request
 from shared.http_body import json_of
 from shared.problems import Problem
@@ -17,8 +17,10 @@ def resolved(service: Any, request: Request, *, workflow: str, inputs: Mapping[s
     """Return ``{workflow, inputs, assets}`` as generation takes them; ``inputs`` have been checked.
 
     Raises:
+        Forbidden: the key may not ask for this workflow.
         NotFound: an upload is not there.
     """
+    permissions.permit_workflow(request.asker, workflow)
     line = workflows.contract(workflow)
     asset_ids = workflows.asset_ids(line, inputs)
     assets = service.catalog.resolve(org_id=request.org_id, asset_ids=asset_ids) if asset_ids else {}

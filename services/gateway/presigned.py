@@ -20,6 +20,7 @@ class UploadNotSent(Conflict):
 
     code = "upload_not_sent"
     title = "The file has not been sent yet"
+    remedy = "Send the bytes to the address the upload came with, then complete it again."
 
 
 class UploadMismatch(Problem):
@@ -28,6 +29,7 @@ class UploadMismatch(Problem):
     status = 422
     code = "upload_mismatch"
     title = "The file is not the one that was announced"
+    remedy = "Ask for another upload with the size and SHA-256 the file really has."
 
 
 REFUSALS = (UnsupportedImage, ImageTooLarge, CorruptImage, UploadMismatch)

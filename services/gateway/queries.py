@@ -6,24 +6,49 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from services.gateway.models import ApiKey, Member
+from shared.database import Database
+from shared.http import Principal
 
 _USABLE = sa.and_(
     ApiKey.revoked_at.is_(None),
     sa.or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > sa.func.now()),
 )
 
+_USED = sa.text(
+    "UPDATE api_keys SET last_used_at = now()"
+    " WHERE id = :id AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute')"
+)
+
 
 def key_by_hash(session: Session, *, secret_sha256: str) -> dict[str, Any] | None:
-    """Return ``{id, name, org_id, user_id, livemode, secret_sha256}`` of a key that may be used, or None.
+    """Return ``{id, name, org_id, user_id, livemode, role, scopes, workflows, secret_sha256}`` of a usable key.
 
-    Only a session of the system sees it: whose it is, is what is being asked.
+    None where there is none; ``role`` is its member's. Only a session of the system sees it: whose it is, is what is
+    being asked.
     """
     row = session.execute(
-        sa.select(ApiKey.id, ApiKey.name, ApiKey.org_id, ApiKey.user_id, ApiKey.livemode, ApiKey.secret_sha256).where(
-            ApiKey.secret_sha256 == secret_sha256, _USABLE
+        sa.select(
+            *(ApiKey.id, ApiKey.name, ApiKey.org_id, ApiKey.user_id, ApiKey.livemode),
+            *(ApiKey.scopes, ApiKey.workflows, ApiKey.secret_sha256, Member.role),
         )
+        .join(Member, sa.and_(Member.org_id == ApiKey.org_id, Member.id == ApiKey.user_id))
+        .where(ApiKey.secret_sha256 == secret_sha256, _USABLE, Member.status != "removed")
     ).one_or_none()
     return dict(row._mapping) if row else None  # noqa: SLF001  the documented way to a row's names
+
+
+def note_key_used(session: Session, *, key_id: str) -> None:
+    """Write that a key was used just now, at most once a minute."""
+    session.execute(_USED, {"id": key_id})
+
+
+def asker_name(db: Database, asker: Principal) -> str:
+    """Return what to call who asks: the member's name, else the address, else the name of the key."""
+    with db.transaction(org_id=asker.org_id) as session:
+        row = session.execute(
+            sa.select(Member.name, Member.email).where(Member.org_id == asker.org_id, Member.id == asker.user_id)
+        ).one()
+    return row.name or row.email or asker.name
 
 
 def owner(session: Session, *, org_id: str) -> dict[str, Any]:

@@ -1,13 +1,20 @@
 """The gateway as a nameko service: wiring only."""
 
-from services.gateway import idempotency
+from services.gateway import attempts, idempotency, password_resets, sessions
 from services.gateway.authentication import KnownKeys
+from services.gateway.routes.accounts import AccountRoutes
 from services.gateway.routes.admin import AdminRoutes
 from services.gateway.routes.admin_credits import AdminCreditRoutes
+from services.gateway.routes.admin_keys import AdminKeyRoutes
+from services.gateway.routes.api_keys import ApiKeyRoutes
 from services.gateway.routes.credits import CreditRoutes
+from services.gateway.routes.flags import FlagRoutes
 from services.gateway.routes.health import HealthRoutes
 from services.gateway.routes.images import ImageRoutes
+from services.gateway.routes.invitations import InvitationRoutes
 from services.gateway.routes.jobs import JobRoutes
+from services.gateway.routes.me import MeRoutes
+from services.gateway.routes.members import MemberRoutes
 from services.gateway.routes.quotes import QuoteRoutes
 from services.gateway.routes.stagings import StagingRoutes
 from services.gateway.routes.uploads import UploadRoutes
@@ -19,12 +26,19 @@ from shared.rpc import RpcClient
 
 
 class Gateway(
+    AccountRoutes,
     AdminCreditRoutes,
+    AdminKeyRoutes,
     AdminRoutes,
+    ApiKeyRoutes,
     CreditRoutes,
+    FlagRoutes,
     HealthRoutes,
     ImageRoutes,
+    InvitationRoutes,
     JobRoutes,
+    MeRoutes,
+    MemberRoutes,
     QuoteRoutes,
     StagingRoutes,
     UploadRoutes,
@@ -50,3 +64,9 @@ class Gateway(
     @every(seconds=600)
     def prune_idempotency_keys(self) -> None:
         idempotency.prune(self.db)
+
+    @every(seconds=600)
+    def prune_identity(self) -> None:
+        sessions.prune(self.db)
+        password_resets.prune(self.db)
+        attempts.prune(self.db)

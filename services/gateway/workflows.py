@@ -10,7 +10,7 @@ from typing import Any
 from jsonschema import Draft202012Validator
 
 from shared.http_schemas import error_at, pointer, refusal
-from shared.ids import is_id
+from shared.ids import SUFFIX_PATTERN, is_id
 
 CONTRACTS = Path(__file__).resolve().parents[2] / "shared" / "contracts"
 _ERRORS_MAX = 50
@@ -34,6 +34,33 @@ def contracts() -> Mapping[str, Contract]:
     """Return the contract of every product line, by name."""
     found = (json.loads(path.read_text(encoding="utf-8")) for path in sorted(CONTRACTS.glob("*.json")))
     return {document["name"]: _read(document) for document in found}
+
+
+def described() -> dict[str, Any]:
+    """Return what a JSON schema of a request says of ``workflow`` and ``inputs``: one branch a product line."""
+    branches = [
+        {
+            "title": line.title,
+            "properties": {
+                "workflow": {"const": line.name},
+                "inputs": _described(line),
+            },
+        }
+        for line in contracts().values()
+    ]
+    first = next(iter(contracts().values()))
+    return {"anyOf": branches, "examples": [{"workflow": first.name, "inputs": dict(first.example)}]}
+
+
+def _described(line: Contract) -> dict[str, Any]:
+    """Return the inputs' schema, with what `check` wants beyond it: that uploads are named by their ids."""
+    pattern = {"pattern": f"^ast_{SUFFIX_PATTERN}$"}
+    inputs = {name: part for name, part in line.inputs.items() if name != "$schema"}
+    properties = dict(inputs["properties"])
+    for name in line.assets:
+        part = properties[name]
+        properties[name] = {**part, "items": {**part["items"], **pattern}} if "items" in part else {**part, **pattern}
+    return {**inputs, "properties": properties}
 
 
 def contract(name: str) -> Contract:

@@ -20,7 +20,7 @@ from services.notifications.recording import WEBHOOKS_CHANNEL
 from shared import events
 from shared.database import Database
 from shared.ids import new_id
-from shared.problems import BadRequest, Conflict, LimitExceeded, NotFound, Problem
+from shared.problems import BadRequest, Conflict, LimitExceeded, NotFound, PreconditionFailed
 from shared.times import rfc3339
 
 log = structlog.get_logger(__name__)
@@ -37,14 +37,6 @@ _CANCEL = (
     .where(WebhookDelivery.status == "pending")
     .values(status="cancelled", ended_at=sa.func.now(), failure="the endpoint was disabled")
 )
-
-
-class EndpointChanged(Problem):
-    """Somebody else changed it; ``current`` is how it is now."""
-
-    status = 412
-    code = "precondition_failed"
-    title = "It was changed meanwhile"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +100,7 @@ def change(
 
     Raises:
         NotFound: the organization has no such endpoint.
-        EndpointChanged: its version is no longer ``version``.
+        PreconditionFailed: its version is no longer ``version``.
         UrlRefused, BadRequest: as `create`; BadRequest also for any other field.
     """
     if unknown := changes.keys() - {"url", "types", "description", "ordered", "status"}:
@@ -119,7 +111,7 @@ def change(
     with db.transaction(org_id=org_id) as session:
         endpoint = receivers.found(session, org_id=org_id, endpoint_id=endpoint_id, lock=True)
         if version is not None and version != endpoint.version:
-            raise EndpointChanged(
+            raise PreconditionFailed(
                 "The endpoint was changed meanwhile; look at it again.", current=receivers.as_dict(endpoint)
             )
         for name, value in changes.items():

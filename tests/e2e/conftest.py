@@ -1,10 +1,12 @@
 """The real stack, started once for all stories, reached over HTTP only."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
-from tests.e2e.steps import NewClient
+from darkroom_client import Darkroom
+from tests.e2e.steps import NewClient, NewDarkroom
 from tests.fakes import FakeSite
 from tests.faults.client import Client, credentials, new_organization
 from tests.faults.stack import Stack, running_stack
@@ -34,6 +36,18 @@ def new_client(stack: Stack) -> NewClient:
         return new_organization(keys["gateway_url"], keys["admin_key"], credits_granted=balance, plan=plan)
 
     return make
+
+
+@pytest.fixture
+def new_darkroom(new_client: NewClient) -> Iterator[NewDarkroom]:
+    """Return a function that makes an organization likewise and gives the published client."""
+    with ExitStack() as opened:
+
+        def make(balance: int, *, plan: str = "pro") -> Darkroom:
+            made = new_client(balance, plan=plan)
+            return opened.enter_context(Darkroom(made.api_key, base_url=made.gateway_url))
+
+        yield make
 
 
 @pytest.fixture

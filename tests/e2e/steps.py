@@ -6,11 +6,14 @@ from typing import Any
 
 import requests
 
+from darkroom_client import Darkroom, Wallet
 from shared.ids import new_id
 from tests.faults.client import Client
 from tests.polling import until
 
 NewClient = Callable[..., Client]
+NewDarkroom = Callable[..., Darkroom]
+POLL_SECONDS = 0.1
 
 
 def finished(client: Client, job_id: str, *, seconds: float = 60) -> dict[str, Any]:
@@ -21,6 +24,13 @@ def finished(client: Client, job_id: str, *, seconds: float = 60) -> dict[str, A
 
 def settled(client: Client) -> dict[str, Any]:
     return until(lambda: wallet if (wallet := client.wallet())["held"] == 0 else None, seconds=30, what="settlement")
+
+
+def paid(darkroom: Darkroom) -> Wallet:
+    """Return the balance once nothing is held."""
+    return until(
+        lambda: wallet if (wallet := darkroom.credits.balance()).held == 0 else None, seconds=30, what="settlement"
+    )
 
 
 def get(client: Client, path: str) -> dict[str, Any]:

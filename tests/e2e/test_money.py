@@ -5,11 +5,22 @@ import io
 from typing import Any
 
 import pytest
-import requests
 
+from darkroom_client import Darkroom, InsufficientCredits, QuotaExceeded, QuoteRefused
 from shared.ids import new_id
-from tests.e2e.steps import NewClient, finished, get, post, raw_get, settled, ten_times
-from tests.faults.client import Client
+from tests.e2e.steps import (
+    POLL_SECONDS,
+    NewClient,
+    NewDarkroom,
+    finished,
+    get,
+    paid,
+    post,
+    raw_get,
+    settled,
+    ten_times,
+)
+from tests.faults.client import Client, small_photo
 from tests.polling import until
 
 pytestmark = pytest.mark.stack
@@ -21,34 +32,31 @@ def staging(client: Client, *, variants: int = 2) -> dict[str, Any]:
     return {"upload_id": client.upload(), **ROOM, "variants": variants}
 
 
-def studio(uploads: list[str], *, variants: int, **terms: Any) -> dict[str, Any]:
-    inputs = {"upload_ids": uploads, "style": "modern", "room_type": "kitchen", "variants": variants}
-    return {"workflow": "studio", "inputs": inputs, **terms}
+def inputs_of(darkroom: Darkroom, *, variants: int = 2) -> dict[str, Any]:
+    return {"upload_id": darkroom.uploads.create(small_photo()).id, **ROOM, "variants": variants}
 
 
-def put(client: Client, path: str, body: dict[str, Any]) -> requests.Response:
-    headers = {"Authorization": f"Bearer {client.api_key}"}
-    return requests.put(client.gateway_url + path, json=body, headers=headers, timeout=20)
+def scenes(uploads: list[str], *, variants: int) -> dict[str, Any]:
+    return {"upload_ids": uploads, "style": "modern", "room_type": "kitchen", "variants": variants}
 
 
-def test_a_quote_is_kept_and_the_receipt_adds_up(new_client: NewClient) -> None:
-    client = new_client(100)
-    inputs = staging(client)
-    quote = post(client, "/v1/quotes", {"workflow": "staging", "inputs": inputs}).json()
+def test_a_quote_is_kept_and_the_receipt_adds_up(new_darkroom: NewDarkroom) -> None:
+    darkroom = new_darkroom(100)
+    inputs = inputs_of(darkroom)
+    quote = darkroom.quotes.create("staging", inputs)
 
-    job = post(client, "/v1/jobs", {"workflow": "staging", "inputs": inputs, "quote_id": quote["id"]}).json()
-    ended = finished(client, job["id"])
-    settled(client)
+    job = darkroom.jobs.create("staging", inputs, quote_id=quote.id)
+    ended = darkroom.jobs.wait(job, poll_seconds=POLL_SECONDS)
+    paid(darkroom)
 
-    receipt = get(client, f"/v1/jobs/{job['id']}/receipt")
-    assert (quote["amount"], quote["images"], ended["charged"]) == (20, 2, 20)
-    assert receipt["quote_id"] == quote["id"]
-    assert receipt["totals"]["credits"] == {"held": 20, "charged": 20, "refunded": 0, "returned": 0, "open": 0}
-    assert {line["generation_id"] for line in receipt["lines"]["data"]} == {
-        generation["id"] for generation in ended["generations"]
-    }
-    again = post(client, "/v1/jobs", {"workflow": "staging", "inputs": inputs, "quote_id": quote["id"]})
-    assert (again.status_code, again.json()["code"]) == (409, "quote_used")
+    receipt = darkroom.jobs.receipt(job.id)
+    totals = receipt.totals["credits"]
+    assert (quote.amount, quote.images, ended.charged) == (20, 2, 20)
+    assert receipt.quote_id == quote.id
+    assert (totals.held, totals.charged, totals.refunded, totals.returned, totals.open) == (20, 20, 0, 0, 0)
+    assert {line.generation_id for line in receipt.lines} == {generation.id for generation in ended.generations}
+    with pytest.raises(QuoteRefused, match="409 quote_used"):
+        darkroom.jobs.create("staging", inputs, quote_id=quote.id)
 
 
 def test_a_quote_is_good_for_its_own_inputs_and_organization_only(new_client: NewClient) -> None:
@@ -64,57 +72,51 @@ def test_a_quote_is_good_for_its_own_inputs_and_organization_only(new_client: Ne
     assert client.wallet()["held"] == stranger.wallet()["held"] == 0
 
 
-def test_a_dry_run_says_what_a_job_would_hold_and_holds_nothing(new_client: NewClient) -> None:
-    client = new_client(30)
-    entries = get(client, "/v1/credits/entries")["data"]
+def test_a_dry_run_says_what_a_job_would_hold_and_holds_nothing(new_darkroom: NewDarkroom) -> None:
+    darkroom = new_darkroom(30)
+    entries = list(darkroom.credits.entries())
 
-    fits = post(client, "/v1/stagings", {**staging(client), "dry_run": True})
-    short = post(client, "/v1/stagings", {**staging(client, variants=4), "dry_run": True})
+    fits = darkroom.jobs.estimate("staging", inputs_of(darkroom))
+    with pytest.raises(InsufficientCredits) as short:
+        darkroom.jobs.estimate("staging", inputs_of(darkroom, variants=4))
 
-    assert (fits.status_code, fits.json()["amount"], fits.json()["images"]) == (200, 20, 2)
-    assert (short.status_code, short.json()["required"], short.json()["max_affordable"]) == (402, 40, 3)
-    assert get(client, "/v1/credits/entries")["data"] == entries
-    assert get(client, "/v1/jobs")["data"] == []
-
-
-def test_a_partial_job_makes_what_can_be_paid_for_and_charges_only_that(new_client: NewClient) -> None:
-    client = new_client(25)
-
-    accepted = post(client, "/v1/stagings", {**staging(client, variants=4), "on_insufficient": "partial"})
-
-    job = finished(client, accepted.json()["id"])
-    failed = [each for each in job["generations"] if each["status"] == "failed"]
-    assert (accepted.status_code, job["status"], job["charged"]) == (202, "partially_succeeded", 20)
-    assert [each["failure"]["reason"] for each in failed] == ["insufficient_credits"] * 2
-    assert settled(client)["available"] == 5
+    assert (fits.amount, fits.images) == (20, 2)
+    assert (short.value.required, short.value.available, short.value.max_affordable) == (40, 30, 3)
+    assert list(darkroom.credits.entries()) == entries
+    assert list(darkroom.jobs.list()) == []
 
 
-def test_a_paused_job_goes_on_by_itself_once_the_plan_allows_it(new_client: NewClient) -> None:
-    client = new_client(0, plan="free")
-    uploads = [client.upload() for _ in range(45)]
-    used = post(client, "/v1/jobs", studio(uploads[:17], variants=5))
-    finished(client, used.json()["id"], seconds=120)
+def test_a_partial_job_makes_what_can_be_paid_for_and_charges_only_that(new_darkroom: NewDarkroom) -> None:
+    darkroom = new_darkroom(25)
 
-    refused = post(client, "/v1/jobs", studio(uploads, variants=4))
-    paused = post(client, "/v1/jobs", studio(uploads, variants=4, on_insufficient="pause"))
-    until(lambda: client.job(paused.json()["id"])["status"] == "paused", seconds=60, what="the pause")
-    waiting = client.job(paused.json()["id"])
-    upgraded = put(client, "/v1/plan", {"plan": "pro"})
-    job = finished(client, paused.json()["id"], seconds=180)
+    accepted = darkroom.jobs.create("staging", inputs_of(darkroom, variants=4), on_insufficient="partial")
 
-    figures = {name: refused.json()[name] for name in ("code", "limit", "used", "requested", "max_affordable")}
-    assert refused.status_code == 402
-    assert figures == {
-        "code": "quota_exceeded",
-        "limit": 100,
-        "used": 85,
-        "requested": 180,
-        "max_affordable": 15,
-    }
-    assert (waiting["counts"]["succeeded"], waiting["waiting_reason"]) == (15, "quota_exceeded")
-    assert upgraded.json()["quota"]["limit"] is None
-    assert (job["status"], job["counts"]["succeeded"], job["charged"]) == ("succeeded", 180, 180)
-    assert client.wallet()["quota"]["used"] == 265
+    job = darkroom.jobs.wait(accepted, poll_seconds=POLL_SECONDS)
+    assert (accepted.ended, job.status, job.charged) == (False, "partially_succeeded", 20)
+    assert [failure.reason for failure in job.failures] == ["insufficient_credits"] * 2
+    assert paid(darkroom).available == 5
+
+
+def test_a_paused_job_goes_on_by_itself_once_the_plan_allows_it(new_darkroom: NewDarkroom) -> None:
+    darkroom = new_darkroom(0, plan="free")
+    photos = [darkroom.uploads.create(small_photo(number)).id for number in range(45)]
+    used = darkroom.jobs.create("studio", scenes(photos[:17], variants=5))
+    darkroom.jobs.wait(used, timeout_seconds=120, poll_seconds=POLL_SECONDS)
+
+    with pytest.raises(QuotaExceeded) as refused:
+        darkroom.jobs.create("studio", scenes(photos, variants=4))
+    paused = darkroom.jobs.create("studio", scenes(photos, variants=4), on_insufficient="pause")
+    until(lambda: darkroom.jobs.get(paused.id).status == "paused", seconds=60, what="the pause")
+    waiting = darkroom.jobs.get(paused.id)
+    upgraded = darkroom.credits.change_plan("pro")
+    job = darkroom.jobs.wait(paused, timeout_seconds=180, poll_seconds=POLL_SECONDS)
+
+    figures = (refused.value.limit, refused.value.used, refused.value.requested, refused.value.max_affordable)
+    assert (refused.value.status, figures) == (402, (100, 85, 180, 15))
+    assert (waiting.counts.succeeded, waiting.waiting_reason) == (15, "quota_exceeded")
+    assert upgraded.quota.limit is None
+    assert (job.status, job.counts.succeeded, job.charged) == ("succeeded", 180, 180)
+    assert darkroom.credits.balance().quota.used == 265
 
 
 def test_every_request_that_moves_money_has_one_effect_however_often_it_is_sent(

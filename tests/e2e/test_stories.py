@@ -1,7 +1,11 @@
+from pathlib import Path
+
 import pytest
 import requests
 
-from tests.e2e.steps import NewClient, finished, get, post, raw_get, settled
+from darkroom_client import NotFound
+from tests.e2e.steps import POLL_SECONDS, NewClient, NewDarkroom, finished, get, paid, post, raw_get, settled
+from tests.faults.client import small_photo
 from tests.faults.stack import Stack
 
 pytestmark = pytest.mark.stack
@@ -26,6 +30,37 @@ def test_a_photo_can_be_sent_as_a_form(new_client: NewClient) -> None:
     upload_id = client.upload_as_form()
 
     assert get(client, f"/v1/uploads/{upload_id}")["content_type"] == "image/jpeg"
+
+
+def test_the_published_client_takes_a_photo_from_its_upload_to_the_pictures_on_disk(
+    new_darkroom: NewDarkroom, tmp_path: Path
+) -> None:
+    darkroom = new_darkroom(100)
+    sent: list[tuple[int, int]] = []
+    seen: list[int] = []
+    (workflow,) = [each for each in darkroom.workflows.list() if each.name == "staging"]
+
+    upload = darkroom.uploads.create(small_photo(), multipart=True, on_progress=lambda *sizes: sent.append(sizes))
+    quote = darkroom.quotes.create("staging", {**workflow.example, "upload_id": upload.id, "variants": 3})
+    accepted = darkroom.stagings.create(upload.id, style="rustic", room_type="bedroom", variants=3)
+    job = darkroom.jobs.wait(accepted, poll_seconds=POLL_SECONDS, on_progress=lambda job: seen.append(job.progress))
+    files = [darkroom.images.download(image, tmp_path) for image in job.images]
+    wallet = paid(darkroom)
+
+    assert (upload.width, upload.height, sent[-1][0]) == (320, 240, sent[-1][1])
+    assert accepted.balance is not None
+    assert (quote.amount, accepted.balance.held, job.charged, wallet.available) == (30, 30, 30, 70)
+    assert (job.status, seen[-1], seen) == ("succeeded", 100, sorted(seen))
+    assert [file.read_bytes() for file in files] == [darkroom.images.content(image.id) for image in job.images]
+    assert {image.id for image in darkroom.images.list(job_id=job.id)} == {image.id for image in job.images}
+    assert len(list(darkroom.jobs.generations(job.id, status="succeeded", page_size=2))) == 3
+    kinds = [entry.kind for entry in darkroom.credits.entries(job_id=job.id, page_size=2)]
+    assert sorted(kinds) == ["capture"] * 3 + ["hold"] * 3
+    assert darkroom.credits.usage().totals.generations == 3
+    assert wallet.plan in {plan.name for plan in darkroom.credits.plans()}
+    darkroom.uploads.delete(upload.id)
+    with pytest.raises(NotFound):
+        darkroom.uploads.get(upload.id)
 
 
 def test_of_a_hundred_requests_on_a_balance_for_fifty_exactly_fifty_are_accepted(new_client: NewClient) -> None:

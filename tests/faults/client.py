@@ -33,12 +33,16 @@ class Client:
 
     def upload(self) -> str:
         """Upload a small photo; return its id."""
-        answer = self._send("POST", "/v1/uploads?purpose=room", data=picture(), headers={"Content-Type": "image/jpeg"})
+        answer = self._send(
+            "POST", "/v1/uploads?purpose=room", data=small_photo(), headers={"Content-Type": "image/jpeg"}
+        )
         return str(answer.json()["id"])
 
     def upload_as_form(self) -> str:
         """Upload a small photo as a browser's form does; return its id."""
-        answer = self._send("POST", "/v1/uploads?purpose=room", files={"file": ("room.jpg", picture(), "image/jpeg")})
+        answer = self._send(
+            "POST", "/v1/uploads?purpose=room", files={"file": ("room.jpg", small_photo(), "image/jpeg")}
+        )
         return str(answer.json()["id"])
 
     def stage_many(self, upload_id: str, *, count: int, variants: int = 1) -> threading.Thread:
@@ -104,11 +108,12 @@ class Client:
             time.sleep(0.3)
 
 
-def picture() -> bytes:
-    """Return a small photo."""
-    made = io.BytesIO()
-    Image.effect_mandelbrot((320, 240), (-2.0, -1.5, 1.0, 1.5), 60).convert("RGB").save(made, "JPEG")
-    return made.getvalue()
+def small_photo(number: int = 0) -> bytes:
+    """Return a JPEG of 320 x 240 pixels, another one for each ``number``: the same photo is the same upload."""
+    picture = io.BytesIO()
+    view = (-2.0 - number / 100, -1.5, 1.0, 1.5)
+    Image.effect_mandelbrot((320, 240), view, 60).convert("RGB").save(picture, "JPEG")
+    return picture.getvalue()
 
 
 def new_organization(gateway_url: str, admin_key: str, *, credits_granted: int, plan: str = "pro") -> Client:

@@ -4,10 +4,12 @@ import argparse
 import json
 from typing import Any
 
-from tools import gateway
+from darkroom_client import Darkroom, DarkroomError, NoAnswer, ServiceUnavailable
 from tools.environment import setting
 from tools.failures import CommandFailed
 
+PATIENCE_SECONDS = 30.0  # the gateway, or what is behind it, may be starting
+_ONE_TRY_SECONDS = 10.0
 FIRST = {"name": "Demo Studio", "credits": 1000}
 
 
@@ -25,14 +27,26 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Ask the gateway for it and print ``{"org_id", "api_key", …}``."""
-    body = asked_for(arguments)
-    created = gateway.post(
-        f"{setting('GATEWAY_PUBLIC_URL').rstrip('/')}/v1/admin/organizations",
-        key=setting("ADMIN_API_KEY"),
-        body=body,
-    )
+    created = _created(asked_for(arguments))
     print(json.dumps({"org_id": created["id"], "api_key": created["api_key"], **created}, indent=2))
     return 0
+
+
+def _created(body: dict[str, Any]) -> dict[str, Any]:
+    """Make the organization, once however often it takes.
+
+    Raises:
+        CommandFailed: it was refused, or the patience ended.
+    """
+    address = setting("GATEWAY_PUBLIC_URL")
+    limits = {"timeout_seconds": _ONE_TRY_SECONDS, "retry_seconds": PATIENCE_SECONDS}
+    try:
+        with Darkroom(setting("ADMIN_API_KEY"), base_url=address, **limits) as admin:
+            return dict(admin.request("POST", "/v1/admin/organizations", body=body))
+    except (DarkroomError, ValueError) as error:
+        tried = f", for {PATIENCE_SECONDS:.0f} s. See what is not ready: make status"
+        again = isinstance(error, NoAnswer | ServiceUnavailable)
+        raise CommandFailed(f"{address}: {error}{tried if again else ''}") from error
 
 
 def asked_for(arguments: argparse.Namespace) -> dict[str, Any]:

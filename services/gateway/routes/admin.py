@@ -1,6 +1,6 @@
 """Routes of administrators: making organizations, and the proof that the ledger adds up."""
 
-from services.gateway import keys, organizations
+from services.gateway import invitations, keys, organizations
 from services.gateway.authentication import admin_key
 from services.gateway.idempotency import IdempotencyKeyReused, RequestInProgress, idempotent
 from services.gateway.organizations import NewOrganization
@@ -30,10 +30,8 @@ class AdminRoutes(Wiring):
     def create_organization(self, request: Request) -> Answer:
         """Make the organization, then open its account; what is sent again is answered alike."""
         asked, claim = request.body, request.claim
-        secret = (
-            keys.derived(signing_secret=self.settings.signing_secret, org_id=claim.resource_id, request_key=claim.key)
-            if claim.key
-            else keys.new()
+        secret = keys.of_request(
+            signing_secret=self.settings.signing_secret, made_id=claim.resource_id, request_key=claim.key
         )
         wanted = NewOrganization(
             id=claim.resource_id,
@@ -43,6 +41,10 @@ class AdminRoutes(Wiring):
             owner_email=asked["owner_email"],
         )
         made = organizations.create(self.db, wanted, secret=secret)
+        if made["invitation"]:
+            made["invitation"] |= invitations.link(
+                made["invitation"], secret=self.settings.signing_secret, public_url=self.settings.public_url
+            )
         amount = self.settings.opening_credits if asked["amount"] is None else asked["amount"]
         balance = self.credits.open_account(org_id=made["id"], plan=asked["plan"], amount=amount)
         headers = {"Cache-Control": "no-store"}

@@ -1,7 +1,11 @@
 """Routes of credits: the wallet, its plan and its history, the prices."""
 
+from typing import Any
+
 from services.gateway import history
 from services.gateway.authentication import api_key
+from services.gateway.flags import flag
+from services.gateway.permissions import MANAGE
 from services.gateway.routes.wiring import Wiring
 from services.gateway.schemas.credits import (
     CreditsSchema,
@@ -18,6 +22,11 @@ from shared.problems import Forbidden, NotFound
 _TAGS = ("credits",)
 
 
+def _wallet(service: Any, request: Request) -> dict[str, Any]:
+    wallet: dict[str, Any] = service.credits.balance(org_id=request.org_id)
+    return wallet
+
+
 class CreditRoutes(Wiring):
     """What an organization has, had, and pays."""
 
@@ -26,13 +35,13 @@ class CreditRoutes(Wiring):
         "/v1/credits",
         auth=api_key,
         answers={200: CreditsSchema},
-        problems=(Forbidden,),
+        problems=(Forbidden, NotFound),
         summary="The balance, what is held, the plan's allowance, and what was made so far",
         tags=_TAGS,
     )
     def balance(self, request: Request) -> Answer:
         """Return the wallet."""
-        return Answer(200, self.credits.balance(org_id=request.org_id))
+        return Answer(200, _wallet(self, request))
 
     @route(
         "GET",
@@ -54,6 +63,7 @@ class CreditRoutes(Wiring):
         "/v1/credits/entries.csv",
         auth=api_key,
         query=ChosenEntriesQuery,
+        flag=flag("csv_export"),
         answers={200: "text/csv"},
         problems=(Forbidden, NotFound),
         summary="Every movement of credits as a CSV file, newest first",
@@ -79,8 +89,9 @@ class CreditRoutes(Wiring):
         "/v1/usage",
         auth=api_key,
         query=PeriodQuery,
+        flag=flag("usage_report"),
         answers={200: UsageSchema},
-        problems=(Forbidden,),
+        problems=(Forbidden, NotFound),
         summary="What was made and spent, by day and workflow",
         tags=_TAGS,
     )
@@ -118,9 +129,11 @@ class CreditRoutes(Wiring):
         "PUT",
         "/v1/plan",
         auth=api_key,
+        needs=MANAGE,
         body=PlanRequest,
+        current=(CreditsSchema, _wallet),
         answers={200: CreditsSchema},
-        problems=(Forbidden,),
+        problems=(Forbidden, NotFound),
         summary="Go on another plan; jobs that wait for its allowance go on by themselves",
         tags=_TAGS,
     )

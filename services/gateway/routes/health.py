@@ -1,6 +1,7 @@
 """Routes that need no credential: health, and the description of all the others."""
 
 import functools
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -12,6 +13,11 @@ from shared.http import Answer, Request, route
 from shared.openapi import openapi_document
 
 _TAGS = ("service",)
+_PAGE_HEADERS = {
+    "Content-Type": "text/html; charset=utf-8",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+}
+_PROBLEMS = Path(__file__).resolve().parents[3] / "shared" / "problems.json"
 
 
 class HealthRoutes(Wiring):
@@ -58,17 +64,15 @@ class HealthRoutes(Wiring):
         """Return the OpenAPI document."""
         return Answer(200, _encoded(_class_of(self)), {"Content-Type": "application/json"})
 
+    @route("GET", "/docs/errors", auth=None, answers={200: "text/html"}, summary="What each error means", tags=_TAGS)
+    def errors(self, _request: Request) -> Answer:
+        """Return the page that the ``type`` of a problem leads to."""
+        return Answer(200, _errors_page(), _PAGE_HEADERS)
+
     @route("GET", "/docs", auth=None, answers={200: "text/html"}, summary="This document, to read", tags=_TAGS)
     def docs(self, _request: Request) -> Answer:
         """Return the OpenAPI document as a page that loads nothing from anywhere."""
-        return Answer(
-            200,
-            docs_page.render(_document(_class_of(self))),
-            {
-                "Content-Type": "text/html; charset=utf-8",
-                "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
-            },
-        )
+        return Answer(200, docs_page.render(_document(_class_of(self))), _PAGE_HEADERS)
 
 
 def _class_of(service: Any) -> Any:
@@ -79,6 +83,11 @@ def _class_of(service: Any) -> Any:
 @functools.cache
 def _document(service_class: Any) -> dict[str, Any]:
     return openapi_document(service_class)
+
+
+@functools.cache
+def _errors_page() -> bytes:
+    return docs_page.render_errors(msgspec.json.decode(_PROBLEMS.read_bytes()))
 
 
 @functools.cache

@@ -6,7 +6,7 @@ from services.gateway.idempotency import IdempotencyKeyReused, RequestInProgress
 from services.gateway.routes.wiring import Wiring
 from services.gateway.schemas.quotes import QuoteRequest, QuoteSchema
 from shared.http import Answer, Request, route
-from shared.problems import Forbidden, LimitExceeded, NotFound
+from shared.problems import Conflict, LimitExceeded, NotFound, UnknownSku
 
 
 class QuoteRoutes(Wiring):
@@ -19,7 +19,7 @@ class QuoteRoutes(Wiring):
         guard=idempotent(prefix="quo"),
         body=QuoteRequest,
         answers={201: QuoteSchema},
-        problems=(Forbidden, NotFound, LimitExceeded, RequestInProgress, IdempotencyKeyReused),
+        problems=(NotFound, Conflict, LimitExceeded, UnknownSku, RequestInProgress, IdempotencyKeyReused),
         summary="Have the price of a job promised for 15 minutes",
         description="Nothing is held. A job that names the quote as `quote_id` is never charged more.",
         tags=("credits",),

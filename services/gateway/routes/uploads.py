@@ -28,6 +28,12 @@ _FETCH_SECONDS = 15.0
 _REFUSALS = (Forbidden, LimitExceeded, UnsupportedImage, ImageTooLarge, CorruptImage, WorkFailed, Conflict)
 
 
+def _asset(service: Any, request: Request, upload_id: str) -> dict[str, Any]:
+    _require_upload_id(upload_id)
+    found: dict[str, Any] = service.catalog.asset(org_id=request.org_id, asset_id=upload_id)
+    return found
+
+
 class UploadRoutes(Wiring):
     """Sending a picture in, looking it up, deleting it."""
 
@@ -152,14 +158,14 @@ class UploadRoutes(Wiring):
     )
     def upload(self, request: Request, upload_id: str) -> Answer:
         """Return one upload."""
-        _require_upload_id(upload_id)
-        return Answer(200, self.catalog.asset(org_id=request.org_id, asset_id=upload_id))
+        return Answer(200, _asset(self, request, upload_id))
 
     @route(
         "DELETE",
         "/v1/uploads/<upload_id>",
         auth=api_key,
         answers={204: None},
+        current=(UploadSchema, _asset),
         problems=(Forbidden,),
         summary="Delete an upload and its bytes for good",
         tags=_TAGS,

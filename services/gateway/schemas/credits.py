@@ -51,7 +51,11 @@ class CreditsSchema(BalanceSchema):
 class PlanRequest(Schema):
     """Another plan; which there are, `GET /v1/plans` tells."""
 
-    plan = fields.String(required=True, validate=validate.Regexp(r"[a-z][a-z0-9_]{0,49}\Z", error="the name of a plan"))
+    plan = fields.String(
+        required=True,
+        validate=validate.Regexp(r"[a-z][a-z0-9_]{0,49}\Z", error="the name of a plan"),
+        metadata={"examples": ["pro"]},
+    )
 
 
 class PlanSchema(Schema):

@@ -4,6 +4,7 @@ from marshmallow import fields
 
 from services.gateway.schemas.pages import CURSOR, PageQuery, page_of
 from shared.http import Schema
+from shared.http_schemas import SignedAddress
 
 
 class ProvenanceSchema(Schema):
@@ -16,11 +17,11 @@ class ProvenanceSchema(Schema):
 
 
 class ImageSchema(Schema):
-    """A stored result. The addresses are good for an hour; ask again for fresh ones."""
+    """A stored result. The addresses are good for an hour; ask again, without If-None-Match, for fresh ones."""
 
     id = fields.String(required=True)
-    url = fields.String(required=True)
-    thumbnail_url = fields.String(required=True, allow_none=True)
+    url = SignedAddress(required=True)
+    thumbnail_url = SignedAddress(required=True, allow_none=True)
     width = fields.Integer(required=True)
     height = fields.Integer(required=True)
     bytes = fields.Integer(required=True)

@@ -1,12 +1,16 @@
 """Jobs: asking for one, its state, its generations."""
 
+from typing import Any
+
 from marshmallow import fields, validate
 
+from services.gateway import workflows
 from services.gateway.schemas.credits import BalanceSchema
 from services.gateway.schemas.images import ImageSchema
 from services.gateway.schemas.pages import PageQuery, page_of
 from shared.http import Schema
 from shared.http_fields import Flag, id_of
+from shared.ids import SUFFIX_PATTERN
 
 DEADLINE_SECONDS = (60, 86_400)
 JOB_ENDS = frozenset({"succeeded", "partially_succeeded", "failed", "cancelled", "expired", "rejected"})
@@ -114,11 +118,16 @@ class JobRequest(PaidRequest):
     workflow = fields.String(required=True, validate=validate.Length(1, 100))
     inputs = fields.Dict(keys=fields.String(), required=True)
 
+    @staticmethod
+    def described() -> dict[str, Any]:
+        """Return what the document says beside the fields: what each workflow takes."""
+        return workflows.described()
+
 
 class StagingRequest(PaidRequest):
     """The short form of a job of the workflow `staging`: a room on a photo, furnished."""
 
-    upload_id = fields.String(required=True)
+    upload_id = fields.String(required=True, metadata={"pattern": f"^ast_{SUFFIX_PATTERN}$"})
     style = fields.String(required=True, validate=validate.Length(1, 100))
     room_type = fields.String(required=True, validate=validate.Length(1, 100))
     variants = fields.Integer(load_default=2, strict=True, validate=validate.Range(1, 8))

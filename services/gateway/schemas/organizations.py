@@ -3,6 +3,7 @@
 from marshmallow import fields, validate
 
 from services.gateway.schemas.credits import AMOUNT_MAX, PLANS, BalanceSchema
+from services.gateway.schemas.people import EmailAddress, SentInvitationSchema
 from shared.http import Schema
 
 
@@ -10,13 +11,16 @@ class OrganizationRequest(Schema):
     """A new organization. ``credits`` are granted to it at once."""
 
     name = fields.String(required=True, validate=validate.Length(1, 200))
-    owner_email = fields.Email(load_default=None, validate=validate.Length(max=254))
+    owner_email = EmailAddress(load_default=None)
     amount = fields.Integer(data_key="credits", load_default=None, strict=True, validate=validate.Range(0, AMOUNT_MAX))
     plan = fields.String(load_default="pro", validate=validate.OneOf(PLANS))
 
 
 class OrganizationSchema(Schema):
-    """A new organization, ready to use. ``api_key`` is its owner's and is shown this once."""
+    """A new organization, ready to use. ``api_key`` is its owner's and is shown this once.
+
+    ``invitation`` is the owner's, whose address is known: with its link the owner signs up.
+    """
 
     id = fields.String(required=True)
     name = fields.String(required=True)
@@ -25,6 +29,7 @@ class OrganizationSchema(Schema):
     plan = fields.String(required=True)
     api_key = fields.String(required=True)
     balance = fields.Nested(BalanceSchema, required=True)
+    invitation = fields.Nested(SentInvitationSchema, required=True, allow_none=True)
 
 
 class ViolationSchema(Schema):

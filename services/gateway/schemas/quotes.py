@@ -1,7 +1,10 @@
 """Quotes: what a job would cost, promised for a while or only looked up."""
 
+from typing import Any
+
 from marshmallow import fields, validate
 
+from services.gateway import workflows
 from services.gateway.schemas.credits import BalanceSchema
 from shared.http import Schema
 
@@ -11,6 +14,11 @@ class QuoteRequest(Schema):
 
     workflow = fields.String(required=True, validate=validate.Length(1, 100))
     inputs = fields.Dict(keys=fields.String(), required=True)
+
+    @staticmethod
+    def described() -> dict[str, Any]:
+        """Return what the document says beside the fields: what each workflow takes."""
+        return workflows.described()
 
 
 class EstimateLineSchema(Schema):

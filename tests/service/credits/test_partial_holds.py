@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
-from services.credits.movements import Reserved, UnknownSku
+from services.credits.movements import Reserved
 from shared.database import Database
 from shared.events import CreditReserved
 from shared.problems import (
@@ -18,6 +18,7 @@ from shared.problems import (
     Problem,
     QuotaExceeded,
     QuoteMismatch,
+    UnknownSku,
 )
 from tests.builders import (
     ANALYSIS,

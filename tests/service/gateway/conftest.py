@@ -51,6 +51,8 @@ def check_answer(operation, answer):
         assert answer.data == b""
         return
     assert answer.mimetype in content
+    if answer.mimetype == "application/problem+json":
+        assert answer.json["code"] in described["x-problem-codes"]
     if answer.mimetype.endswith("json"):
         schema = {**content[answer.mimetype]["schema"], "components": DOCUMENT["components"]}
         jsonschema.validate(answer.json, schema, jsonschema.Draft202012Validator)

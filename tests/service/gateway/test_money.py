@@ -14,6 +14,20 @@ POSTS = {route.url for _, route in routes_of(Gateway) if route.method == "POST"}
 MONEY = sorted(route.url for _, route in routes_of(Gateway) if route.money)
 # These take a key, and keep its promise, but move nothing twice without one: each makes something of its own.
 KEY_OPTIONAL = ["/v1/quotes", "/v1/admin/organizations"]
+# These are about people and keys, and move no credit; their own tests say what sending them again does.
+ABOUT_PEOPLE = [
+    "/v1/auth/signup",
+    "/v1/auth/login",
+    "/v1/auth/logout",
+    "/v1/auth/password",
+    "/v1/auth/password-reset",
+    "/v1/auth/password-reset/confirm",
+    "/v1/invitations",
+    "/v1/invitations/lookup",
+    "/v1/api-keys",
+    "/v1/api-keys/<key_id>/rotate",
+    "/v1/admin/keys",
+]
 AT_ONCE = 10
 
 
@@ -98,7 +112,7 @@ def _calls(services, order):
 
 def test_every_post_is_known_to_move_credits_or_not_to():
     uploads = {"/v1/uploads", "/v1/uploads/from-url", "/v1/uploads/presign", "/v1/uploads/<upload_id>/complete"}
-    assert {*MONEY, *KEY_OPTIONAL, *uploads} == POSTS
+    assert {*MONEY, *KEY_OPTIONAL, *ABOUT_PEOPLE, *uploads} == POSTS
 
 
 def test_every_route_that_moves_credits_is_tried_here(orders):

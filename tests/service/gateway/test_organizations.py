@@ -32,8 +32,10 @@ def test_an_organization_comes_with_an_owner_a_key_and_an_open_account(client, a
     assert made["balance"] == {"available": 50, "held": 0, "version": 1}
     assert made["api_key"].startswith("sk_live_")
     assert services.credits.calls == [("open_account", {"org_id": made["id"], "plan": "team", "amount": 50})]
-    [created] = _told(gateway_db)
+    created, invited = _told(gateway_db)
     assert (created.org_id, created.owner_id, created.plan) == (made["id"], made["owner_id"], "team")
+    assert (invited.user_id, invited.role, invited.invited_by) == (made["owner_id"], "owner", "admin:root")
+    assert made["invitation"]["url"].startswith("http://gateway.test/signup?token=inv_")
     assert created.meta.correlation_id == "req_story"
 
 

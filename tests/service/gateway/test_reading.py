@@ -87,6 +87,6 @@ def test_the_document_and_its_page_load_nothing_from_elsewhere(client):
     assert set(document.json["paths"]) > {"/v1/stagings", "/v1/jobs/{job_id}", "/v1/uploads"}
     assert page.headers["Content-Security-Policy"].startswith("default-src 'none'")
     assert "/v1/stagings" in page.text
-    assert "id='insufficient_credits'" in page.text
+    assert "href='/docs/errors#insufficient_credits'" in page.text
     for outside in ("http://", "https://", "<script", "src="):
         assert outside not in page.text

@@ -4,8 +4,20 @@ import pytest
 
 from shared.ids import new_id
 from tests.service.gateway.conftest import DOCUMENT
+from tests.service.gateway.people import everything_kept, invite, join
 
-OPEN = {"/healthz", "/readyz", "/openapi.json", "/docs"}
+OPEN = {
+    "/healthz",
+    "/readyz",
+    "/openapi.json",
+    "/docs",
+    "/docs/errors",
+    "/v1/invitations/lookup",
+    "/v1/auth/signup",
+    "/v1/auth/login",
+    "/v1/auth/password-reset",
+    "/v1/auth/password-reset/confirm",
+}
 OPERATIONS = [(method.upper(), path) for path, item in DOCUMENT["paths"].items() for method in item if path not in OPEN]
 OF_ADMINISTRATORS = [(method, path) for method, path in OPERATIONS if path.startswith("/v1/admin")]
 WITH_ID = [(method, path) for method, path in OPERATIONS if "{" in path]
@@ -14,7 +26,10 @@ BODIES = {
     "/v1/admin/organizations/{org_id}/grants": {"amount": 5, "kind": "purchased", "reason": "an order"},
     "/v1/admin/organizations/{org_id}/adjustments": {"amount": -5, "reason": "a mistake"},
     "/v1/admin/organizations/{org_id}/plan": {"plan": "free"},
+    "/v1/admin/organizations/{org_id}/flags": {"name": "csv_export", "enabled": True},
     "/v1/admin/jobs/{job_id}/refund": {"reason": "blurred"},
+    "/v1/members/{user_id}": {"role": "viewer"},
+    "/v1/api-keys/{key_id}/rotate": {},
 }
 
 
@@ -25,7 +40,22 @@ def ids_of_another(client, services, an_organization, a_staging):
     body = a_staging(org_id)
     job = client.post("/v1/stagings", json=body, headers={**headers, "Idempotency-Key": "k"}).json
     services.finish(job["id"])
-    return {"{upload_id}": body["upload_id"], "{job_id}": job["id"], "{image_id}": next(iter(services.images))}
+    user_id, person = join(client, headers, "else@example.com", role="owner")
+    return {
+        "{upload_id}": body["upload_id"],
+        "{job_id}": job["id"],
+        "{image_id}": next(iter(services.images)),
+        "{user_id}": user_id,
+        "{invitation_id}": invite(client, headers, "more@example.com")["id"],
+        "{key_id}": client.get("/v1/api-keys", headers=headers).json["data"][0]["id"],
+        "{session_id}": client.get("/v1/auth/sessions", headers=person).json["data"][0]["id"],
+    }
+
+
+@pytest.fixture
+def person(client, studio):
+    """Give the headers of an owner who is logged in: one who may use every route of an organization."""
+    return join(client, studio[1], role="owner")[1]
 
 
 def test_the_document_lists_the_routes_that_are_open():
@@ -44,8 +74,8 @@ def test_no_credential_opens_nothing(client):
     assert set(statuses.values()) == {401}
 
 
-def test_what_belongs_to_another_is_not_there(client, services, studio, ids_of_another):
-    before = (dict(services.assets), dict(services.jobs), dict(services.images))
+def test_what_belongs_to_another_is_not_there(client, services, gateway_db, person, ids_of_another):
+    before = (dict(services.assets), dict(services.jobs), dict(services.images), everything_kept(gateway_db))
 
     answers = {}
     for method, path in OF_ORGANIZATIONS:
@@ -53,22 +83,24 @@ def test_what_belongs_to_another_is_not_there(client, services, studio, ids_of_a
         for placeholder, thing_id in ids_of_another.items():
             address = address.replace(placeholder, thing_id)
         assert "{" not in address
-        answers[method, path] = client.open(address, method=method, headers=studio[1])
+        answers[method, path] = client.open(address, method=method, json=BODIES.get(path), headers=person)
 
     assert {answer.status_code for answer in answers.values()} == {404}
     assert {answer.json["code"] for answer in answers.values()} == {"not_found"}
-    assert (services.assets, services.jobs, services.images) == before
+    assert (services.assets, services.jobs, services.images, everything_kept(gateway_db)) == before
 
 
-def test_what_is_no_id_is_not_there_either(client, studio):
+def test_what_is_no_id_is_not_there_either(client, person):
     no_ids = ["1", "job_1", new_id("job"), new_id("key"), "..%2f..", "%00", "a" * 300]
     addresses = [
-        (method, path.partition("{")[0] + no_id + path.partition("}")[2])
+        (method, path.partition("{")[0] + no_id + path.partition("}")[2], BODIES.get(path))
         for method, path in OF_ORGANIZATIONS
         for no_id in no_ids
     ]
 
-    statuses = {client.open(path, method=method, headers=studio[1]).status_code for method, path in addresses}
+    statuses = {
+        client.open(path, method=method, json=body, headers=person).status_code for method, path, body in addresses
+    }
 
     assert statuses == {404}
 
@@ -95,7 +127,7 @@ def test_what_is_not_there_is_not_there_for_administrators_either(client, servic
         client.open(
             path.partition("{")[0] + thing_id + path.partition("}")[2],
             method=method,
-            json=BODIES[path],
+            json=BODIES.get(path),
             headers=headers,
         ).status_code
         for method, path in OF_ADMINISTRATORS
@@ -130,8 +162,10 @@ def test_credits_is_always_asked_about_the_organization_of_the_key(client, servi
 
 @pytest.mark.usefixtures("ids_of_another")
 def test_the_lists_of_one_hold_nothing_of_another(client, studio):
-    for path in ("/v1/jobs", "/v1/images"):
+    for path in ("/v1/jobs", "/v1/images", "/v1/invitations"):
         assert client.get(path, headers=studio[1]).json["data"] == []
+    for path in ("/v1/members", "/v1/api-keys"):
+        assert len(client.get(path, headers=studio[1]).json["data"]) == 1  # the first owner, and the first key
 
 
 def test_a_job_on_an_upload_of_another_is_not_accepted(client, services, studio, ids_of_another):

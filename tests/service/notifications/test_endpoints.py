@@ -6,10 +6,10 @@ import pytest
 import sqlalchemy as sa
 
 from services.notifications import endpoints, receivers
-from services.notifications.endpoints import EndpointChanged, Range
+from services.notifications.endpoints import Range
 from shared.ids import new_id
 from shared.outside import UrlRefused
-from shared.problems import BadRequest, Conflict, LimitExceeded, NotFound
+from shared.problems import BadRequest, Conflict, LimitExceeded, NotFound, PreconditionFailed
 from tests.service.notifications.hooks import a_post, an_endpoint, deliveries, endpoint_now, tell
 from tests.service.notifications.told import finished, started
 
@@ -118,7 +118,7 @@ def test_changes_count_up_the_version_and_a_stale_one_is_told(notifications_db, 
     asked = {"org_id": org_id, "endpoint_id": endpoint["id"]}
 
     changed = endpoints.change(notifications_db, post, **asked, version=1, types=None, ordered=True, description=None)
-    with pytest.raises(EndpointChanged) as told:
+    with pytest.raises(PreconditionFailed) as told:
         endpoints.change(notifications_db, post, **asked, version=1, ordered=False)
 
     assert (changed["version"], changed["types"], changed["ordered"], changed["description"]) == (2, None, True, None)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from services.credits.movements import UnknownSku, hold_refused, refusal
+from services.credits.movements import hold_refused, refusal
 from shared.problems import (
     DailyCapReached,
     HoldRefused,
@@ -16,6 +16,7 @@ from shared.problems import (
     QuoteExpired,
     QuoteMismatch,
     QuoteUsed,
+    UnknownSku,
     from_dict,
 )
 

@@ -142,6 +142,14 @@ def test_the_image_gets_what_the_product_needs_and_none_of_the_tools_of_develope
     assert all("--hash=sha256:" in entry for entry in re.split(r"^(?=\w)", needed, flags=re.MULTILINE)[1:])
 
 
+def test_the_image_holds_the_client_that_the_tools_call() -> None:
+    copied = re.findall(r"^COPY ([\w./]+) ", (CHECKOUT / "Dockerfile").read_text(), flags=re.MULTILINE)
+    sent_to_the_builder = (CHECKOUT / ".dockerignore").read_text().splitlines()
+
+    assert "clients/python/src" in copied
+    assert "!clients/python/src" in sent_to_the_builder
+
+
 def test_a_lock_of_another_project_is_refused() -> None:
     with pytest.raises(ValueError, match="was it compiled from another file"):
         needed_at_runtime("a==1 \\\n    --hash=sha256:00\n    # via other (pyproject.toml)\n")

@@ -29,11 +29,11 @@ def test_a_secret_does_not_show_itself():
 
 
 def test_the_first_key_of_an_organization_depends_on_organization_request_and_our_secret():
-    def derive(signing_secret="s" * 32, org_id="org_1", request_key="k"):
-        return keys.derived(signing_secret=signing_secret, org_id=org_id, request_key=request_key).text
+    def derive(signing_secret="s" * 32, made_id="org_1", request_key="k"):
+        return keys.derived(signing_secret=signing_secret, made_id=made_id, request_key=request_key).text
 
     assert derive() == derive()
-    assert len({derive(), derive("t" * 32), derive(org_id="org_2"), derive(request_key="l")}) == 4
+    assert len({derive(), derive("t" * 32), derive(made_id="org_2"), derive(request_key="l")}) == 4
 
 
 def test_keys_are_told_from_other_credentials_by_their_beginning():

@@ -26,7 +26,7 @@ import structlog
 from marshmallow import fields
 from nameko.containers import ServiceContainer
 
-from shared import http_listener, http_protocol
+from shared import http_listener, http_protocol, http_server
 from shared.http import Answer, Request, Schema, Stream, route
 from shared.http_server import HttpServer
 
@@ -34,6 +34,9 @@ structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 logging.getLogger("nameko").setLevel(logging.CRITICAL)
 
 http_protocol.Protocol.header_seconds = float(os.environ.get("HEADER_SECONDS", "10"))
+http_protocol.Protocol.write_seconds = float(os.environ.get("WRITE_SECONDS", "30"))
+http_protocol.SLOWEST_READER_BYTES_PER_SECOND = int(os.environ.get("SLOWEST_READER", "10000"))
+http_server._connections_per_address = lambda _settings: int(os.environ.get("PER_ADDRESS", "0"))  # noqa: SLF001  no settings here
 http_listener.CONNECTIONS_MAX = int(os.environ.get("CONNECTIONS_MAX", "4000"))
 http_listener.FILES_KEPT_FREE = int(os.environ.get("FILES_KEPT_FREE", "24"))
 

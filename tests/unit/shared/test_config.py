@@ -67,6 +67,13 @@ def test_a_missing_setting_is_told_by_name(name: str, monkeypatch: pytest.Monkey
         ("PROVIDER_ROUTES", "[]", "image.stage"),
         ("OUTSIDE_ALLOWED", "10.1.0.0/16,home", "10.1.0.0/16"),
         ("OUTSIDE_ALLOWED", "127.0.0.1:", "127.0.0.1:8080"),
+        ("RATE_LIMIT_ADDRESS", "many", "600/minute"),
+        ("RATE_LIMIT_CREDENTIAL", "0/minute", "600/minute"),
+        ("RATE_LIMIT_URL", "memcached://somewhere", "redis://"),
+        ("TRUSTED_PROXIES", "-1", "0"),
+        ("CORS_ORIGINS", "app.example.com", "https://app.example.com"),
+        ("CORS_ORIGINS", "https://app.example.com/", "https://app.example.com"),
+        ("CONNECTIONS_PER_ADDRESS", "-1", "0"),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_told_by_name_with_what_it_should_be_but_not_its_value(

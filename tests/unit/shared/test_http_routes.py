@@ -168,7 +168,7 @@ def test_every_member_of_the_problem_is_there(client):
     assert answer.headers["X-Request-Id"] == "req_mine"
     assert answer.headers["WWW-Authenticate"].startswith("Bearer")
     assert answer.json == {
-        "type": "/docs#unauthenticated",
+        "type": "/docs/errors#unauthenticated",
         "title": "A valid credential is needed",
         "status": 401,
         "detail": "A valid credential is needed",

@@ -207,6 +207,24 @@ def test_a_type_whose_parts_come_with_the_body_is_no_broken_header(server, conte
     assert (status, json.loads(answer)["code"]) == (415, "unsupported_media_type")
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        ["Content-Type: multipart/form-data; boundary=x"],
+        ["Content-Type: multipart/form-data"],
+        ["Content-Type: multipart/form-data; boundary=x", "Content-Transfer-Encoding: base64"],
+    ],
+)
+def test_the_headers_of_a_form_are_not_in_doubt_because_its_parts_come_later(server, headers):
+    body = b'--x\r\nContent-Disposition: form-data; name="text"\r\n\r\na\r\n--x--\r\n'
+    length = f"Content-Length: {len(body)}"
+
+    received = server.say("POST /echo HTTP/1.1", "Host: a", "Connection: close", *headers, length, body=body)
+
+    status, problem, _ = answer_in(received)
+    assert (status, problem["code"]) == (415, "unsupported_media_type")
+
+
 def test_what_is_no_request_is_answered_with_a_problem(server):
     garbage = answer_in(server.say("<script>alert(1)</script> x y z"))
     long_address = answer_in(server.say("GET /" + "a" * 9000 + " HTTP/1.1", "Host: a"))
@@ -378,6 +396,44 @@ def test_where_every_connection_is_at_work_the_next_is_turned_away():
 
         assert refused == 503
         assert [future.result()[0] for future in busy] == [200] * 8
+
+
+def test_one_address_has_no_more_connections_than_it_may():
+    with serving(PER_ADDRESS=5) as server, ThreadPoolExecutor(5) as clients:
+        busy = [clients.submit(server.get, "/slow/1.5") for _ in range(5)]
+
+        refused = _until(lambda: _status(server), 503)
+
+        assert refused == 503
+        assert [future.result()[0] for future in busy] == [200] * 5
+        assert _until(lambda: _status(server), 200) == 200
+
+
+def test_an_address_that_holds_idle_connections_gets_another_for_one_of_them():
+    with serving(PER_ADDRESS=5) as server:
+        idle = [server.connect() for _ in range(5)]
+
+        status = _until(lambda: _status(server), 200)
+
+        for sock in idle:
+            sock.close()
+        assert status == 200
+
+
+@pytest.mark.parametrize("bytes_a_time", [0, 512])
+def test_a_client_that_does_not_take_its_answer_is_not_waited_for(bytes_a_time):
+    with serving(WRITE_SECONDS=0.3, SLOWEST_READER=1_000_000) as server, server.connect() as sock:
+        before = json.loads(server.get("/counts")[1])["closed"]
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.sendall(b"GET /stream/10000 HTTP/1.1\r\nHost: a\r\n\r\n")
+
+        def closed():
+            with contextlib.suppress(OSError):
+                _ = bytes_a_time and sock.recv(bytes_a_time)
+            return json.loads(server.get("/counts")[1])["closed"] - before
+
+        assert _until(closed, 1) == 1
+        assert server.is_alive()
 
 
 def test_a_request_that_finds_no_worker_is_told_so_in_time():

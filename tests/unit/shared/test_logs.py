@@ -80,6 +80,10 @@ def test_nameko_does_not_repeat_what_our_entrypoints_log(lines: Lines) -> None:
     [
         "key sk_live_{secret} was refused",
         "key sk_test_{secret} was refused",
+        "session ust_{secret} is over",
+        "adm_{secret} is no root key",
+        "opened /signup#inv_01kf0c4m8x0123456789abcdef.1800000000.{secret}",
+        "pwr_01kf0c4m8x0123456789abcdef.1800000000.{secret} was used",
         "whsec_{secret}/+=",
         "cannot connect to postgresql+psycopg2://credits:{secret}@127.0.0.1:5432/credits",
         "cannot connect to amqp://darkroom:{secret}@127.0.0.1:5672/%2F",

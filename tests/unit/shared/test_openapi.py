@@ -3,7 +3,7 @@
 from marshmallow import fields
 
 from shared.http import Answer, Auth, Principal, Request, Schema, route
-from shared.openapi import openapi_document, problems_of
+from shared.openapi import openapi_document
 from shared.problems import Conflict
 
 key = Auth(scheme="key", description="a key", check=lambda *_: Principal(kind="key", id="1", name="a"))
@@ -98,11 +98,13 @@ def test_every_refusal_is_listed_with_its_code():
         "400",
         "401",
         "402",
+        "403",
         "404",
         "408",
         "409",
         "413",
         "415",
+        "429",
         "500",
         "503",
     }
@@ -131,6 +133,6 @@ def test_an_open_route_has_no_credential_and_few_refusals():
     operation = DOCUMENT["paths"]["/open"]["get"]
 
     assert operation["security"] == []
-    assert set(operation["responses"]) == {"204", "400", "500", "503"}  # 400: it takes no query
+    assert set(operation["responses"]) == {"204", "400", "429", "500", "503"}  # 400: it takes no query
     assert "content" not in operation["responses"]["204"]
-    assert {problem.status for problem in problems_of(Shop.is_open.route)} == {400, 500, 503}
+    assert {problem.status for problem in Shop.is_open.route.refusals} == {400, 429, 500, 503}

@@ -4,15 +4,16 @@ import json
 
 import pytest
 
+from darkroom_client import retries
 from tests.fakes import FakeGateway
-from tools import gateway as gateway_client
 from tools.__main__ import main
+from tools.commands import organization
 
 
 @pytest.fixture
 def gateway(monkeypatch):
     fake = FakeGateway()
-    monkeypatch.setattr(gateway_client, "_BETWEEN_TRIES_SECONDS", 0.01)
+    monkeypatch.setattr(retries, "FIRST_PAUSE_SECONDS", 0.01)
     with fake.running() as url:
         monkeypatch.setenv("AMQP_URL", "amqp://another-system")
         monkeypatch.setenv("GATEWAY_PUBLIC_URL", url)
@@ -59,7 +60,7 @@ def test_a_refusal_is_told_and_not_repeated(gateway, capsys):
 
 
 def test_patience_ends(gateway, capsys, monkeypatch):
-    monkeypatch.setattr(gateway_client, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(organization, "PATIENCE_SECONDS", 0.05)
     gateway.refusals = [503] * 1000
 
     status = main(["organization", "create", "--first"])

@@ -1,0 +1,434 @@
+"""What the API answers with, as plain frozen values; fields this version does not know are kept in ``extra``."""
+
+import functools
+import re
+import types
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from darkroom_client.errors import UnexpectedAnswer
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in typing only from Python 3.11 on
+
+M = TypeVar("M", bound="Model")
+_FRACTION = re.compile(r"\.(\d+)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """An object of the API."""
+
+    extra: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def from_json(cls, body: Any) -> "Self":
+        """Read the object out of an answer's JSON.
+
+        Raises:
+            UnexpectedAnswer: a promised field is missing, or is of another kind.
+        """
+        if not isinstance(body, Mapping):
+            raise UnexpectedAnswer(f"expected a {cls.__name__}, not {type(body).__name__}", code="unexpected_answer")
+        model: Any = cls  # mypy takes a class of frozen values for unhashable
+        kinds = _kinds(model)
+        try:
+            known = {name: _value(kinds[name], body[name]) for name in kinds if name in body}
+        except (ValueError, TypeError, AttributeError) as error:
+            raise UnexpectedAnswer(f"{cls.__name__} is misshapen: {error}", code="unexpected_answer") from error
+        missing = _required(model) - known.keys()
+        if missing:
+            raise UnexpectedAnswer(f"{cls.__name__} lacks {', '.join(sorted(missing))}", code="unexpected_answer")
+        return cls(**known, extra={name: value for name, value in body.items() if name not in kinds})
+
+
+@functools.cache
+def _kinds(model: type[Model]) -> dict[str, Any]:
+    return {name: kind for name, kind in get_type_hints(model).items() if name != "extra"}
+
+
+@functools.cache
+def _required(model: type[Model]) -> set[str]:
+    return {each.name for each in fields(model) if each.default is MISSING and each.default_factory is MISSING}
+
+
+def _value(kind: Any, value: Any) -> Any:
+    """Return ``value``, as it came in JSON, as the kind a field is declared to be."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if value is None:
+        read = value
+    elif origin in {Union, types.UnionType}:
+        read = _value(next(each for each in inner if each is not types.NoneType), value)
+    elif origin is list:
+        read = [_value(inner[0], each) for each in value]
+    elif origin is dict:
+        read = {name: _value(inner[1], each) for name, each in value.items()}
+    elif isinstance(kind, type) and issubclass(kind, Model):
+        read = kind.from_json(value)
+    else:
+        read = _SCALARS[kind](value) if kind in _SCALARS else value
+    return read
+
+
+def _moment(text: str) -> datetime:
+    """Return a time of RFC 3339; Python 3.10 reads neither ``Z`` nor fractions of other than 3 or 6 digits."""
+    text = _FRACTION.sub(lambda found: f".{found[1][:6]:0<6}", text)
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
+_SCALARS: dict[Any, Any] = {datetime: _moment, date: date.fromisoformat}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upload(Model):
+    """A photo of yours, stored upright and without metadata; ``delete_after`` is when it goes by itself."""
+
+    id: str
+    purpose: str
+    content_type: str
+    bytes: int
+    width: int
+    height: int
+    sha256: str
+    created_at: datetime
+    delete_after: datetime | None
+    warnings: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance(Model):
+    """Who made an image, and how."""
+
+    provider: str | None = None
+    model: str | None = None
+    prompt_version: str | None = None
+    digital_source_type: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image(Model):
+    """A result; ``url`` needs no key, and is good for an hour."""
+
+    id: str
+    url: str
+    thumbnail_url: str | None
+    width: int
+    height: int
+    bytes: int
+    sha256: str
+    content_type: str
+    job_id: str
+    generation_id: str
+    created_at: datetime
+    seed: int | None = None
+    style: str | None = None
+    room_type: str | None = None
+    product_id: str | None = None
+    settings: dict[str, Any] | None = None
+    pinned: bool = False
+    favorite: bool = False
+    parent_id: str | None = None
+    provenance: Provenance | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure(Model):
+    """Why a generation failed: ``reason`` for programs, ``message`` for people."""
+
+    reason: str
+    message: str | None
+    retryable: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generation(Model):
+    """One billable result of a job: `queued running storing`, then `succeeded` or `failed`."""
+
+    id: str
+    number: int
+    status: str
+    failure: Failure | None
+    images: list[Image]
+    charged: int
+    product_id: str | None = None
+    style: str | None = None
+    room_type: str | None = None
+    view_type: str | None = None
+    seed: int | None = None
+    result: dict[str, Any] | None = None
+    entries_url: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts(Model):
+    """How many generations of a job are where."""
+
+    total: int
+    queued: int
+    running: int
+    succeeded: int
+    failed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Balance(Model):
+    """What can be spent, and what running jobs hold."""
+
+    available: int
+    held: int
+    version: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job(Model):
+    """One paid request. ``generations`` has the first 50, `jobs.generations` has all; ``progress`` is a percentage.
+
+    ``status`` is one of `awaiting_credit queued running paused cancelling`, and in the end
+    `succeeded partially_succeeded failed cancelled expired rejected`.
+    """
+
+    id: str
+    workflow: str
+    status: str
+    progress: int
+    counts: Counts
+    charged: int
+    refunded: int
+    reserved: int
+    generations: list[Generation]
+    created_at: datetime
+    finished_at: datetime | None
+    deadline_at: datetime
+    livemode: bool
+    phase: str | None = None
+    session_id: str | None = None
+    retry_of: str | None = None
+    retry_count: int = 0
+    queue_position: int | None = None
+    eta_seconds: int | None = None
+    waiting_reason: str | None = None
+    stalled: bool = False
+    warnings: list[dict[str, Any]] = field(default_factory=list)
+    balance: Balance | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen to it."""
+        return self.finished_at is not None
+
+    @property
+    def images(self) -> list[Image]:
+        """The images of ``generations``."""
+        return [image for generation in self.generations for image in generation.images]
+
+    @property
+    def failures(self) -> list[Failure]:
+        """Why those of ``generations`` failed that did."""
+        return [generation.failure for generation in self.generations if generation.failure]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PricedLine(Model):
+    """So many of one SKU; ``amount`` is ``count`` times ``unit_amount``."""
+
+    sku: str
+    unit: str
+    count: int
+    unit_amount: int
+    amount: int
+    price_version: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate(Model):
+    """What a job would cost at this moment; ``shortfall`` says what is missing, where it is not enough."""
+
+    workflow: str
+    amount: int
+    totals: dict[str, int]
+    lines: list[PricedLine]
+    images: int
+    estimated_seconds: int
+    balance: Balance | None
+    shortfall: dict[str, Any] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quote(Model):
+    """A price that is kept until ``expires_at``, for one job of the same workflow and inputs."""
+
+    id: str
+    workflow: str
+    amount: int
+    totals: dict[str, int]
+    lines: list[PricedLine]
+    images: int
+    estimated_seconds: int
+    created_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReceiptTotal(Model):
+    """Where what was held went, in one unit; ``open`` is still held."""
+
+    held: int
+    charged: int
+    refunded: int
+    returned: int
+    open: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReceiptReason(Model):
+    """How much was given back, or not asked for, and why."""
+
+    reason: str
+    unit: str
+    amount: int
+    lines: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReceiptLine(ReceiptTotal):
+    """One generation's part of a receipt."""
+
+    generation_id: str
+    sku: str
+    unit: str
+    price_version: int
+    status: str
+    reason: str | None
+    return_reason: str | None
+    held_at: datetime
+    settled_at: datetime | None
+    grants: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Receipt(Model):
+    """What a job cost, line by line, with the prices it was held at; ``totals`` is by unit."""
+
+    job_id: str
+    reservation_id: str | None
+    workflow: str | None
+    quote_id: str | None
+    priced_at: datetime | None
+    held_at: datetime | None
+    closed: bool
+    totals: dict[str, ReceiptTotal]
+    discounts: list[ReceiptReason]
+    refunds: list[ReceiptReason]
+    returns: list[ReceiptReason]
+    lines: list[ReceiptLine]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quota(Model):
+    """The plan's monthly allowance; ``limit`` is None where there is none."""
+
+    limit: int | None
+    used: int
+    resets_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wallet(Balance):
+    """The organization's balance, plan, allowance and counters."""
+
+    plan: str
+    quota: Quota
+    counters: dict[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry(Model):
+    """A line of the credit history: `hold capture refund return grant expiry adjustment allowance`."""
+
+    id: str
+    kind: str
+    unit: str
+    amount: int
+    held: int
+    available_before: int | None
+    available_after: int | None
+    version: int | None
+    created_at: datetime
+    job_id: str | None = None
+    generation_id: str | None = None
+    session_id: str | None = None
+    grant_id: str | None = None
+    sku: str | None = None
+    product: str | None = None
+    reason: str | None = None
+    actor: str | None = None
+    cause: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class UsageTotals(Model):
+    """What was made and what it cost."""
+
+    generations: int
+    failed: int
+    credits: int
+    plan_generations: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class UsageDay(UsageTotals):
+    """One workflow on one day (UTC)."""
+
+    day: date
+    workflow: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage(Model):
+    """Usage by day and workflow."""
+
+    data: list[UsageDay]
+    totals: UsageTotals
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan(Model):
+    """A plan one can be on; ``monthly_generations`` is None where they are unlimited."""
+
+    name: str
+    monthly_generations: int | None
+    price_usd_cents: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Price(Model):
+    """What one of a SKU costs, from when until when."""
+
+    sku: str
+    unit: str
+    amount: int
+    product: str
+    price_version: int
+    valid_from: datetime
+    valid_to: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pricing(Model):
+    """The price book: what is in force (``data``) and what is to come."""
+
+    data: list[Price]
+    upcoming: list[Price]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workflow(Model):
+    """A kind of job: the JSON Schema of its inputs, an example, and the choices there are."""
+
+    name: str
+    title: str
+    inputs: dict[str, Any]
+    example: dict[str, Any]
+    choices: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,233 @@
+"""The client and docs/openapi.json agree: what it sends is described there, and what is described it understands."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields
+from typing import Any
+from urllib.parse import urlencode
+
+import jsonschema
+import pytest
+
+import darkroom_client
+from darkroom_client import Darkroom, models
+from tests.clients.conftest import CHECKOUT, Play
+from tests.fakes import Asked, Scripted
+
+DOCUMENT: dict[str, Any] = json.loads((CHECKOUT / "docs" / "openapi.json").read_text())
+PACKAGE = CHECKOUT / "clients" / "python"
+ROOM = {"style": "modern", "room_type": "bedroom"}
+TERMS: dict[str, Any] = {"quote_id": "quo_1", "on_insufficient": "pause", "deadline_seconds": 600, "wait_seconds": 5}
+FILTERS = {
+    "since": "2026-01-01",
+    "until": "2026-02-01",
+    "product": "staging",
+    "job_id": "job_1",
+    "generation_id": "gen_1",
+    "image_id": "img_1",
+    "session_id": "ses_1",
+    "kind": "hold",
+    "unit": "credits",
+}
+# Every method of the client that sends something, with all its arguments.
+CALLS: dict[str, Callable[[Darkroom], Any]] = {
+    "uploads.create": lambda one: one.uploads.create(b"\xff\xd8\xff", purpose="face", keep_original=True),
+    "uploads.get": lambda one: one.uploads.get("ast_1"),
+    "uploads.delete": lambda one: one.uploads.delete("ast_1"),
+    "quotes.create": lambda one: one.quotes.create("staging", ROOM),
+    "stagings.create": lambda one: one.stagings.create("ast_1", **ROOM, variants=3, **TERMS),
+    "jobs.create": lambda one: one.jobs.create("staging", ROOM, **TERMS),
+    "jobs.estimate": lambda one: one.jobs.estimate("staging", ROOM, on_insufficient="partial"),
+    "jobs.get": lambda one: one.jobs.get("job_1"),
+    "jobs.list": lambda one: list(one.jobs.list(workflow="staging", status="queued", page_size=200)),
+    "jobs.generations": lambda one: list(one.jobs.generations("job_1", status="failed", page_size=200)),
+    "jobs.receipt": lambda one: one.jobs.receipt("job_1"),
+    "jobs.wait": lambda one: one.jobs.wait("job_1"),
+    "images.list": lambda one: list(one.images.list(job_id="job_1", page_size=200)),
+    "images.get": lambda one: one.images.get("img_1"),
+    "credits.balance": lambda one: one.credits.balance(),
+    "credits.entries": lambda one: list(one.credits.entries(**FILTERS, page_size=200)),
+    "credits.usage": lambda one: one.credits.usage(since="2026-01-01", until="2026-02-01"),
+    "credits.plans": lambda one: one.credits.plans(),
+    "credits.change_plan": lambda one: one.credits.change_plan("pro"),
+    "credits.pricing": lambda one: one.credits.pricing(),
+    "workflows.list": lambda one: one.workflows.list(),
+}
+ELSEWHERE = {"images.content", "images.download"}  # these follow signed links, which are no route of the gateway
+PATHS = {re.compile(re.sub(r"\{\w+\}", "[^/]+", path) + r"\Z"): methods for path, methods in DOCUMENT["paths"].items()}
+
+
+def operation_of(asked: Asked) -> dict[str, Any]:
+    (methods,) = [methods for pattern, methods in PATHS.items() if pattern.match(asked.path)]
+    found: dict[str, Any] = methods[asked.method.lower()]
+    return found
+
+
+def resolved(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    name = schema.get("$ref", "").rpartition("/")[2]
+    return DOCUMENT["components"]["schemas"][name] if name else schema
+
+
+def a_value(schema: Mapping[str, Any]) -> Any:
+    """Return the least a server that keeps to the schema can answer: required fields only."""
+    schema = resolved(schema)
+    if "anyOf" in schema:
+        return a_value(schema["anyOf"][0])
+    kind = schema.get("type", "object")
+    kind = kind[0] if isinstance(kind, list) else kind
+    if kind == "object":
+        return {name: a_value(schema["properties"][name]) for name in schema.get("required", [])}
+    if kind == "array":
+        return [a_value(schema["items"])]
+    words = {"date-time": "2026-01-01T00:00:00.5Z", "date": "2026-01-01"}
+    word = schema.get("enum", [words.get(schema.get("format", ""), "x")])[-1]
+    return {"string": word, "integer": 1, "number": 1.5, "boolean": False}[kind]
+
+
+def answered(asked: Asked) -> Scripted:
+    """Answer a request as the document says, with the last page of a list."""
+    answers = {int(status): answer for status, answer in operation_of(asked)["responses"].items() if status < "300"}
+    dry = b'"dry_run": true' in asked.body
+    status = 200 if dry else max(answers)
+    if "content" not in answers[status]:
+        return Scripted(status=status)
+    schema = answers[status]["content"]["application/json"]["schema"]
+    body = a_value(schema["anyOf"][-1] if dry else schema)
+    return Scripted(status=status, body=body)
+
+
+def public_methods() -> set[str]:
+    resources = {name: value for name, value in vars(Darkroom("x", base_url="http://x")).items() if name[0] != "_"}
+    return {
+        f"{resource}.{name}"
+        for resource, value in resources.items()
+        for name in vars(type(value))
+        if not name.startswith("_")
+    }
+
+
+def test_every_method_is_among_these() -> None:
+    assert public_methods() == CALLS.keys() | ELSEWHERE
+
+
+@pytest.mark.parametrize("method", CALLS)
+def test_what_is_sent_is_described_and_what_is_described_is_understood(play: Play, method: str) -> None:
+    darkroom, server = play()
+    server.otherwise = answered
+
+    CALLS[method](darkroom)
+
+    (asked,) = server.asked
+    operation = operation_of(asked)
+    known = {(one["in"], one["name"]) for one in operation.get("parameters", [])}
+    assert {("query", name) for name in asked.query} <= known, urlencode(asked.query)
+    assert {("header", name) for name in ("Idempotency-Key", "Prefer") if name in asked.headers} <= known
+    assert ("Idempotency-Key" in asked.headers) == (asked.method == "POST")
+    if asked.body:
+        accepted = operation["requestBody"]["content"][asked.headers["Content-Type"]]["schema"]
+        if accepted.get("format") != "binary":
+            jsonschema.validate(json.loads(asked.body), {**accepted, "components": DOCUMENT["components"]})
+
+
+MODELS = {name: getattr(models, name) for name in darkroom_client.__all__ if hasattr(models, name)}
+SCHEMA_OF = {"Estimate": "DryRun", "PricedLine": "QuoteLine", "Wallet": "Credits"}
+
+
+@pytest.mark.parametrize("name", [name for name, kind in MODELS.items() if issubclass(kind, models.Model)])
+def test_a_field_of_a_model_is_a_field_of_the_api_and_needed_only_where_it_is_promised(name: str) -> None:
+    schema = DOCUMENT["components"]["schemas"][SCHEMA_OF.get(name, name)]
+    own = [each for each in fields(MODELS[name]) if each.name != "extra"]
+
+    needed = {each.name for each in own if each.default is MISSING and each.default_factory is MISSING}
+
+    assert {each.name for each in own} <= schema["properties"].keys()
+    assert needed <= set(schema.get("required", []))
+
+
+def test_the_client_needs_nothing_of_this_repository_and_no_package_but_requests() -> None:
+    imported = set()
+    for file in (PACKAGE / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            imported |= {name.partition(".")[0] for name in names}
+
+    others = imported - sys.stdlib_module_names - {"darkroom_client"}
+    assert others == {"requests", "typing_extensions"}  # the latter while types are checked only
+
+
+def test_it_can_be_imported_where_only_requests_is_installed() -> None:
+    code = "import darkroom_client, sys; print(sorted({name.partition('.')[0] for name in sys.modules}))"
+    environment = {"PYTHONPATH": str(PACKAGE / "src"), "PATH": ""}
+
+    loaded = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], env=environment, capture_output=True, text=True, check=True
+    ).stdout
+
+    assert "'requests'" in loaded
+    assert not [name for name in ("typing_extensions", "shared", "services", "tools") if f"'{name}'" in loaded]
+
+
+def test_the_tools_of_this_repository_find_it_with_nothing_installed() -> None:
+    code = "import tools, darkroom_client; print(darkroom_client.__file__)"
+
+    found = subprocess.run(
+        [sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True, check=True
+    ).stdout
+
+    assert found.startswith(str(PACKAGE / "src"))
+
+
+def test_what_is_exported_is_listed_once_in_order() -> None:
+    assert darkroom_client.__all__ == sorted(set(darkroom_client.__all__))
+    assert all(hasattr(darkroom_client, name) for name in darkroom_client.__all__)
+
+
+def test_the_changelog_tells_of_this_version() -> None:
+    assert f"## [{darkroom_client.__version__}]" in (PACKAGE / "CHANGELOG.md").read_text()
+
+
+README = (PACKAGE / "README.md").read_text()
+SAMPLES = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_what_the_readme_shows_exists(sample: str) -> None:
+    tree = ast.parse(sample.replace("\N{HORIZONTAL ELLIPSIS}, ", "").replace("{\N{HORIZONTAL ELLIPSIS}}", "{}"))
+    called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    imported = {
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module == "darkroom_client"
+        for alias in node.names
+    }
+
+    methods = {name.removeprefix("darkroom.") for name in called if re.fullmatch(r"darkroom\.\w+\.\w+", name)}
+
+    assert methods <= public_methods()
+    assert imported <= set(darkroom_client.__all__)
+
+
+def test_the_readme_names_every_error() -> None:
+    errors = {name for name in darkroom_client.__all__ if name in vars(darkroom_client.errors)}
+
+    assert not [name for name in errors if f"`{name}`" not in README]
+
+
+def test_the_way_to_test_that_the_readme_shows_works() -> None:
+    (sample,) = [each for each in SAMPLES if "BaseHTTPRequestHandler" in each]
+
+    ran = subprocess.run(
+        [sys.executable, "-c", sample],
+        env={"PYTHONPATH": str(PACKAGE / "src")},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+    assert ran.returncode == 0, ran.stderr
