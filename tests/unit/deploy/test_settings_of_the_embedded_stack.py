@@ -30,6 +30,7 @@ def test_with_nothing_given_every_part_is_embedded_and_every_process_has_its_own
     assert settings.variables["FILES_PUBLIC_URL"] == f"http://{settings.variables['DOWNLOADS_ADDRESS']}"
     assert settings.variables["AMQP_URL"].endswith("/%2F")
     assert settings.variables["STORAGE_URL"] == (stack.folder / "storage").as_uri()
+    assert settings.variables["SMTP_URL"] == (stack.folder / "mail").as_uri()
 
 
 def test_each_service_has_a_database_and_a_password_of_its_own(stack: Home) -> None:
@@ -181,6 +182,7 @@ def test_make_alone_explains_every_command() -> None:
         "down",
         "status",
         "logs",
+        "mail",
         "check",
         "test",
         "bench",
