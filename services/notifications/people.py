@@ -76,9 +76,8 @@ def members(session: Session, org_ids: Sequence[str]) -> dict[str, list[Person]]
 
 def names(session: Session, *, org_id: str, user_ids: Sequence[str]) -> Mapping[str, str]:
     """Return the names that are known, by user; of former members too."""
-    statement = sa.select(Person.user_id, Person.name, Person.email)
-    rows = session.execute(statement.where(Person.org_id == org_id, Person.user_id.in_(user_ids)))
-    return {row.user_id: row.name or row.email for row in rows if row.name or row.email}
+    statement = sa.select(Person.user_id, Person.name).where(Person.org_id == org_id, Person.user_id.in_(user_ids))
+    return {user_id: name for user_id, name in session.execute(statement) if name}
 
 
 def organization_name(session: Session, *, org_id: str) -> str | None:

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 from services.notifications import (
+    activity,
     choosing,
     claiming,
     endpoints,
@@ -52,6 +53,12 @@ class Notifications:
         """Return an organization's events after a cursor."""
         with self.db.transaction(org_id=org_id) as session:
             return log.events(session, org_id=org_id, **page)
+
+    @rpc
+    def activity(self, *, org_id: str, **page: Any) -> dict[str, Any]:
+        """Return what happened in an organization, in sentences."""
+        with self.db.transaction(org_id=org_id) as session:
+            return activity.activity(session, org_id=org_id, **page)
 
     @rpc
     def create_endpoint(self, **wanted: Any) -> dict[str, Any]:
