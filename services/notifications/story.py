@@ -1,6 +1,6 @@
 """The story of an organization in sentences, made of the events in its log. Pure: names and times are given.
 
-A type that has no sentence here is not told. A field that a type did not always have may be missing. Several of the same in a row, by the same person, are one sentence.
+A type that has no sentence here is not told. Several of the same in a row, by the same person, are one sentence.
 """
 
 from collections.abc import Callable, Mapping, Sequence
