@@ -23,6 +23,7 @@ log = structlog.get_logger(__name__)
 LEASE_SECONDS = 60.0  # four times what a delivery may take
 PER_ENDPOINT = 4
 PER_ORGANIZATION = 16
+CANCELLED_AT_ONCE = 2_000
 DISABLED_AFTER_DAYS = 5.0
 _CLAIM_LOCK = 7_301_020
 
@@ -52,7 +53,8 @@ class Claimed:
 # whoever had it before, while one that waited for it itself would not.
 _LOCK = sa.text("SELECT pg_advisory_xact_lock(:lock)")
 # `waiting` steps from endpoint to endpoint over the queue's index, so that the cost is that of the number of endpoints
-# with something to deliver, not of the backlog.
+# with something to deliver, not of the backlog. For the same reason time is compared with `statement_timestamp`: by
+# `clock_timestamp`, which changes from row to row, no index can say where to begin.
 _CLAIM = sa.text("""
 WITH RECURSIVE waiting AS (
     (SELECT endpoint_id FROM webhook_deliveries WHERE status = 'pending' ORDER BY endpoint_id LIMIT 1)
@@ -64,9 +66,9 @@ WITH RECURSIVE waiting AS (
     SELECT e.id, e.org_id, e.ordered, e.slow OR e.failing_since IS NOT NULL AS slow,
         CASE WHEN e.ordered OR e.slow OR e.failing_since IS NOT NULL THEN 1 ELSE :per_endpoint END AS room,
         (SELECT count(*) FROM webhook_deliveries d WHERE d.endpoint_id = e.id AND d.status = 'pending'
-            AND d.lease_until > clock_timestamp()) AS running
+            AND d.lease_until > statement_timestamp()) AS running
     FROM waiting JOIN webhook_endpoints e ON e.id = waiting.endpoint_id
-    WHERE e.status = 'enabled' AND (e.paused_until IS NULL OR e.paused_until <= clock_timestamp())
+    WHERE e.status = 'enabled' AND (e.paused_until IS NULL OR e.paused_until <= statement_timestamp())
 ), at_work AS (
     SELECT org_id, sum(running) AS running FROM receivers GROUP BY org_id
 ), candidates AS (
@@ -76,8 +78,8 @@ WITH RECURSIVE waiting AS (
     JOIN at_work USING (org_id)
     CROSS JOIN LATERAL (
         SELECT d.id, d.due_at FROM webhook_deliveries d
-        WHERE d.endpoint_id = r.id AND d.status = 'pending' AND d.due_at <= clock_timestamp()
-            AND (d.lease_until IS NULL OR d.lease_until <= clock_timestamp())
+        WHERE d.endpoint_id = r.id AND d.status = 'pending' AND d.due_at <= statement_timestamp()
+            AND (d.lease_until IS NULL OR d.lease_until <= statement_timestamp())
             AND (NOT r.ordered OR d.id = (
                 SELECT min(first.id) FROM webhook_deliveries first
                 WHERE first.endpoint_id = r.id AND first.status = 'pending'))
@@ -90,7 +92,7 @@ WITH RECURSIVE waiting AS (
     SELECT d.id FROM webhook_deliveries d
     JOIN (SELECT id FROM placed WHERE NOT slow OR place <= :slow_free ORDER BY turn, due_at, id LIMIT :free) AS pick
         ON pick.id = d.id
-    WHERE d.status = 'pending' AND (d.lease_until IS NULL OR d.lease_until <= clock_timestamp())
+    WHERE d.status = 'pending' AND (d.lease_until IS NULL OR d.lease_until <= statement_timestamp())
     FOR UPDATE OF d SKIP LOCKED
 ), claimed AS (
     UPDATE webhook_deliveries d
@@ -134,16 +136,28 @@ _PENDING = sa.text(
     "SELECT count(*) FROM (SELECT FROM webhook_deliveries WHERE status = 'pending' LIMIT 100000) AS pending"
 )
 _DISABLE = sa.text("""
-WITH disabled AS (
-    UPDATE webhook_endpoints
-    SET status = 'disabled', disabled_reason = :reason, version = version + 1, updated_at = now()
-    WHERE id = :endpoint_id AND status = 'enabled'
-    RETURNING id
+UPDATE webhook_endpoints
+SET status = 'disabled', disabled_reason = :reason, version = version + 1, updated_at = now()
+WHERE id = :endpoint_id AND status = 'enabled'
+""")
+# A backlog may be of any size, so it is cancelled some at a time; nothing of a disabled endpoint is claimed meanwhile.
+_CANCEL = sa.text("""
+WITH RECURSIVE waiting AS (
+    (SELECT endpoint_id FROM webhook_deliveries WHERE status = 'pending' ORDER BY endpoint_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT d.endpoint_id FROM webhook_deliveries d
+            WHERE d.status = 'pending' AND d.endpoint_id > waiting.endpoint_id ORDER BY d.endpoint_id LIMIT 1)
+    FROM waiting WHERE waiting.endpoint_id IS NOT NULL
+), chosen AS (
+    SELECT d.id FROM waiting JOIN webhook_endpoints e ON e.id = waiting.endpoint_id AND e.status = 'disabled'
+    JOIN webhook_deliveries d ON d.endpoint_id = e.id AND d.status = 'pending'
+    WHERE e.id = coalesce(:endpoint_id, e.id)
+    LIMIT :most
 )
 UPDATE webhook_deliveries d
-SET status = 'cancelled', ended_at = now(), failure = 'the endpoint was disabled', lease_until = NULL
-FROM disabled WHERE d.endpoint_id = disabled.id AND d.status = 'pending'
-""")
+SET status = 'cancelled', ended_at = now(), failure = 'the endpoint was disabled'
+FROM chosen WHERE d.id = chosen.id AND d.status = 'pending'
+""").bindparams(sa.bindparam("endpoint_id", type_=sa.Text))
 
 
 def claim(session: Session, *, free: int, slow_free: int, lease_seconds: float = LEASE_SECONDS) -> list[Claimed]:
@@ -191,6 +205,12 @@ def record(
     return _failed(session, item, answer, decision, status=status, disabled_after_days=disabled_after_days)
 
 
+def cancel_for_disabled(session: Session, *, endpoint_id: str | None = None) -> int:
+    """Cancel what is on its way to an endpoint that is disabled, or to all such, some at a time; return how many."""
+    result: Any = session.execute(_CANCEL, {"endpoint_id": endpoint_id, "most": CANCELLED_AT_ONCE})
+    return int(result.rowcount)
+
+
 def report_pending(session: Session) -> None:
     """Show how many deliveries there are to make."""
     metrics.deliveries_pending.labels("webhook").set(session.scalar(_PENDING) or 0)
@@ -219,6 +239,7 @@ def _failed(
         return []
     reason = "gone" if gone else "failing"
     session.execute(_DISABLE, {"endpoint_id": item.endpoint_id, "reason": reason})
+    cancel_for_disabled(session, endpoint_id=item.endpoint_id)
     log.warning("webhook_endpoint_disabled", endpoint_id=item.endpoint_id, org_id=item.org_id, reason=reason)
     return [
         WebhookEndpointDisabled(

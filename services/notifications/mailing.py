@@ -48,15 +48,15 @@ RETURNING id
 """).bindparams(sa.bindparam("mails", type_=JSONB))
 _EXPIRE = sa.text("""
 UPDATE mails SET status = 'expired', ended_at = now(), lease_until = NULL
-WHERE status = 'pending' AND expires_at <= clock_timestamp()
-    AND (lease_until IS NULL OR lease_until <= clock_timestamp())
+WHERE status = 'pending' AND expires_at <= statement_timestamp()
+    AND (lease_until IS NULL OR lease_until <= statement_timestamp())
 RETURNING id
 """)
 _CLAIM = sa.text("""
 WITH due AS (
     SELECT id FROM mails
-    WHERE status = 'pending' AND due_at <= clock_timestamp() AND expires_at > clock_timestamp()
-        AND (lease_until IS NULL OR lease_until <= clock_timestamp())
+    WHERE status = 'pending' AND due_at <= statement_timestamp() AND expires_at > statement_timestamp()
+        AND (lease_until IS NULL OR lease_until <= statement_timestamp())
     ORDER BY priority, due_at LIMIT :free FOR UPDATE SKIP LOCKED
 )
 UPDATE mails m

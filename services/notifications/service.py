@@ -170,6 +170,12 @@ class Notifications:
         """Take due webhooks to their receivers."""
         posting.run(self.db, self.post, stopping)
 
+    @every(seconds=5)
+    def cancel_for_disabled_endpoints(self) -> None:
+        """Cancel what is still on its way to endpoints that are disabled."""
+        with self.db.transaction() as session:
+            claiming.cancel_for_disabled(session)
+
     @every(seconds=10)
     def report_pending(self) -> None:
         """Show how much waits to be delivered."""

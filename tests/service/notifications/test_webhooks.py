@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 from standardwebhooks import Webhook
 
-from services.notifications import claiming, endpoints, log, posting, recording
+from services.notifications import claiming, endpoints, log, posting, recording, webhooks
 from services.notifications.deliveries import SCHEDULE_SECONDS
 from services.notifications.endpoints import Range
 from shared import events
@@ -361,6 +361,27 @@ def test_an_endless_answer_is_cut_off_and_its_status_counts(notifications_db, or
 
     (delivery,) = deliveries(notifications_db, endpoint, org_id=org_id)
     assert delivery["attempts"][0]["response"] == "x" * 1000
+
+
+def test_a_receiver_that_never_comes_to_an_end_is_left_in_time(notifications_db, org_id, monkeypatch):
+    def drop_by_drop():
+        yield b"HTTP/1.1 2"
+        while True:
+            time.sleep(0.05)
+            yield b"0"
+
+    monkeypatch.setattr(webhooks, "SECONDS", 1.0)
+    with FakeSite().running() as site:
+        site.answers["/hook"] = drop_by_drop
+        post = a_post(site.place)
+        endpoint = an_endpoint(notifications_db, post, f"http://{site.place}/hook", org_id=org_id)
+        with posting_on(notifications_db, post):
+            tell(notifications_db, started(org_id))
+            until(lambda: deliveries(notifications_db, endpoint, org_id=org_id)[0]["attempts"])
+
+    ((attempt,),) = [item["attempts"] for item in deliveries(notifications_db, endpoint, org_id=org_id)]
+    assert attempt["status"] is None
+    assert 900 < attempt["duration_ms"] < 3000
 
 
 @pytest.mark.parametrize(

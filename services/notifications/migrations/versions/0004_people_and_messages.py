@@ -112,6 +112,7 @@ def create_mails() -> None:
     )
     for name, columns, condition in (
         ("mails_due", ["priority", "due_at"], "status = 'pending'"),
+        ("mails_expiring", ["expires_at"], "status = 'pending'"),
         ("mails_gathered", ["org_id", "user_id"], "status = 'gathered'"),
         ("mails_open_of_user", ["org_id", "user_id"], "ended_at IS NULL"),
         ("mails_ended_at", ["ended_at"], "ended_at IS NOT NULL"),
