@@ -36,12 +36,13 @@ LONGEST_RETRY_SECONDS: Final = 6 * 3600.0
 _SWEPT_AT_ONCE: Final = 5_000
 
 _ADD = sa.text("""
-INSERT INTO mails (id, org_id, user_id, key, kind, recipient, facts, priority, status, expires_at)
+INSERT INTO mails (id, org_id, user_id, key, kind, recipient, facts, priority, status, due_at, expires_at)
 SELECT id, org_id, user_id, key, kind, recipient, facts, priority, status,
+    coalesce(CAST(due_at AS timestamptz), now()),
     coalesce(CAST(expires_at AS timestamptz), now() + interval '3 days')
 FROM jsonb_to_recordset(:mails) AS given (
     id text, org_id text, user_id text, key text, kind text, recipient text, facts jsonb, priority smallint,
-    status text, expires_at text)
+    status text, due_at text, expires_at text)
 ORDER BY key
 ON CONFLICT (key) DO NOTHING
 RETURNING id
@@ -94,7 +95,10 @@ _PENDING = sa.text("SELECT count(*) FROM (SELECT FROM mails WHERE status = 'pend
 
 @dataclass(frozen=True, kw_only=True)
 class NewMail:
-    """A mail to be sent, unless there is one with this ``key``; ``gathered`` ones wait for the daily digest."""
+    """A mail to be sent, unless there is one with this ``key``; at once, unless ``due_at`` says when.
+
+    ``gathered`` ones wait for the daily digest.
+    """
 
     org_id: str
     user_id: str | None
@@ -104,6 +108,7 @@ class NewMail:
     facts: Mapping[str, Any]
     priority: int = 1
     gathered: bool = False
+    due_at: datetime | None = None
     expires_at: datetime | None = None
 
 
@@ -264,5 +269,6 @@ def _row(mail: NewMail) -> dict[str, Any]:
         "facts": dict(mail.facts),
         "priority": mail.priority,
         "status": "gathered" if mail.gathered else "pending",
+        "due_at": mail.due_at and mail.due_at.isoformat(),
         "expires_at": mail.expires_at and mail.expires_at.isoformat(),
     }

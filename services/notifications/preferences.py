@@ -4,7 +4,9 @@ Pure, but for the two functions at the end that read rows.
 """
 
 import copy
+import re
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, time, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -27,7 +29,9 @@ DEFAULTS: Final[Mapping[str, Any]] = {
     "browser": {"generation_completed": True, "low_quota_warning": True},
     "frequency": REALTIME,
     "timezone": "UTC",
+    "quiet_hours": None,
 }
+_TIME: Final = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]", re.ASCII)
 _TIMEZONE_MAX: Final = 64
 
 
@@ -50,7 +54,8 @@ def changed(known: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, An
         raise BadRequest("These are no preferences as they can be chosen.", errors=errors)
     wanted = copy.deepcopy(dict(known))
     for name, value in change.items():
-        wanted[name] = {**wanted[name], **value} if isinstance(value, Mapping) else value
+        part = isinstance(DEFAULTS[name], dict) and isinstance(value, Mapping)
+        wanted[name] = {**wanted[name], **value} if part else value
     return wanted
 
 
@@ -60,6 +65,24 @@ def zone(timezone: str) -> ZoneInfo:
         return ZoneInfo(timezone)
     except (ValueError, OSError, KeyError):  # ZoneInfoNotFoundError is a KeyError
         return ZoneInfo("UTC")
+
+
+def quiet_until(wanted: Mapping[str, Any], *, now: datetime) -> datetime | None:
+    """Return when somebody's quiet hours end, if these are some; those of their own day, which may go over midnight."""
+    hours = wanted["quiet_hours"]
+    if hours is None:
+        return None
+    begin, end = time.fromisoformat(hours["from"]), time.fromisoformat(hours["until"])
+    local = now.astimezone(zone(wanted["timezone"]))
+    moment = local.timetz().replace(tzinfo=None)
+    if begin <= end:
+        quiet, over_midnight = begin <= moment < end, False
+    else:
+        quiet, over_midnight = moment >= begin or moment < end, moment >= begin
+    if not quiet:
+        return None
+    day = local.date() + timedelta(days=1) if over_midnight else local.date()
+    return datetime.combine(day, end, tzinfo=local.tzinfo).astimezone(UTC)
 
 
 def of(session: Session, user_ids: Sequence[str]) -> dict[tuple[str, str], dict[str, Any]]:
@@ -78,8 +101,10 @@ def _errors(change: Mapping[str, Any]) -> Sequence[dict[str, str]]:
     errors = []
     for name, value in change.items():
         default = DEFAULTS.get(name)
-        if default is None:
+        if name not in DEFAULTS:
             errors.append(_error(f"/{name}", "unknown_field", "there is no such preference"))
+        elif name == "quiet_hours" and not _are_hours(value):
+            errors.append(_error("/quiet_hours", "invalid", "give from and until, each such as 22:00, or null"))
         elif isinstance(default, dict):
             errors += _errors_of_channel(name, value, default)
         elif name == "frequency" and value not in FREQUENCIES:
@@ -99,6 +124,14 @@ def _errors_of_channel(channel: str, value: object, default: Mapping[str, bool])
         for kind, chosen in value.items()
         if kind not in default or not isinstance(chosen, bool)
     ]
+
+
+def _are_hours(value: object) -> bool:
+    if value is None:
+        return True
+    if not isinstance(value, Mapping) or value.keys() != {"from", "until"}:
+        return False
+    return all(isinstance(each, str) and _TIME.fullmatch(each) for each in value.values())
 
 
 def _is_zone(value: object) -> bool:

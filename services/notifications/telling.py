@@ -1,7 +1,7 @@
 """Telling people: from notices to messages in inboxes and mails, as each of them prefers."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -129,6 +129,7 @@ def _mail(notice: Notice, to: Recipient, wanted: dict[str, Any]) -> NewMail:
         recipient=to.email or "",
         facts={**notice.facts, "text": notice.text, "name": to.name, "timezone": wanted["timezone"]},
         gathered=digest,
+        due_at=preferences.quiet_until(wanted, now=datetime.now(UTC)) if notice.browser_kind else None,
     )
 
 

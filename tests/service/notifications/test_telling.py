@@ -364,6 +364,20 @@ def test_a_change_that_cannot_be_chosen_changes_nothing(notifications_db, org_id
     assert rows(notifications_db) == []
 
 
+def test_in_quiet_hours_mails_wait_and_messages_and_what_is_urgent_do_not(notifications_db, org_id):
+    owner = a_member(notifications_db, org_id, role="owner")
+    choose(notifications_db, org_id, owner, quiet_hours={"from": "00:01", "until": "00:00"})
+
+    tell(notifications_db, finished(org_id, user_id=owner))
+    tell(notifications_db, WebhookEndpointDisabled(meta=numbered(), endpoint_id="whe_1", org_id=org_id, reason="gone"))
+
+    waits = dict(rows(notifications_db, "kind, due_at > now() + interval '1 second'"))
+    minute_of_midnight = time.strftime("%H:%M", time.gmtime()) == "00:00"
+    assert waits["generation_completed"] is not minute_of_midnight
+    assert waits["webhook_disabled"] is False
+    assert messages(notifications_db, org_id, owner)["unread"] == 2
+
+
 # --- unsubscribing ----------------------------------------------------------------------------------------------
 
 

@@ -1,8 +1,10 @@
 """What can be chosen: the defaults of the product documents, and nothing that does not exist."""
 
+from datetime import datetime
+
 import pytest
 
-from services.notifications.preferences import changed, with_defaults, zone
+from services.notifications.preferences import changed, quiet_until, with_defaults, zone
 from shared.problems import BadRequest
 
 
@@ -53,6 +55,10 @@ def test_what_was_chosen_before_a_kind_existed_has_that_kinds_default():
         ({"timezone": "/etc/passwd"}, "/timezone"),
         ({"timezone": "a\x00b"}, "/timezone"),
         ({"timezone": 7}, "/timezone"),
+        ({"quiet_hours": True}, "/quiet_hours"),
+        ({"quiet_hours": {"from": "22:00"}}, "/quiet_hours"),
+        ({"quiet_hours": {"from": "22:00", "until": "24:00"}}, "/quiet_hours"),
+        ({"quiet_hours": {"from": "22:00", "until": 7}}, "/quiet_hours"),
         ({"timezone": "x" * 65}, "/timezone"),
     ],
     ids=str,
@@ -67,3 +73,46 @@ def test_what_does_not_exist_cannot_be_chosen(change, pointer):
 def test_a_zone_that_is_no_more_is_utc():
     assert str(zone("Europe/Berlin")) == "Europe/Berlin"
     assert str(zone("Mars/Olympus")) == "UTC"
+
+
+@pytest.mark.parametrize(
+    ("now", "until"),
+    [
+        ("2031-05-01T19:59:59Z", None),
+        ("2031-05-01T20:00:00Z", "2031-05-02T05:00:00Z"),
+        ("2031-05-01T23:30:00Z", "2031-05-02T05:00:00Z"),
+        ("2031-05-02T04:59:59Z", "2031-05-02T05:00:00Z"),
+        ("2031-05-02T05:00:00Z", None),
+        ("2031-03-29T21:30:00Z", "2031-03-30T05:00:00Z"),  # the clocks go forward in this night
+    ],
+)
+def test_quiet_hours_are_those_of_the_readers_own_night(now, until):
+    wanted = with_defaults({"quiet_hours": {"from": "22:00", "until": "07:00"}, "timezone": "Europe/Berlin"})
+
+    found = quiet_until(wanted, now=datetime.fromisoformat(now))
+
+    assert found == (until and datetime.fromisoformat(until))
+
+
+@pytest.mark.parametrize(
+    ("now", "until"),
+    [("2031-05-01T11:59:00Z", None), ("2031-05-01T12:30:00Z", "2031-05-01T14:00:00Z"), ("2031-05-01T14:00:00Z", None)],
+)
+def test_quiet_hours_may_be_by_day(now, until):
+    wanted = with_defaults({"quiet_hours": {"from": "12:00", "until": "14:00"}})
+
+    assert quiet_until(wanted, now=datetime.fromisoformat(now)) == (until and datetime.fromisoformat(until))
+
+
+def test_without_quiet_hours_it_is_never_quiet():
+    for hours in (None, {"from": "12:00", "until": "12:00"}):
+        assert (
+            quiet_until(with_defaults({"quiet_hours": hours}), now=datetime.fromisoformat("2031-05-01T12:00Z")) is None
+        )
+
+
+def test_quiet_hours_are_chosen_whole_and_taken_back_by_null():
+    chosen = changed(with_defaults({}), {"quiet_hours": {"from": "22:00", "until": "07:00"}})
+
+    assert chosen["quiet_hours"] == {"from": "22:00", "until": "07:00"}
+    assert changed(chosen, {"quiet_hours": None})["quiet_hours"] is None
