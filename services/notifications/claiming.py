@@ -1,7 +1,7 @@
 """Claiming due webhooks, and recording what became of them. Leases use the database's time; fences prove claims.
 
-No receiver may hold the others back: each has few deliveries under way at a time, a failing or slow one has one, all
-such together have half of a worker's room, and turns go to the organization with the least under way.
+No receiver may hold the others back: each has few deliveries under way at a time; one that fails, is slow or has not
+answered yet has one, all such together half of a worker's room; turns go to the organization with the least under way.
 """
 
 from collections.abc import Mapping, Sequence

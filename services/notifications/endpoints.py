@@ -118,6 +118,7 @@ def change(
             )
         for name, value in changes.items():
             setattr(endpoint, name, _listed(value) if name == "types" else value)
+        endpoint.slow = endpoint.slow or "url" in changes
         if "status" in changes:
             _switch(session, endpoint)
         endpoint.version += 1
@@ -279,7 +280,7 @@ def _now(session: Session) -> datetime:
 def _switch(session: Session, endpoint: WebhookEndpoint) -> None:
     if endpoint.status == "enabled":
         endpoint.disabled_reason = endpoint.failing_since = endpoint.paused_until = None
-        endpoint.slow = False
+        endpoint.slow = True  # until it has shown otherwise
     else:
         endpoint.disabled_reason = endpoint.disabled_reason or "requested"
         session.flush()

@@ -12,6 +12,7 @@ from services.notifications import pages
 from services.notifications.models import EventSequence, RecordedEvent
 from shared.problems import BadRequest
 
+PAGE_BYTES = 2_000_000
 _CURSOR = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
@@ -57,18 +58,39 @@ def events(
         conditions.append(RecordedEvent.session_id == session_id)
     if job_id is not None:
         conditions.append(RecordedEvent.job_id == job_id)
-    rows = session.scalars(
-        sa.select(RecordedEvent).where(*conditions).order_by(RecordedEvent.sequence).limit(limit + 1)
-    )
-    page = pages.page(list(rows), limit=limit, show=as_dict)
+    rows, more = _page(session, conditions, limit=limit)
     oldest = session.scalar(sa.select(sa.func.min(RecordedEvent.sequence)).where(RecordedEvent.org_id == org_id))
     oldest = last + 1 if oldest is None else int(oldest)
     return {
-        **page,
+        "data": [as_dict(row) for row in rows],
+        "has_more": more,
+        "next_cursor": str(rows[-1].sequence) if more and rows else None,
         "oldest": str(oldest),
         "last": str(last),
         "resync": 0 < cursor < oldest - 1 or cursor > last,
     }
+
+
+def _page(
+    session: Session, conditions: Sequence[sa.ColumnElement[bool]], *, limit: int
+) -> tuple[Sequence[RecordedEvent], bool]:
+    """Return the first events, as many as were asked for and one answer can carry, and whether there are more."""
+    sizes = session.execute(
+        sa.select(RecordedEvent.sequence, sa.func.octet_length(RecordedEvent.body))
+        .where(*conditions)
+        .order_by(RecordedEvent.sequence)
+        .limit(limit + 1)
+    ).all()
+    fitting: list[int] = []
+    taken = 0
+    for sequence, size in sizes[:limit]:
+        taken += size
+        if fitting and taken > PAGE_BYTES:
+            break
+        fitting.append(sequence)
+    found = sa.select(RecordedEvent).where(*conditions, RecordedEvent.sequence.in_(fitting))
+    rows = session.scalars(found.order_by(RecordedEvent.sequence)).all()
+    return rows, len(sizes) > len(fitting)
 
 
 def cursor_of(text: str) -> int:

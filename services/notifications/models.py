@@ -57,6 +57,7 @@ class RecordedEvent(Model):
             "sequence",
             postgresql_where=sa.text("session_id IS NOT NULL"),
         ),
+        sa.Index("recorded_events_of_type", "org_id", "type", "sequence"),
         sa.Index("recorded_events_recorded_at", "recorded_at"),
     )
 
@@ -65,7 +66,8 @@ class WebhookEndpoint(Model):
     """Where an organization gets its events; ``types`` None stands for all of them. Secrets are encrypted.
 
     Until ``previous_until`` the secret before this one signs too. ``failing_since`` is the first failure after the
-    last success; ``slow`` says how the last answer came; until ``paused_until`` the receiver wants nothing.
+    last success; ``slow`` says how the last answer came, and is true until there was one; until ``paused_until`` the
+    receiver wants nothing.
     """
 
     __tablename__ = "webhook_endpoints"
@@ -82,7 +84,7 @@ class WebhookEndpoint(Model):
     previous_secret: Mapped[str | None] = mapped_column(sa.Text)
     previous_until: Mapped[datetime | None] = mapped_column(_MOMENT)
     failing_since: Mapped[datetime | None] = mapped_column(_MOMENT)
-    slow: Mapped[bool] = mapped_column(server_default=sa.false())
+    slow: Mapped[bool] = mapped_column(server_default=sa.true())
     paused_until: Mapped[datetime | None] = mapped_column(_MOMENT)
     version: Mapped[int] = mapped_column(server_default="1")
     created_by: Mapped[str | None] = mapped_column(sa.Text)

@@ -218,6 +218,21 @@ def test_pages_follow_one_another_to_the_end(notifications_db):
     assert third["last"] == "5"
 
 
+def test_a_page_is_never_larger_than_one_answer_can_carry(notifications_db, monkeypatch):
+    org_id = new_id("org")
+    lines = [events.SettledLine(line_id=new_id("gen"), outcome="captured", amount=1) for _ in range(50)]
+    large = finished(org_id, lines=lines)
+    monkeypatch.setattr(log, "PAGE_BYTES", 2000)
+    record(notifications_db, started(org_id), large, started(org_id), started(org_id))
+
+    pages, after = [], "0"
+    while not pages or pages[-1]["has_more"]:
+        pages.append(read(notifications_db, org_id, after=after))
+        after = pages[-1]["next_cursor"]
+
+    assert [[item["id"] for item in page["data"]] for page in pages] == [["1"], ["2"], ["3", "4"]]
+
+
 def test_the_log_can_be_read_by_type_job_and_session(notifications_db):
     org_id = new_id("org")
     done = finished(org_id, session_id="ses_1")

@@ -329,9 +329,10 @@ def test_receivers_that_hang_hold_no_other_receiver_back(notifications_db, recei
         for org_id in hanging_organizations:
             for _ in range(3):
                 an_endpoint(notifications_db, post, hanging.url, org_id=org_id)
-        with notifications_db.transaction() as session:
-            session.execute(sa.text("UPDATE webhook_endpoints SET slow = true"))  # as a first answer would have shown
         endpoint = an_endpoint(notifications_db, post, receiver.url, org_id=quick)
+        with posting_on(notifications_db, post, slots=8):
+            tell(notifications_db, started(quick))
+            until(lambda: statuses(notifications_db, endpoint, quick) == ["delivered"])
         tell(notifications_db, *[started(org_id) for org_id in hanging_organizations for _ in range(5)])
         with posting_on(notifications_db, post, slots=8):
             until(lambda: hanging.at_once == 4)

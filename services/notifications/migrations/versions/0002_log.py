@@ -49,4 +49,5 @@ def _create_events() -> None:
             ["org_id", column, "sequence"],
             postgresql_where=sa.text(f"{column} IS NOT NULL"),
         )
+    op.create_index("recorded_events_of_type", "recorded_events", ["org_id", "type", "sequence"])
     op.create_index("recorded_events_recorded_at", "recorded_events", ["recorded_at"])

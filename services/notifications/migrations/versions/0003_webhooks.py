@@ -43,7 +43,7 @@ def create_endpoints() -> None:
         sa.Column("previous_secret", TEXT),
         sa.Column("previous_until", TIME),
         sa.Column("failing_since", TIME),
-        sa.Column("slow", sa.Boolean, server_default=sa.false(), nullable=False),
+        sa.Column("slow", sa.Boolean, server_default=sa.true(), nullable=False),
         sa.Column("paused_until", TIME),
         sa.Column("version", sa.Integer, server_default="1", nullable=False),
         sa.Column("created_by", TEXT),
