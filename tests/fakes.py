@@ -222,23 +222,23 @@ class FakeSite:
         self._listener = socket.create_server((address, 0))
         self.port = self._listener.getsockname()[1]
         self.place = f"{address}:{self.port}"
+        self._serving = threading.Thread(target=self._serve, daemon=True)
 
     @contextmanager
     def running(self) -> Iterator["FakeSite"]:
         """Serve until the block ends."""
-        serving = threading.Thread(target=self._serve, daemon=True)
-        serving.start()
+        self._serving.start()
         try:
             yield self
         finally:
-            self.close(serving)
+            self.close()
 
-    def close(self, serving: threading.Thread | None = None) -> None:
-        """Take no further connection; let whoever waits for one leave before the number of the socket is another's."""
+    def close(self) -> None:
+        """Take no further connection."""
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
-        if serving is not None:
-            serving.join(1.0)
+        if self._serving.is_alive():  # else it would wait for a number that is soon somebody else's
+            self._serving.join()
         self._listener.close()
 
     def _serve(self) -> None:

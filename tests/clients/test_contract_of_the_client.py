@@ -15,13 +15,17 @@ import pytest
 
 import darkroom_client
 from darkroom_client import Darkroom, models
+from shared.openapi_examples import EXAMPLE_ID
 from tests.clients.conftest import CHECKOUT, Play
 from tests.fakes import Asked, Scripted
 
 DOCUMENT: dict[str, Any] = json.loads((CHECKOUT / "docs" / "openapi.json").read_text())
 PACKAGE = CHECKOUT / "clients" / "python"
+UPLOAD = f"ast_{EXAMPLE_ID}"
 ROOM = {"style": "modern", "room_type": "bedroom"}
-TERMS: dict[str, Any] = {"quote_id": "quo_1", "on_insufficient": "pause", "deadline_seconds": 600, "wait_seconds": 5}
+STAGING = {"upload_id": UPLOAD, **ROOM}
+QUOTE = f"quo_{EXAMPLE_ID}"
+TERMS: dict[str, Any] = {"quote_id": QUOTE, "on_insufficient": "pause", "deadline_seconds": 600, "wait_seconds": 5}
 FILTERS = {
     "since": "2026-01-01",
     "until": "2026-02-01",
@@ -38,10 +42,10 @@ CALLS: dict[str, Callable[[Darkroom], Any]] = {
     "uploads.create": lambda one: one.uploads.create(b"\xff\xd8\xff", purpose="face", keep_original=True),
     "uploads.get": lambda one: one.uploads.get("ast_1"),
     "uploads.delete": lambda one: one.uploads.delete("ast_1"),
-    "quotes.create": lambda one: one.quotes.create("staging", ROOM),
-    "stagings.create": lambda one: one.stagings.create("ast_1", **ROOM, variants=3, **TERMS),
-    "jobs.create": lambda one: one.jobs.create("staging", ROOM, **TERMS),
-    "jobs.estimate": lambda one: one.jobs.estimate("staging", ROOM, on_insufficient="partial"),
+    "quotes.create": lambda one: one.quotes.create("staging", STAGING),
+    "stagings.create": lambda one: one.stagings.create(UPLOAD, **ROOM, variants=3, **TERMS),
+    "jobs.create": lambda one: one.jobs.create("staging", STAGING, **TERMS),
+    "jobs.estimate": lambda one: one.jobs.estimate("staging", STAGING, on_insufficient="partial"),
     "jobs.get": lambda one: one.jobs.get("job_1"),
     "jobs.list": lambda one: list(one.jobs.list(workflow="staging", status="queued", page_size=200)),
     "jobs.generations": lambda one: list(one.jobs.generations("job_1", status="failed", page_size=200)),
