@@ -4,6 +4,7 @@ A mail server that drops, delays or refuses is what this is written for; what a 
 """
 
 import os
+import re
 import smtplib
 import tempfile
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ SECONDS: Final = 45.0
 _ANSWER_SECONDS: Final = 15.0
 _FAILURE_MAX: Final = 200
 _PERMANENT: Final = range(500, 600)
+_ADDRESS: Final = re.compile(r"[^\s<>]+@[^\s<>]+")
 _STARTTLS: Final = ("offered", "required", "never")
 
 
@@ -217,4 +219,5 @@ def _refusal(code: int, text: bytes | str) -> Outcome:
 
 
 def _line(text: str) -> str:
-    return single_line(text, most=_FAILURE_MAX)
+    """Return what a mail server said, in one line and without the addresses in it: it is logged and kept."""
+    return single_line(_ADDRESS.sub("(address)", text), most=_FAILURE_MAX)

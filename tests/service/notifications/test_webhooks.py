@@ -507,3 +507,31 @@ def test_deliveries_past_their_retention_are_deleted_and_those_that_wait_are_not
     recording.sweep(notifications_db, days=30)
 
     assert statuses(notifications_db, endpoint, org_id) == ["pending"]
+
+
+def test_a_database_that_hangs_up_again_and_again_costs_no_delivery(notifications_db, receiver, tamper):
+    organizations = [new_id("org") for _ in range(3)]
+    post = a_post(receiver.place)
+    for org_id in organizations:
+        an_endpoint(notifications_db, post, receiver.url, org_id=org_id)
+    items = [started(organizations[number % 3]) for number in range(60)]
+    tell(notifications_db, *items)
+    receiver.answer = lambda _posted: time.sleep(0.05) or (204, {}, b"")
+
+    with posting_on(notifications_db, post, workers=2):
+        for _ in range(8):
+            seen = len(receiver.posted)
+            until(lambda seen=seen: len(receiver.posted) > seen or not _under_way(notifications_db))
+            tamper(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        end_leases(tamper)  # those claimed over a connection that broke
+        until(lambda: not _open(notifications_db), seconds=30)
+
+    assert set(ids(receiver)) == {item.meta.id for item in items}
+
+
+def _open(db):
+    with db.transaction() as session:
+        return session.scalar(sa.text("SELECT count(*) FROM webhook_deliveries WHERE status <> 'delivered'"))
