@@ -199,6 +199,8 @@ def record(
         return []
     session.execute(_NOTE_ATTEMPT, {"number": item.attempt, **_tried(item, answer)})
     once_committed(session, lambda: metrics.deliveries.labels("webhook", _outcome(decision)).inc())
+    if answer.ours:
+        return []
     if isinstance(decision, Delivered):
         session.execute(_NOTE_SUCCESS, {"endpoint_id": item.endpoint_id, "slow": is_slow(answer)})
         return []

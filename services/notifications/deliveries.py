@@ -22,13 +22,17 @@ _SECONDS: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What a receiver answered: ``status`` is None where nothing came, and ``error`` says in our words why."""
+    """What a receiver answered: ``status`` is None where nothing came, and ``error`` says in our words why.
+
+    ``ours`` says that nothing was sent, for a reason that is not the receiver's.
+    """
 
     status: int | None
     seconds: float
     error: str | None = None
     retry_after: str | None = None
     excerpt: str = ""
+    ours: bool = False
 
 
 @dataclass(frozen=True)

@@ -71,13 +71,13 @@ def deliver(db: Database, post: Post, item: Claimed) -> None:
 
 def _sent(post: Post, item: Claimed) -> tuple[Answer, Decision]:
     if item.body is None:
-        lost = Answer(status=None, seconds=0.0, error="the event is no longer kept")
+        lost = Answer(status=None, seconds=0.0, error="the event is no longer kept", ours=True)
         return lost, GivenUp(failure="the event is no longer kept")
     try:
         signing_secrets = [post.cipher.decrypt(each) for each in item.secrets]
     except CannotDecrypt:
         log.exception("webhook_secret_unreadable", endpoint_id=item.endpoint_id)
-        answer = Answer(status=None, seconds=0.0, error="the secret cannot be read on our side")
+        answer = Answer(status=None, seconds=0.0, error="the secret cannot be read on our side", ours=True)
     else:
         answer = webhooks.send(
             post.outside,

@@ -12,9 +12,12 @@ from standardwebhooks import Webhook
 from services.notifications import claiming, endpoints, log, posting, recording, webhooks
 from services.notifications.deliveries import SCHEDULE_SECONDS
 from services.notifications.endpoints import Range
+from services.notifications.posting import Post
 from shared import events
+from shared.encryption import Cipher
 from shared.events import WebhookEndpointDisabled
 from shared.ids import new_id
+from shared.outside import Outside
 from tests.fakes import FakeReceiver, FakeSite, an_answer
 from tests.polling import until
 from tests.service.notifications.hooks import (
@@ -535,3 +538,44 @@ def test_a_database_that_hangs_up_again_and_again_costs_no_delivery(notification
 def _open(db):
     with db.transaction() as session:
         return session.scalar(sa.text("SELECT count(*) FROM webhook_deliveries WHERE status <> 'delivered'"))
+
+
+def test_a_secret_that_no_key_opens_any_more_stops_no_other_endpoint(notifications_db, receiver, org_id):
+    lost = Post(outside=Outside(allowed=[receiver.place]), cipher=Cipher("l" * 40, purpose=posting.SECRETS))
+    post = a_post(receiver.place)
+    unreadable = an_endpoint(notifications_db, lost, receiver.url, org_id=org_id)
+    readable = an_endpoint(notifications_db, post, receiver.url, org_id=org_id)
+
+    with posting_on(notifications_db, post):
+        tell(notifications_db, started(org_id))
+        until(lambda: statuses(notifications_db, readable, org_id) == ["delivered"])
+        until(lambda: deliveries(notifications_db, unreadable, org_id=org_id)[0]["attempts"])
+
+    (delivery,) = deliveries(notifications_db, unreadable, org_id=org_id)
+    assert delivery["status"] == "pending"
+    assert delivery["attempts"][0]["error"] == "the secret cannot be read on our side"
+    assert endpoint_now(notifications_db, unreadable, org_id=org_id)["failing_since"] is None
+    assert len(receiver.posted) == 1
+
+
+def test_an_event_that_is_no_longer_kept_is_given_up_and_the_next_one_sent(notifications_db, receiver, org_id, tamper):
+    post = a_post(receiver.place)
+    endpoint = an_endpoint(notifications_db, post, receiver.url, org_id=org_id, ordered=True)
+    tell(notifications_db, started(org_id), started(org_id))
+    tamper("DELETE FROM recorded_events WHERE sequence = 1")
+
+    with posting_on(notifications_db, post):
+        until(lambda: statuses(notifications_db, endpoint, org_id) == ["delivered", "failed"])
+
+    assert [json.loads(posted.body)["orgsequence"] for posted in receiver.posted] == [2]
+
+
+def test_a_new_key_in_front_of_the_old_one_changes_nothing_for_receivers(notifications_db, receiver, org_id):
+    endpoint = an_endpoint(notifications_db, a_post(receiver.place), receiver.url, org_id=org_id)
+    changed_keys = Cipher(f"{'n' * 40},{'e' * 40}", purpose=posting.SECRETS)
+
+    with posting_on(notifications_db, Post(outside=Outside(allowed=[receiver.place]), cipher=changed_keys)):
+        tell(notifications_db, started(org_id))
+        until(lambda: receiver.posted)
+
+    Webhook(endpoint["secret"]).verify(receiver.posted[0].body, receiver.posted[0].headers)
