@@ -55,6 +55,7 @@ class Settings:
     max_workers: int = 50
     worker_slots: int = 8
     operations_per_organization: int = 20
+    open_test_generations: int = 50
     opening_credits: int = 0
     event_retention_days: int = 30
     smtp_url: Secret = Secret("")  # noqa: RUF009  a text cannot be changed
@@ -102,6 +103,7 @@ def load(process: str) -> Settings:
             max_workers=env.int("MAX_WORKERS", 50, validate=_SOME),
             worker_slots=env.int("WORKER_SLOTS", 8, validate=_SOME),
             operations_per_organization=env.int("OPERATIONS_PER_ORGANIZATION", 20, validate=_SOME),
+            open_test_generations=env.int("OPEN_TEST_GENERATIONS", 50, validate=_SOME),
             opening_credits=env.int("OPENING_CREDITS", 0, validate=validate.Range(min=0)),
             smtp_url=Secret(env.str("SMTP_URL", "")),
             mail_from=env.str("MAIL_FROM", "Darkroom <no-reply@localhost>"),

@@ -53,7 +53,7 @@ outbox = sa.Table(
 # round trip of its own, whether that connection outlived its server.
 _SCOPE = sa.text(
     "SELECT set_config('statement_timeout', :statement_ms, true), set_config('darkroom.org_id', :org_id, true),"
-    " set_config('role', :role, true)"
+    " set_config('darkroom.livemode', :livemode, true), set_config('role', :role, true)"
 )
 _WRITE_OUTBOX = sa.text(
     "INSERT INTO outbox (event_id, type, body)"
@@ -135,13 +135,19 @@ class Database:
 
     @contextmanager
     def transaction(
-        self, *, org_id: str | None = None, time_limit_seconds: float = _STATEMENT_SECONDS
+        self,
+        *,
+        org_id: str | None = None,
+        livemode: bool | None = None,
+        time_limit_seconds: float = _STATEMENT_SECONDS,
     ) -> Iterator[Session]:
         """Open a session in one transaction; commit when the block ends, roll back when it raises.
 
         Args:
             org_id: whose rows may be seen and written, enforced by row-level security. None is for handlers,
                 schedulers and sweepers, whose batches span organizations.
+            livemode: whether those of its live keys and members, or those of its test keys. None sees and writes
+                neither, in tables whose rows have a mode.
             time_limit_seconds: for the whole block; an enclosing budget may shorten it.
 
         Raises:
@@ -153,7 +159,7 @@ class Database:
         session = Session(self.engine, expire_on_commit=False)
         try:
             with budget.interrupted_after(seconds, "a unit of work in the database"):
-                self._enter(session, org_id=org_id, seconds=seconds)
+                self._enter(session, org_id=org_id, livemode=livemode, seconds=seconds)
                 yield session
                 self._wake_listeners(session)
                 session.commit()
@@ -199,10 +205,11 @@ class Database:
         )
         self.notify(session, OUTBOX_CHANNEL)
 
-    def _enter(self, session: Session, *, org_id: str | None, seconds: float) -> None:
+    def _enter(self, session: Session, *, org_id: str | None, livemode: bool | None, seconds: float) -> None:
         scope = {
             "role": SYSTEM_ROLE if org_id is None else TENANT_ROLE,
             "org_id": org_id or "",
+            "livemode": "" if livemode is None else str(livemode).lower(),
             "statement_ms": str(max(1, int(seconds * 1000))),
         }
         try:

@@ -2,7 +2,8 @@
 
 On the wire an event is a CloudEvents 1.0 JSON object (https://github.com/cloudevents/spec); the struct's fields are
 its ``data``. Fields are only ever added, with a default; a breaking change is a new type with the suffix V2.
-Fields marked `Internal` never reach an organization's log, SSE or webhooks.
+Fields marked `Internal` never reach an organization's log, SSE or webhooks. ``livemode`` is False for what a test key
+has asked for.
 """
 
 from collections.abc import Callable, Mapping
@@ -446,6 +447,7 @@ class JobAccepted(Event, frozen=True, kw_only=True):
     workflow: str
     generations: int
     deadline_at: str
+    livemode: bool = True
 
 
 @event("generation", subject="generation_id")
@@ -456,6 +458,7 @@ class GenerationStarted(Event, frozen=True, kw_only=True):
     generation_id: str
     org_id: str
     workflow: str
+    livemode: bool = True
 
 
 @event("generation", subject="generation_id")
@@ -479,6 +482,7 @@ class GenerationCompleted(Event, frozen=True, kw_only=True):
     revision_id: str | None = None
     style: str | None = None
     room_type: str | None = None
+    livemode: bool = True
 
 
 @event("generation", subject="generation_id")
@@ -500,6 +504,7 @@ class GenerationFailed(Event, frozen=True, kw_only=True):
     style: str | None = None
     room_type: str | None = None
     provider_cost_microusd: Annotated[int, Internal] = 0
+    livemode: bool = True
 
 
 @event("generation", subject="job_id")
@@ -513,6 +518,7 @@ class JobPaused(Event, frozen=True, kw_only=True):
     reason: str
     waiting: int
     session_id: str | None = None
+    livemode: bool = True
 
 
 @event("generation", subject="job_id")
@@ -525,6 +531,7 @@ class JobResumed(Event, frozen=True, kw_only=True):
     workflow: str
     deadline_at: str
     session_id: str | None = None
+    livemode: bool = True
 
 
 @event("generation", subject="job_id")
@@ -541,6 +548,7 @@ class JobFinished(Event, frozen=True, kw_only=True):
     lines: list[SettledLine]
     session_id: str | None = None
     session_name: str | None = None
+    livemode: bool = True
 
 
 # --- catalog ----------------------------------------------------------------------------------------------------
@@ -557,6 +565,7 @@ class AssetUploaded(Event, frozen=True, kw_only=True):
     content_type: str
     bytes: int
     sha256: str
+    livemode: bool = True
 
 
 @event("catalog", subject="asset_id")
@@ -567,6 +576,7 @@ class SourceDeleted(Event, frozen=True, kw_only=True):
     org_id: str
     reason: str
     sha256: str
+    livemode: bool = True
 
 
 # --- notifications ----------------------------------------------------------------------------------------------

@@ -24,13 +24,30 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
+def taken_apart(run: Callable[[Sequence[T]], Sequence[R | Exception]], items: Sequence[T]) -> list[R | Exception]:
+    """Run ``items`` together, and where that raises each alone; return one outcome per item, in order.
+
+    What ``run`` raises undoes all it did, so one bad item fails only itself. Where it raises that the database is
+    unavailable, all get that error at once.
+    """
+    if not items:
+        return []
+    try:
+        return list(run(items))
+    except Exception as error:  # noqa: BLE001  handed to the callers
+        if len(items) == 1 or is_unavailable(error):
+            return [error] * len(items)
+        log.warning("batch_taken_apart", items=len(items), error_type=type(error).__name__)
+    return [outcome for item in items for outcome in taken_apart(run, [item])]
+
+
 class Gathering(Generic[K, T, R]):
     """Runs concurrent calls for one key as few: ``gathering(key, item)`` returns the item's own outcome.
 
     Batches of one key follow one another, batches of different keys do not wait for each other. A call that finds
-    nothing at work runs directly, as if there were no gathering; those that come meanwhile are run by a thread of their
-    own afterwards. So a caller that gives up, or is killed, takes nobody else's work with it; its item may have been
-    done all the same, as with any call that was not answered.
+    nothing at work, and nobody else calling, runs directly, as if there were no gathering; those that come meanwhile
+    are run by a thread of their own afterwards. So a caller that gives up, or is killed, takes nobody else's work with
+    it; its item may have been done all the same, as with any call that was not answered.
 
     An item that is alone has its caller's context (correlation id, time budget). Several together have an empty one,
     and as much time as the most patient of their callers: a correlation id they need must be part of the items.
@@ -72,12 +89,31 @@ class Gathering(Generic[K, T, R]):
                 self._gathered[key] = deque()
             else:
                 self._gathered[key].append(call)
-        if is_first:
+        if is_first and self._stays_alone(key, call):
             return self._go_ahead(key, call)
         try:
             return call.outcome()
         finally:
             call.is_over = True
+
+    def _stays_alone(self, key: K, call: "_Call[T, R]") -> bool:
+        """Let those join who are calling in this very moment, mostly since one batch before has answered them all.
+
+        Without this the first of them would go alone, and the others only after it. Nobody is waited for: the time it
+        takes is that of threads which could run anyway.
+        """
+        try:
+            time.sleep(0)
+        except BaseException:  # the caller's time is up, or it was killed: those who joined are not
+            self._hand_over(key)
+            raise
+        with self._lock:
+            alone = not self._gathered[key]
+            if not alone:
+                self._gathered[key].appendleft(call)
+        if not alone:
+            self._hand_over(key)
+        return alone
 
     def _go_ahead(self, key: K, call: "_Call[T, R]") -> R:
         try:

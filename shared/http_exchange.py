@@ -18,6 +18,7 @@ from shared.http_problems import Quota
 class Principal:
     """Who asks, as the credential says: ``kind`` is ``key``, ``session`` or ``admin``, which has no organization.
 
+    ``livemode`` is False for a test key, which sees and makes only what test keys have made; all others are live.
     ``role`` is the person's in the organization. ``scopes`` and ``workflows`` narrow what a key may do; ``workflows``
     is None where it may ask for all. ``session_id`` is the session's where one was shown.
     """
@@ -82,6 +83,11 @@ class Request:
         if self.asker.org_id is None:
             raise LookupError(f"{self.method} {self.path} was let in without an organization")
         return self.asker.org_id
+
+    @property
+    def owner(self) -> dict[str, Any]:
+        """Return whose things a request is about, ``{org_id, livemode}``: a test key's are apart from all others."""
+        return {"org_id": self.org_id, "livemode": self.asker.livemode}
 
     def query_parameters(self) -> MultiDict[str, str]:
         """Return the query's parameters as they came."""

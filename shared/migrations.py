@@ -81,6 +81,16 @@ def protect(table: str, *, column: str = "org_id", writes: Sequence[str] = ("INS
     share(table, writes=writes)
 
 
+def part_modes(table: str) -> None:
+    """Part a protected table whose rows have a ``livemode``: a tenant's transaction sees and writes one mode only.
+
+    One that does not say which sees none.
+    """
+    mode = "livemode = CAST(nullif(current_setting('darkroom.livemode', true), '') AS boolean)"
+    condition = f"org_id = current_setting('darkroom.org_id', true) AND {mode}"
+    op.execute(f"ALTER POLICY tenant ON {table} USING ({condition}) WITH CHECK ({condition})")
+
+
 def share(table: str, *, writes: Sequence[str] = ("INSERT", "UPDATE", "DELETE")) -> None:
     """Let both roles read ``table``, and write it in the ways ``writes`` names: for tables without tenants."""
     op.execute(f"GRANT {', '.join(['SELECT', *writes])} ON {table} TO {TENANT_ROLE}, {SYSTEM_ROLE}")

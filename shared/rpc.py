@@ -19,9 +19,9 @@ from nameko.extensions import DependencyProvider, Entrypoint, ProviderCollector,
 
 from shared import broker, budget, logs, metrics, problems
 from shared.broker import Outgoing
-from shared.database import is_unavailable
 from shared.host import forever, health_of, run_in_worker, settings_of
 from shared.ids import new_id
+from shared.rpc_batches import GatheredCalls, Gathers, answer_of
 from shared.topology import declare_rpc, rpc_queue
 
 log = structlog.get_logger(__name__)
@@ -288,15 +288,9 @@ class RpcServer(ProviderCollector, SharedExtension):
             provider = next((item for item in self._providers if item.method_name == method), None)
             if provider is None:
                 raise problems.NotFound(f"The {self._settings.service} service has no method {method}.")  # noqa: TRY301  one place turns problems into replies
-            return {"result": run_in_worker(provider, **request["arguments"])}
-        except problems.Problem as problem:
-            return {"problem": problem.as_dict()}
-        except Exception as error:
-            if is_unavailable(error):
-                log.warning("rpc_method_unavailable", method=method, error_type=type(error).__name__)
-                return {"problem": problems.Unavailable(retry_after=1).as_dict()}
-            log.exception("rpc_method_failed", method=method)
-            return {"problem": problems.Problem().as_dict()}
+            return answer_of(run_in_worker(provider, **request["arguments"]))
+        except Exception as error:  # noqa: BLE001  it is the answer
+            return answer_of(error, method=method)
 
 
 def _budget_of(headers: Mapping[str, Any]) -> float:
@@ -337,28 +331,55 @@ class _SharedConnection(ProviderCollector, SharedExtension):
 
 
 class RpcClient(DependencyProvider):
-    """Gives a service another one to call: ``credits = RpcClient("credits")``, then ``self.credits.balance(…)``."""
+    """Gives a service another one to call: ``credits = RpcClient("credits")``, then ``self.credits.balance(…)``.
+
+    With ``gathers={"resolve": Gathers(twin="resolve_many")}`` the calls of a method that come while one is under way go
+    together.
+    """
 
     connection = _SharedConnection()
 
-    def __init__(self, service: str) -> None:
+    def __init__(self, service: str, *, gathers: Mapping[str, Gathers] | None = None) -> None:
         self._service = service
+        self._gathers = gathers or {}
+
+    def setup(self) -> None:
+        """Make the one object all workers of the process call through: only so can their calls gather."""
+        self._remote = Remote(self._service, self._call, gathers=self._gathers)
 
     def get_dependency(self, _worker_ctx: Any) -> "Remote":
         """Return the other service."""
-        return Remote(self._service, self.connection.calls.call)
+        return self._remote
+
+    def _call(self, service: str, method: str, arguments: Mapping[str, Any]) -> Any:
+        return self.connection.calls.call(service, method, arguments)  # which may be set up after this
 
 
 class Remote:
-    """Another service: its methods are called by name with keyword arguments."""
+    """Another service: its methods are called by name with keyword arguments.
 
-    def __init__(self, service: str, call: Callable[[str, str, Mapping[str, Any]], Any]) -> None:
+    ``gathers`` names, by method, the twin that takes many calls at once (see `shared.rpc_batches`).
+    """
+
+    def __init__(
+        self,
+        service: str,
+        call: Callable[[str, str, Mapping[str, Any]], Any],
+        *,
+        gathers: Mapping[str, Gathers] | None = None,
+    ) -> None:
         self._service = service
         self._call = call
+        self._gathered = {
+            method: GatheredCalls(self._plain(method), self._plain(together.twin), size=together.size)
+            for method, together in (gathers or {}).items()
+        }
 
     def __getattr__(self, method: str) -> Callable[..., Any]:
         """Return a function that calls ``method`` there; see `RpcConnection.call` for what it raises."""
+        return self._gathered.get(method) or self._plain(method)
 
+    def _plain(self, method: str) -> Callable[..., Any]:
         def call(**arguments: Any) -> Any:
             return self._call(self._service, method, arguments)
 

@@ -11,7 +11,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -27,7 +27,8 @@ from werkzeug.http import parse_options_header
 from services.generation.operations import Answered, MadeImage, Outcome
 from services.generation.providers import Request
 from shared.ids import new_id
-from shared.problems import BadRequest, NotFound, Unavailable, from_dict
+from shared.problems import BadRequest, NotFound, Problem, Unavailable, from_dict
+from shared.rpc_batches import answers_to
 
 
 class FakeS3:
@@ -354,19 +355,34 @@ class HoldingCredits:
     """Stands for the credits service: holds 10 for each line, or raises what the test put into ``refusal``.
 
     With a ``means`` it holds for so many lines in all and says ``shortfall`` of the others; a line once held stays so.
+    ``quotes_taken`` are the calls that took a quote for a test key's job.
     """
 
     def __init__(self) -> None:
         self.calls: list[dict[str, Any]] = []
+        self.quotes_taken: list[dict[str, Any]] = []
         self.refusal: Exception | None = None
         self.means: int | None = None
         self.shortfall: dict[str, Any] = {"code": "quota_exceeded", "detail": "The plan allows no more."}
         self.held: set[str] = set()
+        self.refusals: dict[str, Problem] = {}  # by job
+        self.asked_together: list[int] = []  # how many at a time
+
+    def reserve_many(self, *, calls: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        self.asked_together.append(len(calls))
+        if isinstance(self.refusal, Unavailable):
+            raise self.refusal
+        return answers_to(
+            json.loads(json.dumps(calls)),
+            read=lambda call: call.arguments,
+            run=lambda several: [self.reserve(**request) for request in several],
+        )
 
     def reserve(self, **request: Any) -> dict[str, Any]:
         self.calls.append(json.loads(json.dumps(request)))
-        if self.refusal:
-            raise self.refusal
+        refusal = self.refusal or self.refusals.get(request["job_id"])
+        if refusal:
+            raise refusal
         lines = request["lines"]
         left = len(lines) if self.means is None else self.means - len(self.held)
         new = [line["line_id"] for line in lines if line["line_id"] not in self.held]
@@ -388,6 +404,16 @@ class HoldingCredits:
             "held": 10 * len(held),
             "version": 1,
         }
+
+    def prices(self, *, skus: Mapping[str, int]) -> dict[str, Any]:
+        line = {"unit": "credits", "unit_amount": 10, "price_version": 1}
+        return {"lines": [{**line, "sku": sku, "count": count, "amount": 10 * count} for sku, count in skus.items()]}
+
+    def take_test_quote(self, **request: Any) -> dict[str, Any]:
+        self.quotes_taken.append(json.loads(json.dumps(request)))
+        if self.refusal:
+            raise self.refusal
+        return self.prices(skus={"staging.variant": 7})
 
 
 class ScriptedProvider:
@@ -442,7 +468,7 @@ class FakeGateway:
         self.contents = [small_picture(colour) for colour in ((200, 0, 0), (0, 200, 0))]
         self.images = [
             {
-                **_an_image({"org_id": "org_1", "id": "job_1"}, "gen_1"),
+                **_an_image({"org_id": "org_1", "id": "job_1", "livemode": True}, "gen_1"),
                 "id": f"img_{number}",
                 "thumbnail_url": None,
                 "bytes": len(content),
@@ -674,7 +700,7 @@ class FakeRpc:
 
 
 class FakeServices:
-    """Credits, catalog and generation as the gateway sees them: one memory for all organizations, no rules.
+    """Credits, catalog and generation as the gateway sees them: one memory for all organizations and modes, no rules.
 
     ``moved`` has the movements of credits that were asked for, each once, by the id of what they make.
     """
@@ -717,16 +743,18 @@ class FakeServices:
             delete_asset=self._delete,
             resolve=self._resolve,
             expect_upload=self._expect,
-            expected_upload=lambda org_id, upload_id: _of(self.expected, org_id, upload_id),
+            expected_upload=lambda upload_id, **owner: _of(self.expected, upload_id, **owner),
         )
         self.generation = FakeRpc(
             submit=self._submit,
             quote=lambda workflow, inputs, **_: _a_plan(workflow, inputs),
             job=self._job,
-            jobs=lambda org_id, **_: _page([job for job in self.jobs.values() if job["org_id"] == org_id]),
-            job_generations=lambda org_id, job_id, **_: _page(self._job(org_id, job_id)["generations"]),
+            jobs=lambda org_id, livemode, **_: _page(_all_of(self.jobs, org_id=org_id, livemode=livemode)),
+            job_generations=lambda org_id, livemode, job_id, **_: _page(
+                _of(self.jobs, job_id, org_id=org_id, livemode=livemode)["generations"]
+            ),
             image=self._image,
-            images=lambda org_id, **_: _page([one for one in self.images.values() if one["org_id"] == org_id]),
+            images=lambda org_id, livemode, **_: _page(_all_of(self.images, org_id=org_id, livemode=livemode)),
             workflows=lambda: {"data": [{"name": "staging", "title": "Virtual staging", "example": {}, "choices": {}}]},
         )
 
@@ -791,7 +819,7 @@ class FakeServices:
         return self.quotes.setdefault(quote_id, {**_an_estimate(workflow, skus), **more})
 
     def _receipt(self, *, org_id: str, job_id: str, limit: int, after: str | None) -> dict[str, Any]:
-        job = _of(self.jobs, org_id, job_id)
+        job = _of(self.jobs, job_id, org_id=org_id, livemode=True)  # credits never hears of another
         assert limit
         return _a_receipt(job, after)
 
@@ -805,15 +833,15 @@ class FakeServices:
         self.assets[asset_id] = {**asset, "id": asset_id, "created_at": _TIME, "delete_after": None, "warnings": []}
         return self.assets[asset_id]
 
-    def _asset(self, *, org_id: str, asset_id: str) -> dict[str, Any]:
-        return _of(self.assets, org_id, asset_id)
+    def _asset(self, *, asset_id: str, **owner: Any) -> dict[str, Any]:
+        return _of(self.assets, asset_id, **owner)
 
-    def _delete(self, *, org_id: str, asset_id: str) -> dict[str, Any]:
-        _of(self.assets, org_id, asset_id)
+    def _delete(self, *, asset_id: str, **owner: Any) -> dict[str, Any]:
+        _of(self.assets, asset_id, **owner)
         return self.assets.pop(asset_id)
 
-    def _resolve(self, *, org_id: str, asset_ids: list[str]) -> dict[str, Any]:
-        return {asset_id: _of(self.assets, org_id, asset_id) for asset_id in asset_ids}
+    def _resolve(self, *, asset_ids: list[str], **owner: Any) -> dict[str, Any]:
+        return {asset_id: _of(self.assets, asset_id, **owner) for asset_id in asset_ids}
 
     def _submit(self, *, job_id: str, org_id: str, workflow: str, inputs: Any, livemode: bool, **terms: Any) -> Any:
         if self.refusal:
@@ -822,27 +850,34 @@ class FakeServices:
             balance = {"available": 80, "held": 20, "version": 1}
             estimate = _an_estimate(workflow, {"staging.variant": 2})
             return {**estimate, "dry_run": True, "balance": balance, "shortfall": None}
-        self.jobs.setdefault(job_id, _a_job(job_id, org_id, workflow, inputs=inputs, livemode=livemode))
+        reserved = 20 if livemode else 0
+        job = _a_job(job_id, org_id, workflow, inputs=inputs, livemode=livemode, reserved=reserved)
+        self.jobs.setdefault(job_id, job)
         if self.lose_next_answer:
             self.lose_next_answer = False
             raise Unavailable("The generation service did not answer in time.", retry_after=1)
-        return {"job": self.jobs[job_id], "balance": {"available": 80, "held": 20, "version": 2}}
+        balance = {"available": 80, "held": 20, "version": 2} if livemode else None
+        return {"job": self.jobs[job_id], "balance": balance}
 
-    def _job(self, org_id: str, job_id: str) -> dict[str, Any]:
-        return _of(self.jobs, org_id, job_id)
+    def _job(self, *, job_id: str, **owner: Any) -> dict[str, Any]:
+        return _of(self.jobs, job_id, **owner)
 
-    def _image(self, *, org_id: str, image_id: str) -> dict[str, Any]:
-        return _of(self.images, org_id, image_id)
+    def _image(self, *, image_id: str, **owner: Any) -> dict[str, Any]:
+        return _of(self.images, image_id, **owner)
 
 
 _TIME = "2026-01-01T00:00:00Z"
 
 
-def _of(things: dict[str, dict[str, Any]], org_id: str, thing_id: str) -> dict[str, Any]:
+def _of(things: dict[str, dict[str, Any]], thing_id: str, *, org_id: str, livemode: bool) -> dict[str, Any]:
     found = things.get(thing_id)
-    if found is None or found["org_id"] != org_id:
+    if found is None or (found["org_id"], found["livemode"]) != (org_id, livemode):
         raise NotFound("There is no such thing.")
     return found
+
+
+def _all_of(things: dict[str, dict[str, Any]], *, org_id: str, livemode: bool) -> list[dict[str, Any]]:
+    return [one for one in things.values() if (one["org_id"], one["livemode"]) == (org_id, livemode)]
 
 
 def _page(data: list[dict[str, Any]]) -> dict[str, Any]:
@@ -879,6 +914,7 @@ def _an_image(job: dict[str, Any], generation_id: str) -> dict[str, Any]:
     return {
         "id": image_id,
         "org_id": job["org_id"],
+        "livemode": job["livemode"],
         "key": f"images/{job['org_id']}/{image_id}/1.jpg",
         "thumbnail_key": f"images/{job['org_id']}/{image_id}/1.thumbnail.jpg",
         "width": 64,
@@ -914,6 +950,7 @@ _AN_UPLOAD = {
     "sha256": "0" * 64,
     "created_at": _TIME,
     "delete_after": None,
+    "livemode": True,
     "warnings": [],
 }
 _JUST_ACCEPTED = {

@@ -67,6 +67,7 @@ def _hold_quoted(shared: Field, dice: random.Random) -> None:
     quote = quotes.quote(
         shared.database,
         org_id=org_id,
+        livemode=True,
         quote_id=new_id("quo"),
         workflow="staging",
         fingerprint="of these inputs",

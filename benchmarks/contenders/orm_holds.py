@@ -41,14 +41,20 @@ def connect(orders: dict[str, Any]) -> Callable[[str, list[str]], None]:
     return hold
 
 
-def reserve(session: Session, org_id: str, line_ids: list[str], *, holder_id: int) -> None:
-    """Hold the lines, and announce it."""
+def reserve(
+    session: Session, org_id: str, line_ids: list[str], *, holder_id: int, job_id: str | None = None
+) -> Account:
+    """Hold the lines, for a new job unless it is named, and announce it; return the wallet.
+
+    Raises:
+        NotEnough: the wallet holds less.
+    """
     wallet = session.scalars(
         sa.select(Account).where(Account.org_id == org_id, Account.kind == "wallet").with_for_update()
     ).one()
     if wallet.available < writers.AMOUNT * len(line_ids):
         raise NotEnough(org_id)
-    reservation = Reservation(job_id=new_id("job"), id=new_id("rsv"), org_id=org_id, deadline_at=DEADLINE)
+    reservation = Reservation(job_id=job_id or new_id("job"), id=new_id("rsv"), org_id=org_id, deadline_at=DEADLINE)
     session.add(reservation)
     for line_id in line_ids:
         wallet.available -= writers.AMOUNT
@@ -71,6 +77,7 @@ def reserve(session: Session, org_id: str, line_ids: list[str], *, holder_id: in
         reservation.id, reservation.job_id, org_id, line_ids, available=wallet.available, version=wallet.version
     )
     session.add(Outbox(event_id=new_id("evt"), type=type(event).__name__, body=events.encode(event).decode()))
+    return wallet
 
 
 def of_hold(

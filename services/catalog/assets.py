@@ -13,10 +13,11 @@ COLLECTED_AFTER = timedelta(hours=24)
 
 @dataclass(frozen=True, kw_only=True)
 class Upload:
-    """A stored image that is to become an asset; sizes in bytes and pixels."""
+    """A stored image that is to become an asset; sizes in bytes and pixels. ``livemode`` is that of the credential."""
 
     asset_id: str
     org_id: str
+    livemode: bool
     user_id: str | None
     purpose: str
     key: str
@@ -36,6 +37,7 @@ class Expected:
 
     upload_id: str
     org_id: str
+    livemode: bool
     user_id: str | None
     purpose: str
     key: str

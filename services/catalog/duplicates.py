@@ -1,4 +1,7 @@
-"""The same picture sent again: found by its digest among what its organization keeps for the same purpose as long."""
+"""The same picture sent again: found by its digest among what its organization keeps for the same purpose as long.
+
+What live keys and test keys send are two collections.
+"""
 
 from typing import Any
 
@@ -24,6 +27,7 @@ def claimed(session: Session, upload: Upload) -> Asset | None:
         sa.select(Asset)
         .where(
             Asset.org_id == upload.org_id,
+            Asset.livemode == upload.livemode,
             Asset.sha256 == upload.sha256,
             Asset.purpose == upload.purpose,
             Asset.delete_after.is_not(None) if kept_for else Asset.delete_after.is_(None),

@@ -31,8 +31,9 @@ def record(session: Session, coming: Expected) -> None:
 
 def fulfil(session: Session, upload: Upload, *, asset_id: str) -> None:
     """Note which asset an expected upload became; one that was not expected is none of our business."""
-    mine = sa.and_(ExpectedUpload.org_id == upload.org_id, ExpectedUpload.id == upload.asset_id)
-    session.execute(sa.update(ExpectedUpload).where(mine).values(asset_id=asset_id))
+    mine = sa.and_(ExpectedUpload.org_id == upload.org_id, ExpectedUpload.livemode == upload.livemode)
+    this = ExpectedUpload.id == upload.asset_id
+    session.execute(sa.update(ExpectedUpload).where(mine, this).values(asset_id=asset_id))
 
 
 def due(session: Session, *, limit: int) -> list[tuple[str, str]]:

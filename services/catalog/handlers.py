@@ -32,6 +32,14 @@ _OWED = sa.or_(
 )
 
 
+def resolve_many(db: Database, several: Sequence[queries.Wanted]) -> list[dict[str, Any] | NotFound]:
+    """Return, for each who asks, the snapshots or the refusal of `queries.resolve`."""
+    owners = {(each.org_id, each.livemode) for each in several}
+    org_id, livemode = owners.pop() if len(owners) == 1 else (None, None)
+    with db.transaction(org_id=org_id, livemode=livemode) as session:
+        return queries.resolve_many(session, several)
+
+
 def register_asset(db: Database, upload: Upload) -> dict[str, Any]:
     """Record an upload whose bytes are stored, and tell of it; a repeat changes nothing.
 
@@ -43,7 +51,7 @@ def register_asset(db: Database, upload: Upload) -> dict[str, Any]:
         Conflict: the id or the key belongs to another upload.
     """
     _require_known(upload.purpose)
-    with db.transaction(org_id=upload.org_id) as session:
+    with db.transaction(org_id=upload.org_id, livemode=upload.livemode) as session:
         same = duplicates.claimed(session, upload)
         if same is not None:
             expected.fulfil(session, upload, asset_id=same.id)
@@ -58,15 +66,15 @@ def register_asset(db: Database, upload: Upload) -> dict[str, Any]:
         return queries.as_dict(added)
 
 
-def delete_asset(db: Database, store: ObjectStore, *, org_id: str, asset_id: str) -> dict[str, Any]:
+def delete_asset(db: Database, store: ObjectStore, *, org_id: str, livemode: bool, asset_id: str) -> dict[str, Any]:
     """Delete an asset for good and return what it was; done twice, the second finds nothing left to do.
 
     Raises:
         NotFound: the organization never had it.
         Unavailable: the store does not answer. The asset is gone for callers; its bytes follow later.
     """
-    with db.transaction(org_id=org_id) as session:
-        claimed = _claim(session, org_id=org_id, asset_id=asset_id)
+    with db.transaction(org_id=org_id, livemode=livemode) as session:
+        claimed = _claim(session, org_id=org_id, livemode=livemode, asset_id=asset_id)
         found = queries.as_dict(claimed)
     crash_point("catalog.asset_claimed")
     if claimed.deleted_at is None:
@@ -76,7 +84,7 @@ def delete_asset(db: Database, store: ObjectStore, *, org_id: str, asset_id: str
             log.warning("asset_removal_postponed", asset_id=asset_id, error=str(error))
             raise Unavailable("The upload is being deleted; its bytes will be removed shortly.") from error
         crash_point("catalog.object_removed")
-        with db.transaction(org_id=org_id) as session:
+        with db.transaction(org_id=org_id, livemode=livemode) as session:
             _record(db, session, asset_ids=[asset_id])
     return found
 
@@ -110,9 +118,11 @@ def expect_upload(db: Database, coming: Expected) -> dict[str, Any]:
         Conflict: the id belongs to another upload.
     """
     _require_known(coming.purpose)
-    with db.transaction(org_id=coming.org_id) as session:
+    with db.transaction(org_id=coming.org_id, livemode=coming.livemode) as session:
         expected.record(session, coming)
-        return queries.expected_upload(session, org_id=coming.org_id, upload_id=coming.upload_id)
+        return queries.expected_upload(
+            session, org_id=coming.org_id, livemode=coming.livemode, upload_id=coming.upload_id
+        )
 
 
 def collect_expected(db: Database, store: ObjectStore, *, limit: int = 50) -> int:
@@ -153,7 +163,8 @@ def _row(upload: Upload) -> dict[str, Any]:
 def _registered_before(session: Session, upload: Upload) -> dict[str, Any]:
     """Return the asset an earlier call recorded; the caller never got that answer, or asks again."""
     known = session.get(Asset, upload.asset_id)
-    if known is None or (known.org_id, known.key, known.sha256) != (upload.org_id, upload.key, upload.sha256):
+    same = ("org_id", "livemode", "key", "sha256")
+    if known is None or any(getattr(known, name) != getattr(upload, name) for name in same):
         raise Conflict(f"The id {upload.asset_id} or its key is taken by another upload; use a new one.")
     return queries.as_dict(known)
 
@@ -167,18 +178,20 @@ def _uploaded(row: Asset) -> AssetUploaded:
         content_type=row.content_type,
         bytes=row.bytes,
         sha256=row.sha256,
+        livemode=row.livemode,
     )
 
 
-def _claim(session: Session, *, org_id: str, asset_id: str) -> Asset:
+def _claim(session: Session, *, org_id: str, livemode: bool, asset_id: str) -> Asset:
     """Take one asset out of sight and return it; an earlier reason stays, and so does a finished deletion."""
+    mine = sa.and_(Asset.org_id == org_id, Asset.livemode == livemode, Asset.id == asset_id)
     claimed = session.scalar(
         sa.update(Asset)
-        .where(Asset.org_id == org_id, Asset.id == asset_id, Asset.deleted_at.is_(None))
+        .where(mine, Asset.deleted_at.is_(None))
         .values(deletion_reason=sa.func.coalesce(Asset.deletion_reason, "requested"), claimed_until=_CLAIM_ENDS)
         .returning(Asset)
     )
-    found = claimed or session.scalar(sa.select(Asset).where(Asset.org_id == org_id, Asset.id == asset_id))
+    found = claimed or session.scalar(sa.select(Asset).where(mine))
     if found is None:
         raise NotFound("There is no such upload.")
     return found
@@ -213,4 +226,10 @@ def _record(db: Database, session: Session, *, asset_ids: Sequence[str]) -> None
 
 
 def _gone(row: Asset) -> SourceDeleted:
-    return SourceDeleted(asset_id=row.id, org_id=row.org_id, reason=str(row.deletion_reason), sha256=row.sha256)
+    return SourceDeleted(
+        asset_id=row.id,
+        org_id=row.org_id,
+        reason=str(row.deletion_reason),
+        sha256=row.sha256,
+        livemode=row.livemode,
+    )

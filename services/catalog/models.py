@@ -26,6 +26,7 @@ class Asset(Model):
     id: Mapped[str] = mapped_column(sa.Text, primary_key=True)
     org_id: Mapped[str] = mapped_column(sa.Text)
     user_id: Mapped[str | None] = mapped_column(sa.Text)
+    livemode: Mapped[bool]
     purpose: Mapped[str] = mapped_column(sa.Text)
     key: Mapped[str] = mapped_column(sa.Text)
     sha256: Mapped[str] = mapped_column(sa.Text)
@@ -74,6 +75,7 @@ class ExpectedUpload(Model):
     id: Mapped[str] = mapped_column(sa.Text, primary_key=True)
     org_id: Mapped[str] = mapped_column(sa.Text)
     user_id: Mapped[str | None] = mapped_column(sa.Text)
+    livemode: Mapped[bool]
     purpose: Mapped[str] = mapped_column(sa.Text)
     keep_original: Mapped[bool]
     key: Mapped[str] = mapped_column(sa.Text)

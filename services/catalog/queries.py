@@ -1,6 +1,7 @@
-"""Reads of the catalog, from a session to plain values; each names the organization whose rows it may show."""
+"""Reads of the catalog, from a session to plain values; each names the organization and mode whose rows it may show."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,19 +18,29 @@ PRESENT = sa.and_(
 )
 
 
-def asset(session: Session, *, org_id: str, asset_id: str) -> dict[str, Any]:
+def asset(session: Session, *, org_id: str, livemode: bool, asset_id: str) -> dict[str, Any]:
     """Return one asset (see `as_dict`).
 
     Raises:
         NotFound: there is none here, or its deletion has begun.
     """
-    found = session.scalar(sa.select(Asset).where(Asset.org_id == org_id, Asset.id == asset_id, PRESENT))
+    mine = sa.and_(Asset.org_id == org_id, Asset.livemode == livemode, PRESENT)
+    found = session.scalar(sa.select(Asset).where(mine, Asset.id == asset_id))
     if found is None:
         raise NotFound("There is no such upload; it may have been deleted.")
     return as_dict(found)
 
 
-def resolve(session: Session, *, org_id: str, asset_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """Assets that a job of an organization, in a mode, is to be made of."""
+
+    org_id: str
+    livemode: bool
+    asset_ids: Sequence[str]
+
+
+def resolve(session: Session, *, org_id: str, livemode: bool, asset_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return what a job needs to know of each asset, by id, so that it never has to ask again.
 
     Each is ``{id, key, sha256, content_type, bytes, width, height, purpose, delete_after}``.
@@ -37,22 +48,39 @@ def resolve(session: Session, *, org_id: str, asset_ids: Sequence[str]) -> dict[
     Raises:
         NotFound: one or more are not here; ``missing`` lists their ids.
     """
-    found = session.scalars(sa.select(Asset).where(Asset.org_id == org_id, Asset.id.in_(asset_ids), PRESENT))
-    snapshots = {row.id: _snapshot(row) for row in found}
-    missing = sorted(set(asset_ids) - snapshots.keys())
+    (outcome,) = resolve_many(session, [Wanted(org_id=org_id, livemode=livemode, asset_ids=asset_ids)])
+    if isinstance(outcome, NotFound):
+        raise outcome
+    return outcome
+
+
+def resolve_many(session: Session, several: Sequence[Wanted]) -> list[dict[str, dict[str, Any]] | NotFound]:
+    """Return for each who asks what `resolve` returns, or raises; one query for all."""
+    keys = sorted({(each.org_id, each.livemode, asset_id) for each in several for asset_id in each.asset_ids})
+    mine = sa.tuple_(Asset.org_id, Asset.livemode, Asset.id).in_(keys)
+    found = session.scalars(sa.select(Asset).where(mine, PRESENT))
+    snapshots = {(row.org_id, row.livemode, row.id): _snapshot(row) for row in found}
+    return [
+        _resolved({one: snapshots.get((each.org_id, each.livemode, one)) for one in each.asset_ids}) for each in several
+    ]
+
+
+def _resolved(found: Mapping[str, dict[str, Any] | None]) -> dict[str, dict[str, Any]] | NotFound:
+    missing = sorted(asset_id for asset_id, snapshot in found.items() if snapshot is None)
     if missing:
-        raise NotFound("No such upload: " + ", ".join(missing), missing=missing)
-    return snapshots
+        return NotFound("No such upload: " + ", ".join(missing), missing=missing)
+    return {asset_id: snapshot for asset_id, snapshot in found.items() if snapshot is not None}
 
 
-def expected_upload(session: Session, *, org_id: str, upload_id: str) -> dict[str, Any]:
+def expected_upload(session: Session, *, org_id: str, livemode: bool, upload_id: str) -> dict[str, Any]:
     """Return one upload whose bytes go to the store directly (see `expected_as_dict`).
 
     Raises:
         NotFound: there is none here, or its time is over.
     """
-    mine = sa.and_(ExpectedUpload.org_id == org_id, ExpectedUpload.id == upload_id)
-    found = session.scalar(sa.select(ExpectedUpload).where(mine, ExpectedUpload.collect_after > sa.func.now()))
+    mine = sa.and_(ExpectedUpload.org_id == org_id, ExpectedUpload.livemode == livemode)
+    waits = sa.and_(ExpectedUpload.id == upload_id, ExpectedUpload.collect_after > sa.func.now())
+    found = session.scalar(sa.select(ExpectedUpload).where(mine, waits))
     if found is None:
         raise NotFound("There is no such upload to complete; links to send one to are made by /v1/uploads/presign.")
     return expected_as_dict(found)
@@ -68,6 +96,7 @@ def as_dict(row: Asset) -> dict[str, Any]:
     """Return an asset as the other services see it; times are RFC 3339, sizes bytes and pixels."""
     return {
         **_snapshot(row),
+        "livemode": row.livemode,
         "created_at": rfc3339(row.created_at),
         "warnings": assets.warnings(width=row.width, height=row.height),
     }

@@ -6,6 +6,7 @@ from services.catalog import handlers, queries
 from services.catalog.assets import Expected, Upload
 from shared.host import DatabaseProvider, StoreProvider, every
 from shared.rpc import rpc
+from shared.rpc_batches import answers_to
 
 
 class Catalog:
@@ -26,27 +27,36 @@ class Catalog:
         return handlers.expect_upload(self.db, Expected(**coming))
 
     @rpc
-    def expected_upload(self, *, org_id: str, upload_id: str) -> dict[str, Any]:
+    def expected_upload(self, *, org_id: str, livemode: bool, upload_id: str) -> dict[str, Any]:
         """Return one upload whose bytes go to the store directly."""
-        with self.db.transaction(org_id=org_id) as session:
-            return queries.expected_upload(session, org_id=org_id, upload_id=upload_id)
+        with self.db.transaction(org_id=org_id, livemode=livemode) as session:
+            return queries.expected_upload(session, org_id=org_id, livemode=livemode, upload_id=upload_id)
 
     @rpc
-    def resolve(self, *, org_id: str, asset_ids: list[str]) -> dict[str, Any]:
+    def resolve(self, *, org_id: str, livemode: bool, asset_ids: list[str]) -> dict[str, Any]:
         """Return the snapshots a job carries, by asset id."""
-        with self.db.transaction(org_id=org_id) as session:
-            return queries.resolve(session, org_id=org_id, asset_ids=asset_ids)
+        with self.db.transaction(org_id=org_id, livemode=livemode) as session:
+            return queries.resolve(session, org_id=org_id, livemode=livemode, asset_ids=asset_ids)
 
     @rpc
-    def asset(self, *, org_id: str, asset_id: str) -> dict[str, Any]:
+    def resolve_many(self, *, calls: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the snapshots for many jobs, of any organizations."""
+        return answers_to(
+            calls,
+            read=lambda call: queries.Wanted(**call.arguments),
+            run=lambda several: handlers.resolve_many(self.db, several),
+        )
+
+    @rpc
+    def asset(self, *, org_id: str, livemode: bool, asset_id: str) -> dict[str, Any]:
         """Return one asset."""
-        with self.db.transaction(org_id=org_id) as session:
-            return queries.asset(session, org_id=org_id, asset_id=asset_id)
+        with self.db.transaction(org_id=org_id, livemode=livemode) as session:
+            return queries.asset(session, org_id=org_id, livemode=livemode, asset_id=asset_id)
 
     @rpc
-    def delete_asset(self, *, org_id: str, asset_id: str) -> dict[str, Any]:
+    def delete_asset(self, *, org_id: str, livemode: bool, asset_id: str) -> dict[str, Any]:
         """Delete an asset and its bytes."""
-        return handlers.delete_asset(self.db, self.store, org_id=org_id, asset_id=asset_id)
+        return handlers.delete_asset(self.db, self.store, org_id=org_id, livemode=livemode, asset_id=asset_id)
 
     @every(seconds=15)
     def remove_due_assets(self) -> None:

@@ -6,7 +6,7 @@ Each function returns or publishes the events it caused. Never decides how a job
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 import structlog
@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from services.credits import announcements, ledger, metrics, queries, usage
 from services.credits.moments import moment
-from services.credits.movements import CACHE_HIT, Outcome, Request, Reserved
+from services.credits.movements import CACHE_HIT, Outcome, Request, Reserved, rounds
 from shared import logs
 from shared.crash import crash_point
 from shared.database import Database, undo
@@ -29,8 +29,10 @@ from shared.events import (
 )
 from shared.gathering import Gathering
 from shared.problems import Problem
+from shared.rpc_batches import Call
 
 log = structlog.get_logger(__name__)
+E = TypeVar("E", GenerationCompleted, GenerationFailed, JobFinished)
 
 OVERDUE_AFTER = timedelta(minutes=10)
 OVERDUE_AGAIN_AFTER = timedelta(minutes=5)
@@ -71,7 +73,25 @@ def reserve(db: Database, *, dry_run: bool = False, **asked: Any) -> dict[str, A
         BadRequest: a time is no time.
     """
     request = request_of(**asked)
-    outcome = _try_to_hold(db, request) if dry_run else _hold_with_others(db, request)
+    return _shown(_try_to_hold(db, request) if dry_run else _hold_with_others(db, request))
+
+
+def reserve_many(db: Database, several: "Sequence[Asked]") -> list[dict[str, Any] | Exception]:
+    """Hold what several jobs, of any organizations, may cost: one round trip, one commit.
+
+    Returns:
+        For each, in order, what `reserve` returns, or the refusal it raises.
+    """
+    outcomes: dict[int, Reserved | Problem] = {}
+    for places in rounds([each.request for each in several]):
+        together = [several[place] for place in places]
+        organizations = {each.request.org_id for each in together}
+        only = organizations.pop() if len(organizations) == 1 else None
+        outcomes.update(zip(places, hold((db, only), together), strict=True))
+    return [one if isinstance(one, Problem) else _shown(one) for _, one in sorted(outcomes.items())]
+
+
+def _shown(outcome: Reserved) -> dict[str, Any]:
     return {
         "reservation_id": outcome.reservation_id,
         "lines": [
@@ -87,6 +107,7 @@ def reserve(db: Database, *, dry_run: bool = False, **asked: Any) -> dict[str, A
 
 def capture_completed_generations(session: Session, events: Sequence[GenerationCompleted]) -> list[Event]:
     """Spend what each result costs; what was held beyond that goes back, since the cache had a part of it."""
+    events = _live(events)
     outcomes = [
         Outcome(job_id=event.job_id, line_id=event.line_id, org_id=event.org_id, amount=event.amount)
         for event in events
@@ -97,6 +118,7 @@ def capture_completed_generations(session: Session, events: Sequence[GenerationC
 
 def refund_failed_generations(session: Session, events: Sequence[GenerationFailed]) -> list[Event]:
     """Give back what was held for generations that ended without a result."""
+    events = _live(events)
     outcomes = [
         Outcome(job_id=event.job_id, line_id=event.line_id, org_id=event.org_id, amount=0, reason=event.reason)
         for event in events
@@ -107,6 +129,7 @@ def refund_failed_generations(session: Session, events: Sequence[GenerationFaile
 
 def close_finished_jobs(session: Session, events: Sequence[JobFinished]) -> list[Event]:
     """Take no further line for these jobs, and settle exactly the lines they list, where that is still to be done."""
+    events = _live(events)
     ledger.close_jobs(session, {event.job_id: event.org_id for event in events})
     outcomes = [
         Outcome(
@@ -202,16 +225,26 @@ class Asked:
     causation_id: str | None
 
 
+def asked_by(call: Call) -> Asked:
+    """Read one of many calls of the command `reserve`.
+
+    Raises:
+        BadRequest: a time is no time.
+    """
+    return Asked(request=request_of(**call.arguments), correlation_id=call.correlation_id, causation_id=None)
+
+
 def _hold_with_others(db: Database, request: Request) -> Reserved:
     correlation_id, causation_id = logs.correlation()
     asked = Asked(request=request, correlation_id=correlation_id, causation_id=causation_id)
     return _hold_together((db, request.org_id), asked)
 
 
-def hold(owner: tuple[Database, str], asked: Sequence[Asked]) -> Sequence[Reserved | Problem]:
-    """Hold what was asked for at the same time by one organization: one round trip, one commit."""
+def hold(owner: tuple[Database, str | None], asked: Sequence[Asked]) -> Sequence[Reserved | Problem]:
+    """Hold what was asked for at the same time by one organization, or by several: one round trip, one commit."""
     db, org_id = owner
-    with db.transaction(org_id=org_id) as session:
+    # Only what live keys ask for is ever held: a quote that a test key was given is not there.
+    with db.transaction(org_id=org_id, livemode=True) as session:
         outcomes = ledger.reserve(session, [each.request for each in asked])
         events = [
             with_meta(event, correlated(each.correlation_id, causation_id=each.causation_id))
@@ -226,16 +259,23 @@ def hold(owner: tuple[Database, str], asked: Sequence[Asked]) -> Sequence[Reserv
 
 # While a hold of an organization is at work, its next ones gather and go together: its wallet is one row, and each of
 # them alone would wait for all before it. A request of very many lines goes alone, so that its time is its own.
-_hold_together = Gathering(hold, size=lambda asked: len(asked.request.lines))
+_hold_together: Gathering[tuple[Database, str | None], Asked, Reserved] = Gathering(
+    hold, size=lambda asked: len(asked.request.lines)
+)
 
 
 def _try_to_hold(db: Database, request: Request) -> Reserved:
-    with db.transaction(org_id=request.org_id) as session:
+    with db.transaction(org_id=request.org_id, livemode=True) as session:
         (outcome,) = ledger.reserve(session, [request])
         undo(session)
     if not isinstance(outcome, Reserved):
         raise outcome
     return outcome
+
+
+def _live(events: Sequence[E]) -> list[E]:
+    """Return the events of live keys' jobs: what a test key asked for is neither paid for nor counted."""
+    return [event for event in events if event.livemode]
 
 
 def _settle(

@@ -302,6 +302,8 @@ class Grant(Model):
 class Quote(Model):
     """A price that was promised for one job until ``expires_at``; ``job_id`` is the job that took it.
 
+    What a test key was promised (not ``livemode``) no job is ever charged.
+
     ``fingerprint`` is the hash of workflow and inputs, ``lines`` are ``{sku, unit, count, unit_amount, amount,
     price_version}``.
     """
@@ -312,6 +314,7 @@ class Quote(Model):
     org_id: Mapped[str] = mapped_column(sa.Text)
     workflow: Mapped[str] = mapped_column(sa.Text)
     fingerprint: Mapped[str] = mapped_column(sa.Text)
+    livemode: Mapped[bool]
     lines: Mapped[list[Any]] = mapped_column(JSONB)
     amount: Mapped[int] = mapped_column(sa.BigInteger)
     images: Mapped[int]

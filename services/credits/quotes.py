@@ -9,6 +9,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from services.credits.models import Quote
+from services.credits.movements import refusal
 from shared.database import Database
 from shared.problems import Conflict, UnknownSku
 from shared.times import rfc3339
@@ -24,10 +25,11 @@ _PRICES = sa.text(
 _PRUNE = sa.text("DELETE FROM quotes WHERE job_id IS NULL AND expires_at < now() - CAST(:kept AS interval)")
 
 
-def quote(
+def quote(  # noqa: PLR0913  an argument for each part of the promise
     db: Database,
     *,
     org_id: str,
+    livemode: bool,
     quote_id: str,
     workflow: str,
     fingerprint: str,
@@ -38,18 +40,20 @@ def quote(
     """Promise today's prices for so many lines of each SKU, for 15 minutes; a repeat answers with the same quote.
 
     Returns:
-        ``{id, workflow, amount, totals, lines, images, estimated_seconds, created_at, expires_at}``: ``lines`` are
-        ``{sku, unit, count, unit_amount, amount, price_version}``, ``totals`` the amounts by unit.
+        ``{id, livemode, workflow, amount, totals, lines, images, estimated_seconds, created_at, expires_at}``:
+        ``lines`` are ``{sku, unit, count, unit_amount, amount, price_version}``, ``totals`` the amounts by unit.
+        A test key is promised what a live one would be, though its job will cost nothing.
 
     Raises:
         UnknownSku: there is no price for one of them.
         Conflict: the id was used for something else.
     """
-    with db.transaction(org_id=org_id) as session:
+    with db.transaction(org_id=org_id, livemode=livemode) as session:
         lines = priced(session, skus)
         values = {
             "id": quote_id,
             "org_id": org_id,
+            "livemode": livemode,
             "workflow": workflow,
             "fingerprint": fingerprint,
             "lines": lines,
@@ -60,7 +64,7 @@ def quote(
         }
         session.execute(insert(Quote).values(values).on_conflict_do_nothing())
         known = session.get(Quote, quote_id)
-        if known is None or (known.org_id, known.fingerprint) != (org_id, fingerprint):
+        if known is None or (known.org_id, known.livemode, known.fingerprint) != (org_id, livemode, fingerprint):
             raise Conflict(f"The quote id {quote_id} was used before for something else.")
         return _shown(known)
 
@@ -88,6 +92,35 @@ def priced(session: Session, skus: Mapping[str, int]) -> list[dict[str, Any]]:
     ]
 
 
+def take_for_test(
+    db: Database, *, org_id: str, quote_id: str, job_id: str, fingerprint: str, dry_run: bool = False
+) -> dict[str, Any]:
+    """Use a quote up for a test key's job, for which nothing is ever held; a repeat for the same job answers alike.
+
+    Returns:
+        The quote, as `quote` does; a dry run leaves it to be used.
+
+    Raises:
+        NotFound, QuoteUsed, QuoteMismatch, QuoteExpired: as a live job would be refused.
+    """
+    mine = sa.and_(Quote.id == quote_id, Quote.org_id == org_id, Quote.livemode.is_(False))
+    with db.transaction(org_id=org_id, livemode=False) as session:
+        expired = (Quote.expires_at < sa.func.now()).label("expired")
+        found = session.execute(sa.select(Quote, expired).where(mine).with_for_update()).one_or_none()
+        if found is None:
+            raise refusal("quote_not_found", {})
+        known, is_over = found
+        if known.job_id not in {None, job_id}:
+            raise refusal("quote_used", {})
+        if known.fingerprint != fingerprint:
+            raise refusal("quote_mismatch", {})
+        if is_over and known.job_id is None:
+            raise refusal("quote_expired", {})
+        if not dry_run:
+            known.job_id = job_id
+        return _shown(known)
+
+
 def prune(db: Database) -> int:
     """Forget quotes nobody took, a month after they expired; return how many."""
     with db.transaction() as session:
@@ -101,6 +134,7 @@ def _shown(known: Quote) -> dict[str, Any]:
         totals[line["unit"]] = totals.get(line["unit"], 0) + line["amount"]
     return {
         "id": known.id,
+        "livemode": known.livemode,
         "workflow": known.workflow,
         "amount": known.amount,
         "totals": totals,

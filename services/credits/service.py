@@ -19,6 +19,7 @@ from shared.events import GenerationCompleted, GenerationFailed, JobFinished
 from shared.host import DatabaseProvider, every
 from shared.messaging import subscribe
 from shared.rpc import rpc
+from shared.rpc_batches import answers_to
 
 AUDIT_SECONDS = 300.0
 
@@ -40,9 +41,29 @@ class Credits:
         return quotes.quote(self.db, **asked)
 
     @rpc
+    def take_test_quote(self, **asked: Any) -> dict[str, Any]:
+        """Check a quote for a test key's job, and use it up."""
+        return quotes.take_for_test(self.db, **asked)
+
+    @rpc
+    def prices(self, *, skus: dict[str, int]) -> dict[str, Any]:
+        """Return what so many of each SKU cost now, and promise nothing."""
+        with self.db.transaction() as session:
+            return {"lines": quotes.priced(session, skus)}
+
+    @rpc
     def reserve(self, **asked: Any) -> dict[str, Any]:
         """Hold the price of a job's lines."""
         return handlers.reserve(self.db, **asked)
+
+    @rpc
+    def reserve_many(self, *, calls: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Hold the prices of many jobs, of any organizations."""
+        return answers_to(
+            calls,
+            read=handlers.asked_by,
+            run=lambda several: handlers.reserve_many(self.db, several),
+        )
 
     @rpc
     def grant(self, **asked: Any) -> dict[str, Any]:

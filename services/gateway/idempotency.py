@@ -9,7 +9,7 @@ import hashlib
 import math
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -21,6 +21,7 @@ import structlog
 from shared import budget
 from shared.crash import crash_point
 from shared.database import Database
+from shared.gathering import Gathering
 from shared.http import Answer, Guard, Outcome, Request, Waiting
 from shared.http_schemas import error_at
 from shared.ids import new_id
@@ -40,27 +41,40 @@ _PIECE_BYTES = 1 << 20
 _KEY = re.compile(r"[!-~]([ -~]{0,253}[!-~])?", re.ASCII)
 _BOUNDARY = re.compile(r'boundary="?([^";,]+)', re.IGNORECASE)
 
+# In the one order of the key's columns: two that take the same keys must not lock each other out.
 _TAKE = sa.text(f"""
-    WITH taken AS (
+    WITH asked AS MATERIALIZED (
+        SELECT * FROM unnest(CAST(:places AS integer[]), CAST(:org_ids AS text[]), CAST(:principal_ids AS text[]),
+            CAST(:keys AS text[]), CAST(:fingerprints AS text[]), CAST(:resource_ids AS text[]))
+            AS a (place, org_id, principal_id, key, fingerprint, resource_id)
+    ), taken AS (
         INSERT INTO idempotency_keys AS known (org_id, principal_id, key, fingerprint, resource_id, lease_until)
-        VALUES (:org_id, :principal_id, :key, :fingerprint, :resource_id, now() + interval '{LEASE_SECONDS} seconds')
+        SELECT org_id, principal_id, key, fingerprint, resource_id, now() + interval '{LEASE_SECONDS} seconds'
+        FROM asked ORDER BY org_id, principal_id, key
         ON CONFLICT (org_id, principal_id, key) DO UPDATE
             SET lease_until = excluded.lease_until, tries = known.tries + 1
             WHERE known.fingerprint = excluded.fingerprint AND known.body IS NULL AND known.lease_until <= now()
-        RETURNING resource_id, tries, status
+        RETURNING org_id, principal_id, key, resource_id, tries, status
     )
-    SELECT true AS ours, resource_id, tries, NULL AS fingerprint, status, NULL AS body, NULL AS headers, 0 AS leased
-    FROM taken
+    SELECT a.place, true AS ours, t.resource_id, t.tries, NULL AS fingerprint, t.status, NULL AS body, NULL AS headers,
+        0 AS leased
+    FROM taken t JOIN asked a USING (org_id, principal_id, key)
     UNION ALL
-    SELECT false, resource_id, tries, fingerprint, status, body, headers, extract(epoch FROM lease_until - now())
-    FROM idempotency_keys
-    WHERE org_id = :org_id AND principal_id = :principal_id AND key = :key AND NOT EXISTS (SELECT FROM taken)
+    SELECT a.place, false, k.resource_id, k.tries, k.fingerprint, k.status, k.body, k.headers,
+        extract(epoch FROM k.lease_until - now())
+    FROM asked a JOIN idempotency_keys k USING (org_id, principal_id, key)
+    WHERE (org_id, principal_id, key) NOT IN (SELECT org_id, principal_id, key FROM taken)
 """)
 _MINE = "WHERE org_id = :org_id AND principal_id = :principal_id AND key = :key AND tries = :tries AND body IS NULL"
-KEEP = sa.text(
-    f"UPDATE idempotency_keys SET status = :status, body = :body, headers = CAST(:headers AS jsonb),"
-    f" lease_until = now() {_MINE}"
-)
+KEEP = sa.text("""
+    UPDATE idempotency_keys AS k
+    SET status = a.status, body = a.body, headers = CAST(a.headers AS jsonb), lease_until = now()
+    FROM unnest(CAST(:org_ids AS text[]), CAST(:principal_ids AS text[]), CAST(:keys AS text[]),
+        CAST(:tries AS integer[]), CAST(:statuses AS integer[]), CAST(:bodies AS text[]), CAST(:headers AS text[]))
+        AS a (org_id, principal_id, key, tries, status, body, headers)
+    WHERE k.org_id = a.org_id AND k.principal_id = a.principal_id AND k.key = a.key AND k.tries = a.tries
+        AND k.body IS NULL
+""")
 LET_GO = sa.text(f"UPDATE idempotency_keys SET lease_until = now() {_MINE}")
 FORGET = sa.text(f"DELETE FROM idempotency_keys {_MINE}")
 _RENEW = sa.text(f"UPDATE idempotency_keys SET resource_id = :resource_id {_MINE}")
@@ -162,11 +176,7 @@ def take(db: Database, scope: Scope, *, fingerprint: str, resource_id: str) -> C
         RequestInProgress: somebody else has it.
         IdempotencyKeyReused: the key belongs to another request.
     """
-    values = {**scope.bound(), "fingerprint": fingerprint, "resource_id": resource_id}
-    with db.transaction(org_id=scope.org_id) as session:
-        row = session.execute(_TAKE, values).one_or_none()
-        if row is None:  # written by another request within this very moment: now it can be seen
-            row = session.execute(_TAKE, values).one()
+    row = _take_with_others(db, Asked(scope=scope, fingerprint=fingerprint, resource_id=resource_id))
     if row.ours:
         return Claim(resource_id=row.resource_id, key=scope.key, tries=row.tries, answered=row.status is not None)
     if row.fingerprint != fingerprint:
@@ -237,7 +247,7 @@ def _drive(db: Database, scope: Scope, claim: Claim, proceed: Callable[[], Outco
         raise
     crash_point("gateway.answered")
     first = outcome.first if isinstance(outcome, Waiting) else outcome
-    settle(db, scope, claim, KEEP, **_kept(first, keeps_answer=keeps_answer))
+    _settle(claim, lambda: _keep_with_others(db, _kept(scope, claim, first, keeps_answer=keeps_answer)))
     if claim.answered and isinstance(outcome, Answer):
         return outcome.with_headers({REPLAYED: "true"})
     return outcome
@@ -253,26 +263,38 @@ def _after_refusal(error: Exception, claim: Claim) -> Any:
     return FORGET if refused and (not claim.again or status == HTTPStatus.PAYMENT_REQUIRED) else LET_GO
 
 
-def _kept(answer: Answer, *, keeps_answer: bool) -> dict[str, Any]:
-    return {
-        "status": int(answer.status),
-        "body": msgspec.json.encode(answer.body).decode() if keeps_answer else None,
-        "headers": msgspec.json.encode(dict(answer.headers)).decode(),
-    }
+def _kept(scope: Scope, claim: Claim, answer: Answer, *, keeps_answer: bool) -> "Kept":
+    return Kept(
+        scope=scope,
+        tries=claim.tries,
+        status=int(answer.status),
+        body=msgspec.json.encode(answer.body).decode() if keeps_answer else None,
+        headers=msgspec.json.encode(dict(answer.headers)).decode(),
+    )
 
 
-def settle(db: Database, scope: Scope, claim: Claim, statement: Any, **values: Any) -> None:
-    """Write how the request ended: KEEP, LET_GO or FORGET.
+def settle(db: Database, scope: Scope, claim: Claim, statement: Any) -> None:
+    """Write that the request ended without an answer to keep: LET_GO or FORGET."""
+
+    def write() -> None:
+        with db.transaction(org_id=scope.org_id) as session:
+            session.execute(statement, {**scope.bound(), "tries": claim.tries})
+
+    _settle(claim, write)
+
+
+def _settle(claim: Claim, write: Callable[[], Any]) -> None:
+    """Write how the request ended.
 
     Where that fails, the lease runs out and the request is driven again, under the same id: no harm is done.
     """
 
-    def write(seconds: float) -> None:
-        with db.transaction(org_id=scope.org_id, time_limit_seconds=seconds) as session:
-            session.execute(statement, {**scope.bound(), "tries": claim.tries, **values})
+    def within(seconds: float) -> None:
+        with budget.limited_to(seconds):
+            write()
 
     try:
-        contextvars.Context().run(write, _seconds_left())  # outside the request's budget, which may be used up
+        contextvars.Context().run(within, _seconds_left())  # outside the request's budget, which may be used up
     except Exception as error:  # noqa: BLE001  the request has its answer, whatever happens here
         log.warning("idempotency_key_not_settled", resource_id=claim.resource_id, error_type=type(error).__name__)
 
@@ -282,3 +304,79 @@ def _seconds_left() -> float:
         return max(_SETTLE_SECONDS, budget.remaining_seconds(1.0))
     except budget.TimeLimitExceeded:
         return _SETTLE_SECONDS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A key somebody wants to claim."""
+
+    scope: Scope
+    fingerprint: str
+    resource_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """An answer that somebody wants to keep."""
+
+    scope: Scope
+    tries: int
+    status: int
+    body: str | None
+    headers: str
+
+
+def take_together(db: Database, asked: Sequence[Asked]) -> list[Any]:
+    """Claim keys, of any organizations, with one statement and one commit; return the row of each.
+
+    A key that is asked for twice is claimed by the first, and the second finds it claimed.
+    """
+    found: dict[int, Any] = {}
+    with db.transaction(org_id=_only_organization(asked)) as session:
+        # What is left after a round was asked for twice, or written by another request within this very moment.
+        while left := [place for place in range(len(asked)) if place not in found]:
+            first = {asked[place].scope: place for place in reversed(left)}
+            values = _take_arguments({place: asked[place] for place in first.values()})
+            found |= {row.place: row for row in session.execute(_TAKE, values)}
+    return [found[place] for place in range(len(asked))]
+
+
+def _take_arguments(asked: Mapping[int, Asked]) -> dict[str, Any]:
+    bound = [each.scope.bound() for each in asked.values()]
+    return {
+        "places": list(asked),
+        "org_ids": [each["org_id"] for each in bound],
+        "principal_ids": [each["principal_id"] for each in bound],
+        "keys": [each["key"] for each in bound],
+        "fingerprints": [each.fingerprint for each in asked.values()],
+        "resource_ids": [each.resource_id for each in asked.values()],
+    }
+
+
+def keep_together(db: Database, kept: Sequence[Kept]) -> list[None]:
+    """Keep answers, of any organizations, with one statement and one commit."""
+    in_order = sorted(kept, key=lambda each: (each.scope.org_id or ADMIN, each.scope.principal_id, each.scope.key))
+    bound = [each.scope.bound() for each in in_order]
+    values = {
+        "org_ids": [each["org_id"] for each in bound],
+        "principal_ids": [each["principal_id"] for each in bound],
+        "keys": [each["key"] for each in bound],
+        "tries": [each.tries for each in in_order],
+        "statuses": [each.status for each in in_order],
+        "bodies": [each.body for each in in_order],
+        "headers": [each.headers for each in in_order],
+    }
+    with db.transaction(org_id=_only_organization(kept)) as session:
+        session.execute(KEEP, values)
+    return [None] * len(kept)
+
+
+def _only_organization(several: Sequence[Asked | Kept]) -> str | None:
+    """Return the organization of all of them; None where they are of several, or of none."""
+    organizations = {each.scope.org_id for each in several}
+    return organizations.pop() if len(organizations) == 1 else None
+
+
+# Two commits a request are most of what the gateway's own database does: those of requests at the same time are one.
+_take_with_others: Gathering[Database, Asked, Any] = Gathering(take_together)
+_keep_with_others: Gathering[Database, Kept, None] = Gathering(keep_together)

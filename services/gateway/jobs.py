@@ -90,7 +90,7 @@ def _job_of_an_earlier_try(service: Any, request: Request) -> Mapping[str, Any] 
     if not request.claim.again:
         return None
     try:
-        found: Mapping[str, Any] = service.generation.job(org_id=request.org_id, job_id=request.claim.resource_id)
+        found: Mapping[str, Any] = service.generation.job(**request.owner, job_id=request.claim.resource_id)
     except NotFound:
         return None
     return found
@@ -109,7 +109,7 @@ def _end_of(
 ) -> Answer | None:
     """Return the finished job as the answer, or None while it is not finished, or nobody can say."""
     try:
-        job = service.generation.job(org_id=request.org_id, job_id=first.body["id"])
+        job = service.generation.job(**request.owner, job_id=first.body["id"])
     except Unavailable:
         return None
     if job["status"] not in JOB_ENDS:

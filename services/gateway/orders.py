@@ -23,7 +23,7 @@ def resolved(service: Any, request: Request, *, workflow: str, inputs: Mapping[s
     permissions.permit_workflow(request.asker, workflow)
     line = workflows.contract(workflow)
     asset_ids = workflows.asset_ids(line, inputs)
-    assets = service.catalog.resolve(org_id=request.org_id, asset_ids=asset_ids) if asset_ids else {}
+    assets = service.catalog.resolve(**request.owner, asset_ids=asset_ids) if asset_ids else {}
     return {"workflow": line.name, "inputs": dict(inputs), "assets": assets}
 
 
@@ -32,10 +32,9 @@ def submit(service: Any, request: Request, *, workflow: str, inputs: Mapping[str
     answer: Mapping[str, Any] = service.generation.submit(
         **resolved(service, request, workflow=workflow, inputs=inputs),
         **{name: request.body[name] for name in _TERMS},
+        **request.owner,
         job_id=request.claim.resource_id,
-        org_id=request.org_id,
         user_id=request.asker.user_id,
-        livemode=request.asker.livemode,
     )
     return answer
 
@@ -47,11 +46,9 @@ def estimated(service: Any, request: Request, *, workflow: str, inputs: Mapping[
 
 def quoted(service: Any, request: Request, *, workflow: str, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
     """Have the order planned by generation and priced by credits; return the quote, under the claim's id."""
-    plan = service.generation.quote(
-        org_id=request.org_id, **resolved(service, request, workflow=workflow, inputs=inputs)
-    )
+    plan = service.generation.quote(**request.owner, **resolved(service, request, workflow=workflow, inputs=inputs))
     quote: Mapping[str, Any] = service.credits.quote(
-        org_id=request.org_id,
+        **request.owner,
         quote_id=request.claim.resource_id,
         workflow=workflow,
         **{name: plan[name] for name in _PLAN},

@@ -22,16 +22,21 @@ READ: Final = "read"
 WRITE: Final = "write"
 SPEND: Final = "spend"
 MANAGE: Final = "manage"
+PAY: Final = "pay"
 ACCOUNT: Final = "account"
 SCOPES: Final = (READ, WRITE, SPEND, MANAGE)
 
 
 @dataclass(frozen=True)
 class Allowed:
-    """Who may do one kind of thing: members of these roles, and keys with this scope, if keys may at all."""
+    """Who may do one kind of thing: members of these roles, and keys with this scope, if keys may at all.
+
+    ``tested``: also test keys, since it can be done apart from the organization's own work, or costs nothing.
+    """
 
     roles: tuple[str, ...]
     scope: str | None
+    tested: bool = True
 
 
 TABLE: Final[Mapping[str, Allowed]] = MappingProxyType(
@@ -40,6 +45,7 @@ TABLE: Final[Mapping[str, Allowed]] = MappingProxyType(
         WRITE: Allowed((OWNER, EDITOR), scope=WRITE),
         SPEND: Allowed((OWNER, EDITOR), scope=SPEND),
         MANAGE: Allowed((OWNER,), scope=MANAGE),
+        PAY: Allowed((OWNER,), scope=MANAGE, tested=False),
         ACCOUNT: Allowed((OWNER, EDITOR, VIEWER), scope=None),  # a person's own: no key stands for a person
     }
 )
@@ -60,8 +66,7 @@ def permit(route: Route, principal: Principal) -> None:
     Raises:
         Forbidden: the role or the key's scopes do not allow it.
     """
-    need = needed(route)
-    allowed = TABLE[need]
+    allowed = TABLE[needed(route)]
     if principal.role not in allowed.roles:
         raise Forbidden(
             f"This needs the role {' or '.join(allowed.roles)}; yours is {principal.role}. An owner can change that."
@@ -72,8 +77,8 @@ def permit(route: Route, principal: Principal) -> None:
         raise Forbidden("This is for a person who is logged in: log in, and send the session's token.")
     if allowed.scope not in principal.scopes:
         raise Forbidden(f"This key has no scope {allowed.scope}; make one that has it, or use another.")
-    if need == SPEND and not principal.livemode:
-        raise Forbidden("A test key holds no credits: ask for prices with it, and use a live key for the work.")
+    if not (principal.livemode or allowed.tested):
+        raise Forbidden("What costs the organization money is nothing to try out with a test key; use a live key.")
 
 
 def permit_workflow(principal: Principal, workflow: str) -> None:

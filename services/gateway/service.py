@@ -23,6 +23,7 @@ from services.gateway.turns import Turns
 from shared.host import Built, DatabaseProvider, HealthProvider, SettingsProvider, StoreProvider, every
 from shared.outside import Outside
 from shared.rpc import RpcClient
+from shared.rpc_batches import Gathers
 
 
 class Gateway(
@@ -58,8 +59,13 @@ class Gateway(
     outside = Built(lambda settings: Outside(allowed=settings.outside_allowed))
     turns = Built(lambda _: Turns())
     credits = RpcClient("credits")
-    catalog = RpcClient("catalog")
-    generation = RpcClient("generation")
+    catalog = RpcClient(
+        "catalog", gathers={"resolve": Gathers(twin="resolve_many", size=lambda asked: len(asked["asset_ids"]))}
+    )
+    # How large a job is follows from its pictures; the largest have hundreds.
+    generation = RpcClient(
+        "generation", gathers={"submit": Gathers(twin="submit_many", size=lambda asked: len(asked["assets"]))}
+    )
 
     @every(seconds=600)
     def prune_idempotency_keys(self) -> None:

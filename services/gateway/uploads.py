@@ -130,7 +130,6 @@ def store_image(store: ObjectStore, file: Received, *, org_id: str, asset_id: st
     log.info("upload_stored", asset_id=asset_id, bytes=stored.bytes, content_type=stored.content_type)
     return {
         "asset_id": asset_id,
-        "org_id": org_id,
         "key": stored.key,
         "sha256": stored.sha256,
         "crc32": stored.crc32,

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from services.generation import endings
-from services.generation.jobs import GENERATION_ENDS, JOB_ENDS
+from services.generation.jobs import GENERATION_ENDS, JOB_ENDS, TEST
 from services.generation.models import Generation, Operation
 from shared.events import Event, GenerationStarted, correlated
 
@@ -43,47 +43,56 @@ class Claimed:
     waited_seconds: float = 0.0
 
 
-# The advisory lock makes the limits exact across workers; it is held for one statement.
+# The advisory lock makes the limits exact across workers. It is a statement of its own, though sent along: a statement
+# counts what there was when it began, so one that waited for the lock would not see what was claimed meanwhile.
 # `waiting` steps from organization to organization over the queue's index, so that its cost is that of the number of
 # organizations, not of the backlog. `turn` counts what an organization has at work before and with each candidate.
+# What test keys have asked for is counted apart, and comes after everything else that is due: one at a time of an
+# organization, and together no more than half of what a provider may have at work, so that a live one finds a place.
 _CLAIM = sa.text("""
-WITH RECURSIVE locked AS MATERIALIZED (
-    SELECT pg_advisory_xact_lock(:lock)
-), waiting AS (
-    (SELECT org_id FROM operations, locked WHERE status = 'queued' AND due_at IS NOT NULL ORDER BY org_id LIMIT 1)
+SELECT pg_advisory_xact_lock(:lock);
+WITH RECURSIVE waiting AS (
+    (SELECT org_id FROM operations WHERE status = 'queued' AND due_at IS NOT NULL ORDER BY org_id LIMIT 1)
     UNION ALL
     SELECT (SELECT o.org_id FROM operations o
             WHERE o.status = 'queued' AND o.due_at IS NOT NULL AND o.org_id > waiting.org_id
             ORDER BY o.org_id LIMIT 1)
     FROM waiting WHERE waiting.org_id IS NOT NULL
 ), at_work AS (
-    SELECT org_id, count(*) AS running FROM operations
-    WHERE status IN ('running', 'storing', 'unknown') GROUP BY org_id
+    SELECT org_id, lane = :test_lane AS is_test, count(*) AS running FROM operations
+    WHERE status IN ('running', 'storing', 'unknown') GROUP BY org_id, lane = :test_lane
 ), busy AS (
-    SELECT provider, count(*) AS running FROM operations
+    SELECT provider, count(*) AS running, count(*) FILTER (WHERE lane = :test_lane) AS tests FROM operations
     WHERE status IN ('running', 'storing', 'unknown') GROUP BY provider
 ), candidates AS (
     SELECT next.*, coalesce(at_work.running, 0) + row_number() OVER (
-               PARTITION BY next.org_id ORDER BY next.lane, next.due_at, next.id) AS turn
+               PARTITION BY next.org_id, next.is_test ORDER BY next.lane, next.due_at, next.id) AS turn
     FROM waiting
     CROSS JOIN LATERAL (
-        SELECT o.id, o.org_id, o.provider, o.lane, o.due_at FROM operations o
+        SELECT o.id, o.org_id, o.provider, o.lane, o.due_at, o.lane = :test_lane AS is_test FROM operations o
         WHERE o.status = 'queued' AND o.due_at <= clock_timestamp() AND o.org_id = waiting.org_id
         ORDER BY o.lane, o.due_at, o.id LIMIT :free
     ) AS next
-    LEFT JOIN at_work ON at_work.org_id = next.org_id
+    LEFT JOIN at_work ON at_work.org_id = next.org_id AND at_work.is_test = next.is_test
 ), allowed AS (
-    SELECT candidates.id, candidates.turn, candidates.lane, candidates.due_at,
+    SELECT candidates.id, candidates.is_test, candidates.turn, candidates.lane, candidates.due_at,
            coalesce(busy.running, 0) + row_number() OVER (
-               PARTITION BY candidates.provider ORDER BY candidates.turn, candidates.lane, candidates.due_at
+               PARTITION BY candidates.provider
+               ORDER BY candidates.is_test, candidates.turn, candidates.lane, candidates.due_at
            ) AS place,
+           coalesce(busy.tests, 0) + row_number() OVER (
+               PARTITION BY candidates.provider, candidates.is_test ORDER BY candidates.due_at
+           ) AS place_of_test,
            CAST(CAST(:limits AS jsonb) ->> candidates.provider AS integer) AS provider_limit
     FROM candidates LEFT JOIN busy ON busy.provider = candidates.provider
-    WHERE candidates.turn <= :per_organization
+    WHERE candidates.turn <= CASE WHEN candidates.is_test THEN 1 ELSE :per_organization END
 ), chosen AS (
     SELECT o.id FROM operations o
-    JOIN (SELECT id FROM allowed WHERE place <= provider_limit ORDER BY turn, lane, due_at LIMIT :free) AS pick
-      ON pick.id = o.id
+    JOIN (
+        SELECT id FROM allowed
+        WHERE place <= provider_limit AND (NOT is_test OR place_of_test <= greatest(1, provider_limit / 2))
+        ORDER BY is_test, turn, lane, due_at LIMIT :free
+    ) AS pick ON pick.id = o.id
     WHERE o.status = 'queued'
     FOR UPDATE OF o SKIP LOCKED
 )
@@ -122,18 +131,19 @@ def claim(
     per_organization: int,
     lease_seconds: float = LEASE_SECONDS,
 ) -> list[Claimed]:
-    """Claim at most ``free`` due operations.
+    """Claim at most ``free`` due operations: those of live keys, and where room is left, those of test keys.
 
     Args:
         session: of the system role: a claim spans organizations.
         worker: this worker's name, for operators.
         free: how many this worker can take on.
         limits: per provider, how many of its operations may be at work in the whole system; others are not claimed.
-        per_organization: how many operations of one organization may be at work.
+        per_organization: how many operations of one organization may be at work, and one of its test keys besides.
         lease_seconds: how long the claim holds without a heartbeat.
     """
     values = {
         "lock": CLAIM_LOCK,
+        "test_lane": TEST,
         "worker": worker,
         "free": free,
         "limits": json.dumps(dict(limits)),
@@ -168,6 +178,7 @@ def begin(session: Session, claimed: Sequence[Claimed]) -> tuple[list[Claimed], 
                     generation_id=generation.id,
                     org_id=job.org_id,
                     workflow=job.workflow,
+                    livemode=job.livemode,
                 )
             )
         job.progressed_at = now

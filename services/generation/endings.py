@@ -190,6 +190,7 @@ def finished(session: Session, job: Job, *, held: Collection[str] = ()) -> JobFi
         ],
         session_id=job.session_id,
         session_name=job.session_name,
+        livemode=job.livemode,
     )
 
 

@@ -1,22 +1,33 @@
 """What the engine has to work with in one process: the providers that are set up, and which does which operation."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from services.generation.providers import Provider, available
 from shared.config import Settings
+
+LOCAL = "local"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Engine:
     """Providers by name, and the routes: operation -> names of providers in order of preference.
 
-    ``operations_per_organization`` of one organization may be at work at once.
+    ``operations_per_organization`` of one organization may be at work at once. Of what test keys have asked for,
+    ``open_test_generations`` of one organization may be open.
     """
 
     providers: Mapping[str, Provider]
     routes: Mapping[str, Sequence[str]]
     operations_per_organization: int = 20
+    open_test_generations: int = 50
+
+    def in_mode(self, *, livemode: bool) -> "Engine":
+        """Return the engine as jobs of a live key have it, or those of a test key: `local` alone, one at a time."""
+        if livemode:
+            return self
+        bills_nobody = {name: provider for name, provider in self.providers.items() if name == LOCAL}
+        return replace(self, providers=bills_nobody, routes={}, operations_per_organization=1)
 
 
 def engine_for(settings: Settings) -> Engine:
@@ -25,4 +36,5 @@ def engine_for(settings: Settings) -> Engine:
         providers=available(),
         routes=settings.provider_routes,
         operations_per_organization=settings.operations_per_organization,
+        open_test_generations=settings.open_test_generations,
     )

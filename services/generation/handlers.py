@@ -3,17 +3,18 @@
 How a job is planned, written down and paid for stands in planning.py, submissions.py and holding.py.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import structlog
 from sqlalchemy.orm import Session
 
-from services.generation import endings, holding, planning, queries, rehearsal, submissions
+from services.generation import endings, holding, planning, queries, rehearsal, starts, submissions, trials
 from services.generation.engine import Engine
-from services.generation.holding import Credits
+from services.generation.holding import Credits, Question
 from services.generation.models import Job
-from services.generation.submissions import Submission
+from services.generation.submissions import Planned, Submission
 from shared.crash import crash_point
 from shared.database import Database
 from shared.events import (
@@ -28,7 +29,8 @@ from shared.events import (
     SettledLine,
     caused_by,
 )
-from shared.problems import NotFound
+from shared.gathering import taken_apart
+from shared.problems import NotFound, Problem
 
 log = structlog.get_logger(__name__)
 
@@ -38,39 +40,52 @@ _SHORT_OF = {"credits": "insufficient_credits", "plan_generations": "quota_excee
 def submit(db: Database, credits_service: Credits, engine: Engine, asked: Submission) -> dict[str, Any]:
     """Take a job in, hold its credits, and queue it. Idempotent by ``job_id``. A dry run does nothing of it.
 
+    A job of a test key holds nothing; see `trials` for what else is different about it.
+
     Returns:
         ``{job, balance}``: the job as clients see it, and the wallet after the hold or None; a job that may wait for
         credits is there even if nothing was held. Of a dry run: see `rehearsal.rehearse`.
 
     Raises:
         BadRequest: the inputs do not fit the workflow.
+        LimitExceeded: it is more than one job may be, or than may be open for an organization's test keys.
         HoldRefused, QuoteExpired, QuoteUsed, QuoteMismatch, NotFound: what credits said; nothing was held, and the job
             ended as ``rejected``.
         Unavailable: credits did not answer; asking again with the same ``job_id`` goes on from here.
     """
-    plan = planning.plan(engine, workflow_name=asked.workflow, inputs=asked.inputs, assets=asked.assets)
-    if asked.dry_run:
-        return rehearsal.rehearse(credits_service, engine, asked, plan)
-    with db.transaction() as session:
-        db.publish(session, submissions.take_in(session, engine, asked, plan))
-        job = session.get_one(Job, asked.job_id)
-        _same_organization(job, asked.org_id)
-        question = holding.question(session, job) if job.status == "awaiting_credit" else None
-    crash_point("submit.after_job")
-    balance = holding.hold(db, credits_service, question) if question else None
-    with db.transaction(org_id=asked.org_id) as session:
-        return {"job": queries.job(session, org_id=asked.org_id, job_id=asked.job_id), "balance": balance}
+    (outcome,) = submit_many(db, credits_service, engine, [asked])
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
+
+
+def submit_many(
+    db: Database, credits_service: Credits, engine: Engine, several: Sequence[Submission]
+) -> list[dict[str, Any] | Exception]:
+    """Take several jobs in, of any organizations, with as many statements and calls as one would need.
+
+    Returns:
+        For each, in order, what `submit` returns, or the exception it raises: one that is refused, or breaks, does
+        not touch the others.
+    """
+    outcomes: dict[int, dict[str, Any] | Exception] = {}
+    for places in _rounds(several):
+        together = partial(_submit_together, db, credits_service, engine)
+        done = taken_apart(together, [several[place] for place in places])
+        outcomes.update(zip(places, done, strict=True))
+    return [outcomes[place] for place in range(len(several))]
 
 
 def queue_paid_jobs(session: Session, events: Sequence[CreditReserved]) -> list[Event]:
     """Queue what credits are held for; what has ended is told once more, so that credits gives its lines back."""
     jobs = endings.lock_jobs(session, (event.job_id for event in events))
+    settled = starts.settled(session, list(jobs.values()))
     answers: list[Event] = []
     for event in events:
         job = jobs.get(event.job_id)
         if job is None:
             answers.append(_unknown_job(event, [line.line_id for line in event.lines]))
-        else:
+        elif job.id not in settled:  # mostly the answer was here before its event
             answers += holding.record_event(session, job, {line.line_id: line.amount for line in event.lines})
     return answers
 
@@ -101,6 +116,101 @@ def ask_for_waiting_jobs(
     return []
 
 
+def _rounds(several: Sequence[Submission]) -> list[list[int]]:
+    """Return the places of submissions, each job at most once in a round: a repeat finds what came before it."""
+    rounds: list[dict[str, int]] = []
+    for place, asked in enumerate(several):
+        free = next((one for one in rounds if asked.job_id not in one), None)
+        if free is None:
+            rounds.append(free := {})
+        free[asked.job_id] = place
+    return [list(one.values()) for one in rounds]
+
+
+def _submit_together(
+    db: Database, credits_service: Credits, engine: Engine, several: Sequence[Submission]
+) -> list[dict[str, Any] | Exception]:
+    outcomes: dict[str, Any] = {}
+    ready = []
+    for asked in several:
+        try:
+            of_mode = engine.in_mode(livemode=asked.livemode)
+            plan = planning.plan(of_mode, workflow_name=asked.workflow, inputs=asked.inputs, assets=asked.assets)
+            if asked.dry_run:
+                outcomes[asked.job_id] = rehearsal.rehearse(credits_service, of_mode, asked, plan)
+            else:
+                ready.append(submissions.planned(of_mode, asked, plan))
+        except Problem as problem:
+            outcomes[asked.job_id] = problem
+    live = [each for each in ready if each.asked.livemode]
+    if live:
+        outcomes |= _accept(db, credits_service, live)
+    for each in ready:
+        if not each.asked.livemode:
+            outcomes[each.asked.job_id] = _accept_trial(db, credits_service, engine, each)
+    return [outcomes[asked.job_id] for asked in several]
+
+
+def _accept_trial(db: Database, credits_service: Credits, engine: Engine, each: Planned) -> dict[str, Any] | Problem:
+    """Write a test key's job, alone: its organization waits for it, and it may be one too many."""
+    try:
+        trials.take_quote(db, credits_service, engine, each.asked.named, plan=each.plan)
+        with db.transaction() as session:
+            events, new = submissions.take_in(session, [each])
+            db.publish(session, events)
+            if new:
+                trials.require_room(session, engine, org_id=each.asked.org_id)
+            _require_own(session.get_one(Job, each.asked.job_id), each.asked)
+    except Problem as problem:
+        return problem
+    crash_point("submit.after_job")
+    return _shown(db, [each.asked], {})[each.asked.job_id]
+
+
+def _accept(db: Database, credits_service: Credits, ready: Sequence[Planned]) -> dict[str, Any]:
+    """Write the jobs, hold their credits, and show them; return the outcomes by job."""
+    with db.transaction() as session:
+        events, rows = submissions.take_in(session, ready)
+        db.publish(session, events)
+        questions = {each.asked.job_id: _question(session, each, rows.get(each.asked.job_id)) for each in ready}
+    crash_point("submit.after_job")
+    asking = [question for question in questions.values() if isinstance(question, Question)]
+    held = holding.hold_all(db, credits_service, asking)
+    outcomes: dict[str, Any] = {job_id: one for job_id, one in questions.items() if isinstance(one, Problem)}
+    outcomes |= {asked.job_id: one for asked, one in zip(asking, held, strict=True)}
+    return outcomes | _shown(
+        db, [each.asked for each in ready if not isinstance(outcomes.get(each.asked.job_id), Exception)], outcomes
+    )
+
+
+def _question(session: Session, each: Planned, row: Mapping[str, Any] | None) -> Question | Problem | None:
+    """Return what credits are to be asked for a job, just written as ``row`` or there before; None where nothing is."""
+    if row is not None:
+        return holding.first_question(row, each.generations)
+    job = session.get_one(Job, each.asked.job_id)
+    try:
+        _require_own(job, each.asked)
+    except NotFound as problem:
+        return problem
+    return holding.question(session, job) if job.status == "awaiting_credit" else None
+
+
+def _shown(db: Database, asked: Sequence[Submission], balances: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return each job as clients see it, and the wallet after its hold."""
+    if not asked:
+        return {}
+    owners = {(each.org_id, each.livemode) for each in asked}
+    org_id, livemode = owners.pop() if len(owners) == 1 else (None, None)
+    with db.transaction(org_id=org_id, livemode=livemode) as session:
+        jobs = queries.jobs_by_id(session, {each.job_id: (each.org_id, each.livemode) for each in asked})
+    return {job_id: {"job": job, "balance": balances.get(job_id)} for job_id, job in jobs.items()}
+
+
+def _require_own(job: Job, asked: Submission) -> None:
+    if (job.org_id, job.livemode) != (asked.org_id, asked.livemode):
+        raise NotFound("There is no such job.")
+
+
 def _may_wait_no_longer(event: PlanChanged | CreditsGranted | CreditsAdjusted | RefundIssued) -> str | None:
     """Return why jobs waited that may be paid for now, or None where there is not more of anything."""
     if isinstance(event, PlanChanged):
@@ -124,8 +234,3 @@ def _unknown_job(event: CreditReserved | ReservationOverdue, line_ids: Sequence[
             SettledLine(line_id=line_id, outcome="refunded", amount=0, reason="internal_error") for line_id in line_ids
         ],
     )
-
-
-def _same_organization(job: Job, org_id: str) -> None:
-    if job.org_id != org_id:
-        raise NotFound("There is no such job.")

@@ -3,7 +3,7 @@
 The same hold may be told twice, in any order, and late; each part of it takes effect once, under the job's lock.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -12,14 +12,25 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.orm import Session
 
-from services.generation import endings, pauses
+from services.generation import endings, pauses, starts
 from services.generation.jobs import GENERATION_ENDS, JOB_ENDS, next_question
 from services.generation.models import Generation, Job, Operation
 from services.generation.turns import in_turns
 from shared.crash import crash_point
 from shared.database import Database
 from shared.events import Event
-from shared.problems import HoldRefused, JobClosed, NotFound, Problem, QuoteExpired, QuoteMismatch, QuoteUsed
+from shared.gathering import taken_apart
+from shared.problems import (
+    HoldRefused,
+    JobClosed,
+    NotFound,
+    Problem,
+    QuoteExpired,
+    QuoteMismatch,
+    QuoteUsed,
+    Unavailable,
+)
+from shared.rpc_batches import Call, outcomes_of
 
 log = structlog.get_logger(__name__)
 
@@ -31,6 +42,19 @@ _ASKED_WRONGLY = (NotFound, QuoteExpired, QuoteMismatch, QuoteUsed)
 _QUOTE_IS_GONE = "The quote was used for another job while this one waited."
 # Of a large job that waits, so many lines are asked for at a time: it may be asked for often, and mostly in vain.
 _LINES_OF_A_STEP = 200
+_ASKED_ABOUT = (
+    "id",
+    "org_id",
+    "user_id",
+    "workflow",
+    "session_id",
+    "created_at",
+    "on_insufficient",
+    "quote_id",
+    "fingerprint",
+    "reserve_after",
+    "correlation_id",
+)
 
 # Jobs whose first hold is under way are marked too: their answer may be older than what has come since.
 _ASK_NOW = sa.text("""
@@ -46,10 +70,22 @@ UPDATE jobs SET reserve_after = clock_timestamp() WHERE id IN (
 
 
 class Credits(Protocol):
-    """The one call the engine makes to another service."""
+    """The calls the engine makes to another service."""
 
     def reserve(self, **request: Any) -> dict[str, Any]:
         """Hold the price of the request's ``lines``."""
+        ...
+
+    def reserve_many(self, *, calls: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Answer many such requests, packed by `Call.packed`, each with ``{result}`` or ``{problem}``."""
+        ...
+
+    def prices(self, *, skus: Mapping[str, int]) -> dict[str, Any]:
+        """Return the ``lines`` that so many of each SKU would be priced as."""
+        ...
+
+    def take_test_quote(self, **request: Any) -> dict[str, Any]:
+        """Check a quote for a job of a test key, and use it up."""
         ...
 
 
@@ -60,6 +96,7 @@ class Question:
     job_id: str
     request: Mapping[str, Any]
     asked_at: datetime | None
+    correlation_id: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,21 +122,19 @@ def question(session: Session, job: Job) -> Question | None:
     ends = job.deadline_at
     if job.status != "awaiting_credit":
         ends = pauses.deadline_now(job, now=endings.database_now(session))
-    request = {
-        "org_id": job.org_id,
-        "job_id": job.id,
-        "deadline_at": ends.isoformat(),
-        "lines": lines,
-        "partial": job.on_insufficient != "reject",
-        "workflow": job.workflow,
-        "session_id": job.session_id,
-        "actor": job.user_id,
-        "accepted_at": job.created_at.isoformat(),
-    }
-    if job.quote_id:
-        request |= {"quote_id": job.quote_id, "fingerprint": job.fingerprint}
-        request["waits"] = job.on_insufficient == "pause"  # such a job keeps its quote until it can be paid for
-    return Question(job_id=job.id, request=request, asked_at=job.reserve_after)
+    return _question({name: getattr(job, name) for name in _ASKED_ABOUT}, lines, ends=ends)
+
+
+def first_question(row: Mapping[str, Any], generations: Sequence[Mapping[str, Any]]) -> Question | None:
+    """Return what to ask credits for a job just written: ``row`` and its ``generations``; None where it is free."""
+    if row["status"] != "awaiting_credit":
+        return None
+    lines = [
+        {"line_id": one["id"], "sku": one["sku"], "cost_microusd": one["expected_cost_microusd"]}
+        for one in in_turns(generations)
+        if one["sku"]
+    ]
+    return _question(row, lines, ends=row["deadline_at"])
 
 
 def hold(db: Database, credits_service: Credits, asked: Question) -> dict[str, Any] | None:
@@ -112,20 +147,32 @@ def hold(db: Database, credits_service: Credits, asked: Question) -> dict[str, A
         Problem: what credits refused, where the job was rejected for it.
         Unavailable: credits did not answer; the job stays as it is.
     """
-    try:
-        answer = credits_service.reserve(**asked.request)
-    except Problem as problem:
-        if problem.status >= _ON_OUR_SIDE or _record_refusal(db, asked, problem):
-            raise
-        return None
-    crash_point("submit.after_reserve")
-    with db.transaction() as session:
-        job = endings.lock_jobs(session, [asked.job_id])[asked.job_id]
-        amounts = {line["line_id"]: line["amount"] for line in answer["lines"]}
-        shortfall = _shortfall(answer["shortfall"]) if answer.get("shortfall") else None
-        db.publish(session, record_answer(session, job, asked, amounts=amounts, shortfall=shortfall))
-        db.notify(session, OPERATIONS_CHANNEL)
-    return {name: answer[name] for name in ("available", "held", "version")}
+    (outcome,) = hold_all(db, credits_service, [asked])
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
+
+
+def hold_all(
+    db: Database, credits_service: Credits, several: Sequence[Question]
+) -> list[dict[str, Any] | Exception | None]:
+    """Ask credits about several jobs with one call, and record what is held with one transaction.
+
+    Returns:
+        For each, in order, what `hold` returns, or the exception it raises.
+    """
+    if not several:
+        return []
+    answers = _ask(credits_service, several)
+    held = [place for place, answer in enumerate(answers) if not isinstance(answer, Exception)]
+    if held:
+        crash_point("submit.after_reserve")
+    done = taken_apart(lambda places: _record(db, [(several[place], answers[place]) for place in places]), held)
+    recorded = dict(zip(held, done, strict=True))
+    return [
+        recorded[place] if place in recorded else _refused(db, asked, answers[place])
+        for place, asked in enumerate(several)
+    ]
 
 
 def record_answer(
@@ -225,6 +272,87 @@ def _make_due(session: Session, job: Job) -> int:
         execution_options={"synchronize_session": False},
     )
     return int(changed.rowcount)
+
+
+def _question(about: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], *, ends: datetime) -> Question:
+    """Return the question for ``lines`` of the job that ``about`` has the columns of."""
+    request = {
+        "org_id": about["org_id"],
+        "job_id": about["id"],
+        "deadline_at": ends.isoformat(),
+        "lines": list(lines),
+        "partial": about["on_insufficient"] != "reject",
+        "workflow": about["workflow"],
+        "session_id": about["session_id"],
+        "actor": about["user_id"],
+        "accepted_at": about["created_at"].isoformat(),
+    }
+    if about["quote_id"]:
+        request |= {"quote_id": about["quote_id"], "fingerprint": about["fingerprint"]}
+        request["waits"] = about["on_insufficient"] == "pause"  # such a job keeps its quote until it can be paid for
+    return Question(
+        job_id=about["id"],
+        request=request,
+        asked_at=about["reserve_after"],
+        correlation_id=about["correlation_id"],
+    )
+
+
+def _ask(credits_service: Credits, several: Sequence[Question]) -> list[Any]:
+    """Return what credits answer to each question: the hold, or the `Problem`."""
+    if len(several) == 1:
+        return [_ask_alone(credits_service, several[0])]
+    calls = [Call(arguments=each.request, correlation_id=each.correlation_id).packed() for each in several]
+    try:
+        return outcomes_of(credits_service.reserve_many(calls=calls))
+    except Unavailable as problem:
+        return [problem] * len(several)
+    except Problem:  # about the command itself, which credits that are yet to be updated do not know
+        return [_ask_alone(credits_service, each) for each in several]
+
+
+def _ask_alone(credits_service: Credits, asked: Question) -> dict[str, Any] | Problem:
+    try:
+        return credits_service.reserve(**asked.request)
+    except Problem as problem:
+        return problem
+
+
+def _record(db: Database, told: Sequence[tuple[Question, Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """Act on holds: those that bring a job everything it waited for all at once, any others one by one."""
+    with db.transaction() as session:
+        jobs = endings.lock_jobs(session, (asked.job_id for asked, _ in told))
+        whole = {
+            asked.job_id: _amounts(asked, answer)
+            for asked, answer in told
+            if jobs[asked.job_id].status == "awaiting_credit" and not answer.get("shortfall")
+        }
+        starts.begin_whole(session, whole)
+        settled = starts.settled(session, [job for job_id, job in jobs.items() if job_id not in whole])
+        for asked, answer in told:
+            if asked.job_id in whole or (asked.job_id in settled and not answer.get("shortfall")):
+                continue
+            shortfall = _shortfall(answer["shortfall"]) if answer.get("shortfall") else None
+            job, amounts = jobs[asked.job_id], {line["line_id"]: line["amount"] for line in answer["lines"]}
+            db.publish(session, record_answer(session, job, asked, amounts=amounts, shortfall=shortfall))
+        db.notify(session, OPERATIONS_CHANNEL)
+    return [{name: answer[name] for name in ("available", "held", "version")} for _, answer in told]
+
+
+def _amounts(asked: Question, answer: Mapping[str, Any]) -> dict[str, int]:
+    """Return what is held by line, where all that was asked for is: those not named are free of charge."""
+    held = {line["line_id"]: line["amount"] for line in answer["lines"]}
+    return {line["line_id"]: held.get(line["line_id"], 0) for line in asked.request["lines"]}
+
+
+def _refused(db: Database, asked: Question, problem: Exception) -> Exception | None:
+    """Act on a refusal; return it, unless it is no matter of the caller's."""
+    try:
+        if not isinstance(problem, Problem) or problem.status >= _ON_OUR_SIDE or _record_refusal(db, asked, problem):
+            return problem
+    except Exception as error:  # noqa: BLE001  the outcome of this one, while others have theirs
+        return error
+    return None
 
 
 def _record_refusal(db: Database, asked: Question, problem: Problem) -> bool:

@@ -10,6 +10,9 @@ from datetime import datetime, timedelta
 JOB_ENDS = frozenset({"succeeded", "partially_succeeded", "failed", "cancelled", "expired", "rejected"})
 GENERATION_ENDS = frozenset({"succeeded", "failed"})
 
+# Whose operations go first; what a test key asks for is done when nobody else has anything due.
+INTERACTIVE, STANDARD, TEST = 0, 1, 2
+
 JOB_STEPS: Mapping[str, Collection[str]] = {
     "awaiting_credit": {"queued", "paused", "rejected", "cancelled", "expired"},
     "queued": {"running", "paused", "cancelling", "succeeded", "failed", "cancelled", "expired"},
@@ -33,6 +36,11 @@ STALLED_AFTER = timedelta(minutes=5)
 # A job that waits for credits asks for them again this often; grants, plans and refunds make it ask at once.
 ASK_AGAIN_AFTER = timedelta(minutes=10)
 PAUSE_ENDS_AFTER = timedelta(days=30)
+
+
+def lane(*, livemode: bool) -> int:
+    """Return the lane of a job's operations."""
+    return INTERACTIVE if livemode else TEST
 
 
 def may_follow(steps: Mapping[str, Collection[str]], before: str, after: str) -> bool:

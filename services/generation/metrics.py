@@ -4,10 +4,11 @@ import sqlalchemy as sa
 from prometheus_client import Gauge
 from sqlalchemy.orm import Session
 
+from services.generation.jobs import INTERACTIVE, STANDARD, TEST
 from services.generation.models import Job, Operation
 from shared.metrics import counter, histogram
 
-LANES = {0: "interactive", 1: "standard"}
+LANES = {INTERACTIVE: "interactive", STANDARD: "standard", TEST: "test"}
 
 jobs = counter("darkroom_jobs", "Jobs that ended", ["workflow", "status"])
 operations = counter("darkroom_operations", "Provider calls", ["provider", "model", "outcome"])

@@ -87,6 +87,7 @@ class Generation(Base):
     product_id: Mapped[str | None]
     revision_id: Mapped[str | None]
     settings: Mapped[dict[str, Any]]
+    livemode: Mapped[bool]
     failure_reason: Mapped[str | None]
     failure_message: Mapped[str | None]
     result: Mapped[dict[str, Any] | None]
@@ -116,6 +117,7 @@ class Operation(Base):
     name: Mapped[str]
     status: Mapped[str]
     lane: Mapped[int]
+    livemode: Mapped[bool]
     provider: Mapped[str]
     model_requested: Mapped[str]
     model_used: Mapped[str | None]
@@ -165,6 +167,7 @@ class Image(Base):
     product_id: Mapped[str | None]
     settings: Mapped[dict[str, Any]]
     provenance: Mapped[dict[str, Any]]
+    livemode: Mapped[bool]
     parent_id: Mapped[str | None]
     pinned: Mapped[bool] = mapped_column(server_default=sa.false())
     favorite: Mapped[bool] = mapped_column(server_default=sa.false())

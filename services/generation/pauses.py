@@ -97,4 +97,5 @@ def _about(job: Job) -> dict[str, Any]:
         "user_id": job.user_id,
         "workflow": job.workflow,
         "session_id": job.session_id,
+        "livemode": job.livemode,
     }

@@ -1,7 +1,7 @@
 """Reads of the engine: jobs, generations and images as plain dicts in the contract's shapes; no lock, no event.
 
-Each names the organization whose rows it may show: row-level security is the second wall, not the only one. An image
-carries storage keys in place of addresses: the gateway signs those.
+Each names the organization whose rows it may show, and the mode, live or test: row-level security is the second wall,
+not the only one. An image carries storage keys in place of addresses: the gateway signs those.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,11 +9,12 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
 from services.generation.failures import NOT_BEGUN, reason
 from services.generation.jobs import GENERATION_ENDS, JOB_ENDS, STALLED_AFTER, progress
-from services.generation.models import Generation, Image, Job, Operation
+from services.generation.models import Generation, Image, Job
 from shared.problems import NotFound
 
 FIRST_GENERATIONS = 50
@@ -32,26 +33,93 @@ _PHASES = {
 }
 
 
-def job(session: Session, *, org_id: str, job_id: str) -> dict[str, Any]:
+def _among(column: Any, name: str) -> Any:
+    return column == sa.any_(sa.bindparam(name, type_=ARRAY(sa.Text)))
+
+
+def _select_totals() -> Any:
+    state, amount = Generation.status, sa.func.coalesce(Generation.amount, 0)
+    charged = sa.func.coalesce(Generation.charged, 0)
+    is_open = state.in_(("queued", "running", "storing"))
+    return (
+        sa.select(
+            Generation.job_id,
+            sa.func.count().filter(state == "queued").label("queued"),
+            sa.func.count().filter(state.in_(("running", "storing"))).label("running"),
+            sa.func.count().filter(state == "succeeded").label("succeeded"),
+            sa.func.count().filter(state == "failed").label("failed"),
+            sa.func.coalesce(sa.func.sum(charged), 0).label("charged"),
+            sa.func.coalesce(sa.func.sum(amount - charged).filter(state.in_(GENERATION_ENDS)), 0).label("refunded"),
+            sa.func.coalesce(sa.func.sum(amount).filter(is_open), 0).label("reserved"),
+            sa.func.count().filter(is_open, Generation.sku.is_not(None), Generation.amount.is_(None)).label("waiting"),
+        )
+        .where(_among(Generation.job_id, "job_ids"))
+        .group_by(Generation.job_id)
+    )
+
+
+def _select_not_begun() -> Any:
+    """Select, per job, how many generations failed since credits held nothing for them, by reason."""
+    return (
+        sa.select(Generation.job_id, Generation.failure_reason, sa.func.count())
+        .where(_among(Generation.job_id, "job_ids"), _among(Generation.failure_reason, "codes"))
+        .group_by(Generation.job_id, Generation.failure_reason)
+        .order_by(Generation.job_id, Generation.failure_reason)
+    )
+
+
+# Made once: every job that is taken in is shown, and putting these together would take longer than asking them.
+_NOW = sa.select(sa.func.clock_timestamp())
+_JOBS = sa.select(Job).where(_among(Job.id, "job_ids")).order_by(Job.id)
+_TOTALS = _select_totals()
+_NOT_BEGUN = _select_not_begun()
+_FIRST_GENERATIONS = (
+    sa.select(Generation)
+    .where(_among(Generation.job_id, "job_ids"), Generation.number <= FIRST_GENERATIONS)
+    .order_by(Generation.job_id, Generation.number)
+)
+_IMAGES = (
+    sa.select(Image).where(_among(Image.generation_id, "generation_ids"), Image.deleted_at.is_(None)).order_by(Image.id)
+)
+_JOBS_AHEAD = sa.text("""
+WITH mine AS (SELECT id, org_id, livemode FROM jobs WHERE id = ANY (:job_ids)),
+due AS (
+    SELECT DISTINCT o.org_id, o.livemode, o.job_id FROM operations AS o
+    WHERE o.org_id IN (SELECT org_id FROM mine) AND o.status = 'queued' AND o.due_at IS NOT NULL
+)
+SELECT mine.id, count(*) FROM mine
+JOIN due ON due.org_id = mine.org_id AND due.livemode = mine.livemode AND due.job_id < mine.id GROUP BY mine.id
+""")
+
+
+def job(session: Session, *, org_id: str, livemode: bool, job_id: str) -> dict[str, Any]:
     """Return one job with its first 50 generations.
 
     Raises:
-        NotFound: the organization has none of this id.
+        NotFound: the organization has none of this id in this mode.
     """
-    return jobs_as_dicts(session, [_job_of(session, org_id=org_id, job_id=job_id)])[0]
+    return jobs_as_dicts(session, [_job_of(session, org_id=org_id, livemode=livemode, job_id=job_id)])[0]
+
+
+def jobs_by_id(session: Session, wanted: Mapping[str, tuple[str, bool]]) -> dict[str, dict[str, Any]]:
+    """Return jobs by id; ``wanted`` maps each to the organization and mode it must be of, others are left out."""
+    found = session.scalars(_JOBS, {"job_ids": list(wanted)})
+    rows = [row for row in found if (row.org_id, row.livemode) == wanted[row.id]]
+    return {shown["id"]: shown for shown in jobs_as_dicts(session, rows)}
 
 
 def jobs(
     session: Session,
     *,
     org_id: str,
+    livemode: bool,
     workflow: str | None = None,
     status: str | None = None,
     limit: int = 50,
     after: str | None = None,
 ) -> dict[str, Any]:
     """Return jobs, newest first, as a page."""
-    statement = sa.select(Job).where(Job.org_id == org_id).order_by(Job.id.desc())
+    statement = sa.select(Job).where(Job.org_id == org_id, Job.livemode == livemode).order_by(Job.id.desc())
     if workflow:
         statement = statement.where(Job.workflow == workflow)
     if status:
@@ -62,14 +130,21 @@ def jobs(
 
 
 def job_generations(
-    session: Session, *, org_id: str, job_id: str, status: str | None = None, limit: int = 50, after: str | None = None
+    session: Session,
+    *,
+    org_id: str,
+    livemode: bool,
+    job_id: str,
+    status: str | None = None,
+    limit: int = 50,
+    after: str | None = None,
 ) -> dict[str, Any]:
     """Return a job's generations by number, as a page.
 
     Raises:
-        NotFound: the organization has no such job.
+        NotFound: the organization has no such job in this mode.
     """
-    _job_of(session, org_id=org_id, job_id=job_id)
+    _job_of(session, org_id=org_id, livemode=livemode, job_id=job_id)
     statement = sa.select(Generation).where(Generation.job_id == job_id).order_by(Generation.number)
     if status:
         statement = statement.where(Generation.status == status)
@@ -80,23 +155,30 @@ def job_generations(
     return _page(rows, limit, lambda some: generations_as_dicts(session, some))
 
 
-def image(session: Session, *, org_id: str, image_id: str) -> dict[str, Any]:
+def image(session: Session, *, org_id: str, livemode: bool, image_id: str) -> dict[str, Any]:
     """Return one image.
 
     Raises:
-        NotFound: the organization has none of this id.
+        NotFound: the organization has none of this id in this mode.
     """
     row = session.get(Image, image_id)
-    if row is None or row.org_id != org_id or row.deleted_at:
+    if row is None or (row.org_id, row.livemode) != (org_id, livemode) or row.deleted_at:
         raise NotFound("There is no such image.")
     return image_as_dict(row)
 
 
 def images(
-    session: Session, *, org_id: str, job_id: str | None = None, limit: int = 50, after: str | None = None
+    session: Session,
+    *,
+    org_id: str,
+    livemode: bool,
+    job_id: str | None = None,
+    limit: int = 50,
+    after: str | None = None,
 ) -> dict[str, Any]:
     """Return images, newest first, as a page."""
-    statement = sa.select(Image).where(Image.org_id == org_id, Image.deleted_at.is_(None)).order_by(Image.id.desc())
+    mine = sa.and_(Image.org_id == org_id, Image.livemode == livemode, Image.deleted_at.is_(None))
+    statement = sa.select(Image).where(mine).order_by(Image.id.desc())
     if job_id:
         statement = statement.where(Image.job_id == job_id)
     if after:
@@ -109,21 +191,18 @@ def jobs_as_dicts(session: Session, rows: Sequence[Job]) -> list[dict[str, Any]]
     """Return jobs in the contract's shape, with at most six queries however many they are."""
     totals = _totals(session, rows)
     first = _first_generations(session, rows)
-    now = session.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+    now = session.execute(_NOW).scalar_one()
     ahead = _jobs_ahead(session, rows)
     return [_job_as_dict(row, totals[row.id], first.get(row.id, []), now=now, ahead=ahead) for row in rows]
 
 
 def generations_as_dicts(session: Session, rows: Sequence[Generation]) -> list[dict[str, Any]]:
     """Return generations in the contract's shape, each with its images."""
-    statement = (
-        sa.select(Image)
-        .where(Image.generation_id.in_([row.id for row in rows]), Image.deleted_at.is_(None))
-        .order_by(Image.id)
-    )
     made: dict[str, list[dict[str, Any]]] = {}
-    for item in session.scalars(statement):
-        made.setdefault(item.generation_id, []).append(image_as_dict(item))
+    begun = [row.id for row in rows if row.started_at or row.status != "queued"]
+    if begun:
+        for item in session.scalars(_IMAGES, {"generation_ids": begun}):
+            made.setdefault(item.generation_id, []).append(image_as_dict(item))
     return [_generation_as_dict(row, made.get(row.id, [])) for row in rows]
 
 
@@ -149,13 +228,14 @@ def image_as_dict(row: Image) -> dict[str, Any]:
         "job_id": row.job_id,
         "generation_id": row.generation_id,
         "created_at": _time(row.created_at),
+        "livemode": row.livemode,
         "provenance": row.provenance,
     }
 
 
-def _job_of(session: Session, *, org_id: str, job_id: str) -> Job:
+def _job_of(session: Session, *, org_id: str, livemode: bool, job_id: str) -> Job:
     row = session.get(Job, job_id)
-    if row is None or row.org_id != org_id:
+    if row is None or (row.org_id, row.livemode) != (org_id, livemode):
         raise NotFound("There is no such job.")
     return row
 
@@ -235,44 +315,17 @@ def _warnings(row: Job, totals: Mapping[str, Any]) -> list[dict[str, str]]:
 
 def _totals(session: Session, rows: Sequence[Job]) -> dict[str, dict[str, Any]]:
     """Count each job's generations by state, and add up what is charged, refunded and still held."""
-    state, amount = Generation.status, sa.func.coalesce(Generation.amount, 0)
-    charged = sa.func.coalesce(Generation.charged, 0)
-    is_open = state.in_(("queued", "running", "storing"))
-    statement = sa.select(
-        Generation.job_id,
-        sa.func.count().filter(state == "queued").label("queued"),
-        sa.func.count().filter(state.in_(("running", "storing"))).label("running"),
-        sa.func.count().filter(state == "succeeded").label("succeeded"),
-        sa.func.count().filter(state == "failed").label("failed"),
-        sa.func.coalesce(sa.func.sum(charged), 0).label("charged"),
-        sa.func.coalesce(sa.func.sum(amount - charged).filter(state.in_(GENERATION_ENDS)), 0).label("refunded"),
-        sa.func.coalesce(sa.func.sum(amount).filter(is_open), 0).label("reserved"),
-        sa.func.count().filter(is_open, Generation.sku.is_not(None), Generation.amount.is_(None)).label("waiting"),
-    ).where(Generation.job_id.in_([row.id for row in rows]))
-    found = session.execute(statement.group_by(Generation.job_id)).mappings()
+    found = session.execute(_TOTALS, {"job_ids": [row.id for row in rows]}).mappings()
     totals = {row["job_id"]: {**row, "not_begun": []} for row in found}
-    for job_id, code, count in session.execute(_not_begun(rows)):
-        totals[job_id]["not_begun"].append((code, count))
+    failed = [job_id for job_id, counted in totals.items() if counted["failed"]]
+    if failed:
+        for job_id, code, count in session.execute(_NOT_BEGUN, {"job_ids": failed, "codes": list(NOT_BEGUN)}):
+            totals[job_id]["not_begun"].append((code, count))
     return totals
 
 
-def _not_begun(rows: Sequence[Job]) -> sa.Select[str, str | None, int]:
-    """Select, per job, how many generations failed since credits held nothing for them, by reason."""
-    return (
-        sa.select(Generation.job_id, Generation.failure_reason, sa.func.count())
-        .where(Generation.job_id.in_([row.id for row in rows]), Generation.failure_reason.in_(NOT_BEGUN))
-        .group_by(Generation.job_id, Generation.failure_reason)
-        .order_by(Generation.job_id, Generation.failure_reason)
-    )
-
-
 def _first_generations(session: Session, rows: Sequence[Job]) -> dict[str, list[dict[str, Any]]]:
-    statement = (
-        sa.select(Generation)
-        .where(Generation.job_id.in_([row.id for row in rows]), Generation.number <= FIRST_GENERATIONS)
-        .order_by(Generation.job_id, Generation.number)
-    )
-    found = list(session.scalars(statement))
+    found = list(session.scalars(_FIRST_GENERATIONS, {"job_ids": [row.id for row in rows]}))
     by_job: dict[str, list[dict[str, Any]]] = {}
     for row, shown in zip(found, generations_as_dicts(session, found), strict=True):
         by_job.setdefault(row.job_id, []).append(shown)
@@ -280,18 +333,11 @@ def _first_generations(session: Session, rows: Sequence[Job]) -> dict[str, list[
 
 
 def _jobs_ahead(session: Session, rows: Sequence[Job]) -> dict[str, int]:
-    """Count, for each waiting job, the older jobs of its organization that still have something due."""
+    """Count, for each waiting job, the older jobs of its organization and mode that still have something due."""
     waiting = [row.id for row in rows if row.status in {"awaiting_credit", "queued"}]
     if not waiting:
         return {}
-    mine, other = sa.orm.aliased(Job), sa.orm.aliased(Operation)
-    statement = (
-        sa.select(mine.id, sa.func.count(sa.distinct(other.job_id)))
-        .join(other, sa.and_(other.org_id == mine.org_id, other.job_id < mine.id))
-        .where(mine.id.in_(waiting), other.status == "queued", other.due_at.is_not(None))
-        .group_by(mine.id)
-    )
-    return dict(session.execute(statement).all())
+    return dict(session.execute(_JOBS_AHEAD, {"job_ids": waiting}).all())
 
 
 def _page(rows: Sequence[Any], limit: int, shown: Any) -> dict[str, Any]:

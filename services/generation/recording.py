@@ -134,7 +134,8 @@ def _go_on(session: Session, engine: Engine, job: Job, generation: Generation, *
     if not planned:
         generation.result = operations[-1].output and operations[-1].output.get("result")
         return endings.complete(session, job, generation, now=now)
-    about = {"org_id": job.org_id, "user_id": job.user_id, "id": job.id}
+    about = {"org_id": job.org_id, "user_id": job.user_id, "id": job.id, "livemode": job.livemode}
+    engine = engine.in_mode(livemode=job.livemode)
     rows = [
         operation_row(
             engine, item, position=len(operations) + number, job=about, generation_id=generation.id, due_at=now
@@ -156,6 +157,7 @@ def _image_row(image: StoredImage, job: Job, generation: Generation, operation: 
         "provider": operation.provider,
         "model": answer.model,
         "prompt_version": operation.prompt_version,
+        "livemode": job.livemode,
     }
     return Image(
         id=image.image_id,
@@ -177,6 +179,7 @@ def _image_row(image: StoredImage, job: Job, generation: Generation, operation: 
         product_id=generation.product_id,
         settings=generation.settings,
         provenance=dict(provenance),
+        livemode=job.livemode,
     )
 
 

@@ -1,10 +1,14 @@
-"""A dry run: what a job would hold, asked of credits for real and undone there; nothing is written here."""
+"""A dry run: what a job would hold, asked of credits for real and undone there; nothing is written here.
+
+A test key's job holds nothing: its dry run says what a live key's would cost, whatever the balance is.
+"""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from services.generation import trials
 from services.generation.engine import Engine
 from services.generation.holding import Credits
 from services.generation.jobs import deadline
@@ -25,9 +29,12 @@ def rehearse(credits_service: Credits, engine: Engine, asked: Submission, plan: 
     Raises:
         HoldRefused, QuoteExpired, QuoteUsed, QuoteMismatch, NotFound, Unavailable: as the job would be refused.
     """
-    answer = _nothing_held(None) if plan.free else _ask(credits_service, engine, asked, plan)
+    answer = _nothing_held(None)
+    if asked.livemode and not plan.free:
+        answer = _ask(credits_service, engine, asked, plan)
+    lines = _by_sku(answer["lines"]) if asked.livemode else trials.estimate(credits_service, asked.named, plan=plan)
     totals: Counter[str] = Counter()
-    for line in answer["lines"]:
+    for line in lines:
         totals[line["unit"]] += line["amount"]
     balance = {name: answer[name] for name in ("available", "held", "version")} if "available" in answer else None
     return {
@@ -35,7 +42,7 @@ def rehearse(credits_service: Credits, engine: Engine, asked: Submission, plan: 
         "workflow": plan.workflow,
         "amount": totals.total(),
         "totals": dict(totals),
-        "lines": _by_sku(answer["lines"]),
+        "lines": lines,
         "images": plan.images,
         "estimated_seconds": plan.estimated_seconds,
         "balance": balance,

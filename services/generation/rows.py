@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
 from sqlalchemy.orm import Session
 
 from services.generation.models import Base
@@ -14,8 +14,19 @@ from services.generation.models import Base
 
 def insert_rows(session: Session, model: type[Base], rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert ``rows``, all with the same columns, as one statement; what they have in common is sent once."""
+    if rows:
+        session.execute(_insert(model, rows))
+
+
+def insert_new_rows(session: Session, model: type[Base], rows: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Insert those of ``rows`` that are not there yet, as `insert_rows`, in the order given; return their ids."""
     if not rows:
-        return
+        return set()
+    statement = _insert(model, rows).on_conflict_do_nothing().returning(sa.column("id", sa.Text))
+    return set(session.execute(statement).scalars())
+
+
+def _insert(model: type[Base], rows: Sequence[Mapping[str, Any]]) -> Any:
     first = rows[0]
     same = {name: value for name, value in first.items() if all(row[name] == value for row in rows)}
     others = [{name: value for name, value in row.items() if name not in same} for row in rows]
@@ -24,7 +35,7 @@ def insert_rows(session: Session, model: type[Base], rows: Sequence[Mapping[str,
     columns: sa.Select[*tuple[Any, ...]] = sa.select(*(sa.column(name) for name in first)).select_from(
         written.alias("written")
     )
-    session.execute(sa.insert(model).from_select(list(first), columns))
+    return insert(model).from_select(list(first), columns)
 
 
 def one_of(column: Any, values: Collection[str]) -> sa.ColumnElement[bool]:

@@ -19,6 +19,7 @@ from shared.events import (
 from shared.host import Built, DatabaseProvider
 from shared.messaging import subscribe
 from shared.rpc import RpcClient, rpc
+from shared.rpc_batches import answers_to
 
 log = structlog.get_logger(__name__)
 
@@ -33,39 +34,48 @@ class Generation:
 
     @rpc
     def quote(
-        self, *, org_id: str, workflow: str, inputs: dict[str, Any], assets: dict[str, dict[str, Any]]
+        self, *, org_id: str, livemode: bool, workflow: str, inputs: dict[str, Any], assets: dict[str, dict[str, Any]]
     ) -> dict[str, Any]:
         log.debug("quote_asked_for", org_id=org_id, workflow=workflow)
-        return planning.quote(self.engine, workflow_name=workflow, inputs=inputs, assets=assets)
+        engine = self.engine.in_mode(livemode=livemode)
+        return planning.quote(engine, workflow_name=workflow, inputs=inputs, assets=assets)
 
     @rpc
     def submit(self, **submission: Any) -> dict[str, Any]:
         return handlers.submit(self.db, self.credits_service, self.engine, Submission(**submission))
 
     @rpc
-    def job(self, *, org_id: str, job_id: str) -> dict[str, Any]:
-        with self.db.transaction(org_id=org_id) as session:
-            return queries.job(session, org_id=org_id, job_id=job_id)
+    def submit_many(self, *, calls: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return answers_to(
+            calls,
+            read=lambda call: Submission(**call.arguments, correlation_id=call.correlation_id),
+            run=lambda several: handlers.submit_many(self.db, self.credits_service, self.engine, several),
+        )
 
     @rpc
-    def jobs(self, *, org_id: str, **page: Any) -> dict[str, Any]:
-        with self.db.transaction(org_id=org_id) as session:
-            return queries.jobs(session, org_id=org_id, **page)
+    def job(self, *, org_id: str, livemode: bool, job_id: str) -> dict[str, Any]:
+        with self.db.transaction(org_id=org_id, livemode=livemode) as session:
+            return queries.job(session, org_id=org_id, livemode=livemode, job_id=job_id)
 
     @rpc
-    def job_generations(self, *, org_id: str, **page: Any) -> dict[str, Any]:
-        with self.db.transaction(org_id=org_id) as session:
-            return queries.job_generations(session, org_id=org_id, **page)
+    def jobs(self, *, org_id: str, livemode: bool, **page: Any) -> dict[str, Any]:
+        with self.db.transaction(org_id=org_id, livemode=livemode) as session:
+            return queries.jobs(session, org_id=org_id, livemode=livemode, **page)
 
     @rpc
-    def image(self, *, org_id: str, image_id: str) -> dict[str, Any]:
-        with self.db.transaction(org_id=org_id) as session:
-            return queries.image(session, org_id=org_id, image_id=image_id)
+    def job_generations(self, *, org_id: str, livemode: bool, **page: Any) -> dict[str, Any]:
+        with self.db.transaction(org_id=org_id, livemode=livemode) as session:
+            return queries.job_generations(session, org_id=org_id, livemode=livemode, **page)
 
     @rpc
-    def images(self, *, org_id: str, **page: Any) -> dict[str, Any]:
-        with self.db.transaction(org_id=org_id) as session:
-            return queries.images(session, org_id=org_id, **page)
+    def image(self, *, org_id: str, livemode: bool, image_id: str) -> dict[str, Any]:
+        with self.db.transaction(org_id=org_id, livemode=livemode) as session:
+            return queries.image(session, org_id=org_id, livemode=livemode, image_id=image_id)
+
+    @rpc
+    def images(self, *, org_id: str, livemode: bool, **page: Any) -> dict[str, Any]:
+        with self.db.transaction(org_id=org_id, livemode=livemode) as session:
+            return queries.images(session, org_id=org_id, livemode=livemode, **page)
 
     @rpc
     def workflows(self) -> dict[str, Any]:

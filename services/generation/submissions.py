@@ -1,24 +1,24 @@
 """Writing a job down as it was asked for: its row, its generations, their first operations. Asks nobody for credits."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from services.generation import endings
 from services.generation.engine import Engine
 from services.generation.holding import RESERVE_AGAIN
-from services.generation.jobs import deadline
+from services.generation.jobs import deadline, lane
 from services.generation.models import Generation, Job, Operation
 from services.generation.planning import Plan, expected_cost_microusd, provider_of
-from services.generation.rows import insert_rows
+from services.generation.rows import insert_new_rows, insert_rows
+from services.generation.trials import Named
 from services.generation.turns import in_turns
 from services.generation.workflows import PlannedGeneration, PlannedOperation
 from shared import logs
-from shared.events import Event, JobAccepted
+from shared.events import Event, JobAccepted, correlated
 from shared.ids import new_id
 
 
@@ -27,6 +27,7 @@ class Submission:
     """A job as the gateway hands it over: ids from the credential, assets resolved to snapshots.
 
     ``on_insufficient`` is ``reject``, ``partial`` or ``pause``: what to do when not everything can be paid for.
+    ``correlation_id`` is of the request it came with; that of the current context unless given.
     """
 
     job_id: str
@@ -42,26 +43,62 @@ class Submission:
     dry_run: bool = False
     session_id: str | None = None
     session_name: str | None = None
+    correlation_id: str | None = None
+
+    @property
+    def named(self) -> Named:
+        """The job and its quote."""
+        return Named(org_id=self.org_id, job_id=self.job_id, quote_id=self.quote_id)
 
 
-def take_in(session: Session, engine: Engine, asked: Submission, plan: Plan) -> list[Event]:
-    """Write a new job with its generations and operations; return nothing if the job is there already."""
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """A submission and what its workflow makes of it, with the rows of that; times are added when it is written."""
+
+    asked: Submission
+    plan: Plan
+    generations: Sequence[Mapping[str, Any]]
+    operations: Sequence[Mapping[str, Any]]
+
+    @property
+    def pays(self) -> bool:
+        """Whether anything has to be held for it: not for what is free of charge, nor for a test key's."""
+        return self.asked.livemode and not self.plan.free
+
+
+def planned(engine: Engine, asked: Submission, plan: Plan) -> Planned:
+    """Return a submission ready to be written.
+
+    Raises:
+        Unavailable: no provider that is set up does one of its operations.
+    """
+    told = asked if asked.correlation_id else replace(asked, correlation_id=logs.correlation()[0])
+    generations, operations = [], []
+    job = {"id": asked.job_id, "org_id": asked.org_id, "user_id": asked.user_id, "livemode": asked.livemode}
+    for number, item in enumerate(in_turns(plan.generations), start=1):
+        generation = _generation_row(engine, item, number=number, job=job)
+        generations.append(generation)
+        operations += [
+            operation_row(engine, one, position=position, job=job, generation_id=generation["id"], due_at=None)
+            for position, one in enumerate(item.operations)
+        ]
+    return Planned(asked=told, plan=plan, generations=generations, operations=operations)
+
+
+def take_in(session: Session, several: Sequence[Planned]) -> tuple[list[Event], dict[str, dict[str, Any]]]:
+    """Write new jobs, each once, with their generations and operations: a statement for each of the three tables.
+
+    Returns:
+        The events of those that were written now, and their rows by id; of a job that is there already nothing.
+    """
     now = endings.database_now(session)
-    row = _job_row(asked, plan, now=now)
-    added = session.execute(insert(Job).values(row).on_conflict_do_nothing().returning(Job.id)).scalar_one_or_none()
-    if added is None:
-        return []
-    _write_generations(session, engine, plan.generations, job=row, due_at=now if plan.free else None)
-    return [
-        JobAccepted(
-            job_id=asked.job_id,
-            org_id=asked.org_id,
-            user_id=asked.user_id,
-            workflow=plan.workflow,
-            generations=len(plan.generations),
-            deadline_at=row["deadline_at"].isoformat(),
-        )
-    ]
+    rows = {each.asked.job_id: _job_row(each, now=now) for each in several}
+    # In the one order of ids: two that take in the same jobs must not lock each other out.
+    added = insert_new_rows(session, Job, [rows[job_id] for job_id in sorted(rows)])
+    new = [each for each in several if each.asked.job_id in added]
+    insert_rows(session, Generation, [row for each in new for row in each.generations])
+    insert_rows(session, Operation, [row for each in new for row in _operations(each, now=now)])
+    return [_accepted(each, rows[each.asked.job_id]) for each in new], {job_id: rows[job_id] for job_id in added}
 
 
 def operation_row(
@@ -88,7 +125,8 @@ def operation_row(
         "position": position,
         "name": planned.name,
         "status": "queued",
-        "lane": 0,
+        "lane": lane(livemode=job["livemode"]),
+        "livemode": job["livemode"],
         "provider": provider.name,
         "model_requested": provider.model,
         "prompt": planned.prompt,
@@ -100,7 +138,8 @@ def operation_row(
     }
 
 
-def _job_row(asked: Submission, plan: Plan, *, now: datetime) -> dict[str, Any]:
+def _job_row(each: Planned, *, now: datetime) -> dict[str, Any]:
+    asked, plan = each.asked, each.plan
     return {
         "id": asked.job_id,
         "org_id": asked.org_id,
@@ -108,9 +147,9 @@ def _job_row(asked: Submission, plan: Plan, *, now: datetime) -> dict[str, Any]:
         "workflow": plan.workflow,
         "inputs": dict(plan.inputs),
         "assets": {name: dict(value) for name, value in asked.assets.items()},
-        "status": "queued" if plan.free else "awaiting_credit",
+        "status": "awaiting_credit" if each.pays else "queued",
         "livemode": asked.livemode,
-        "correlation_id": logs.correlation()[0],
+        "correlation_id": asked.correlation_id,
         "total": len(plan.generations),
         "open_generations": len(plan.generations),
         "estimated_seconds": plan.estimated_seconds,
@@ -119,31 +158,29 @@ def _job_row(asked: Submission, plan: Plan, *, now: datetime) -> dict[str, Any]:
         "created_at": now,
         "deadline_at": deadline(now, estimated_seconds=plan.estimated_seconds, asked_seconds=asked.deadline_seconds),
         "deadline_seconds": asked.deadline_seconds,
-        "reserve_after": None if plan.free else now + RESERVE_AGAIN,
+        "reserve_after": now + RESERVE_AGAIN if each.pays else None,
         "on_insufficient": asked.on_insufficient,
         "quote_id": asked.quote_id,
         "fingerprint": plan.fingerprint,
     }
 
 
-def _write_generations(
-    session: Session,
-    engine: Engine,
-    planned: Sequence[PlannedGeneration],
-    *,
-    job: Mapping[str, Any],
-    due_at: datetime | None,
-) -> None:
-    generations, operations = [], []
-    for number, item in enumerate(in_turns(planned), start=1):
-        generation = _generation_row(engine, item, number=number, job=job)
-        generations.append(generation)
-        operations += [
-            operation_row(engine, one, position=position, job=job, generation_id=generation["id"], due_at=due_at)
-            for position, one in enumerate(item.operations)
-        ]
-    insert_rows(session, Generation, generations)
-    insert_rows(session, Operation, operations)
+def _operations(each: Planned, *, now: datetime) -> Sequence[Mapping[str, Any]]:
+    """Return the rows of a job's operations; of one that costs nothing they are due at once."""
+    return each.operations if each.pays else [{**row, "due_at": now} for row in each.operations]
+
+
+def _accepted(each: Planned, row: Mapping[str, Any]) -> JobAccepted:
+    return JobAccepted(
+        meta=correlated(each.asked.correlation_id),
+        job_id=each.asked.job_id,
+        org_id=each.asked.org_id,
+        user_id=each.asked.user_id,
+        workflow=each.plan.workflow,
+        generations=len(each.generations),
+        deadline_at=row["deadline_at"].isoformat(),
+        livemode=each.asked.livemode,
+    )
 
 
 def _generation_row(engine: Engine, item: PlannedGeneration, *, number: int, job: Mapping[str, Any]) -> dict[str, Any]:
@@ -159,4 +196,7 @@ def _generation_row(engine: Engine, item: PlannedGeneration, *, number: int, job
         "style": item.style,
         "room_type": item.room_type,
         "settings": item.settings,
+        "livemode": job["livemode"],
+        # A test key's job holds nothing, and what nothing is held for is free: it waits for nobody.
+        "amount": None if job["livemode"] else 0,
     }

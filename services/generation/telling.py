@@ -56,4 +56,5 @@ def about(job: Job, generation: Generation | Told) -> dict[str, Any]:
         "revision_id": generation.revision_id,
         "style": generation.style,
         "room_type": generation.room_type,
+        "livemode": job.livemode,
     }

@@ -1,6 +1,6 @@
 """What is worth telling people, and in which words: from an event to a notice. Pure; knows no table and no channel.
 
-There is one notice per job, never one per image.
+There is one notice per job, never one per image, and none for what a test key asked for.
 """
 
 from dataclasses import dataclass, field
@@ -58,7 +58,7 @@ def label(workflow: str, session_name: str | None) -> str:
 
 
 def _of_job(item: JobFinished) -> Notice | None:
-    if item.workflow in _SILENT_WORKFLOWS or item.status not in _COMPLETED | _FAILED:
+    if not item.livemode or item.workflow in _SILENT_WORKFLOWS or item.status not in _COMPLETED | _FAILED:
         return None
     total = item.succeeded + item.failed
     what = label(item.workflow, item.session_name)

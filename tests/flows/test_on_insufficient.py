@@ -45,7 +45,7 @@ def of_180(world: World, on_insufficient: str) -> dict[str, Any]:
 
 
 def job(world: World, asked: dict[str, Any]) -> dict[str, Any]:
-    return dict(world.generation.job(org_id=world.org_id, job_id=asked["job_id"]))
+    return dict(world.generation.job(org_id=world.org_id, livemode=True, job_id=asked["job_id"]))
 
 
 def told(world: World, asked: dict[str, Any]) -> Counter[str]:
@@ -187,9 +187,9 @@ def test_a_quoted_job_costs_what_the_quote_says_and_a_quote_is_good_for_one(make
     world: World = make_world(balance=100)
     asked = world.a_submission(variants=3)
     plan = world.remote_generation.quote(
-        org_id=world.org_id, workflow="staging", inputs=asked["inputs"], assets=asked["assets"]
+        org_id=world.org_id, livemode=True, workflow="staging", inputs=asked["inputs"], assets=asked["assets"]
     )
-    quote = world.credits.quote(org_id=world.org_id, quote_id="quo_1", **plan)
+    quote = world.credits.quote(org_id=world.org_id, livemode=True, quote_id="quo_1", **plan)
 
     rehearsed = world.remote_generation.submit(**asked, quote_id="quo_1", dry_run=True)
     world.remote_generation.submit(**asked, quote_id="quo_1")
@@ -206,9 +206,9 @@ def test_a_paused_job_keeps_its_quote_until_it_can_be_paid_for(make_world: Any) 
     world = make_world(balance=0, plan="pro")
     asked = world.a_submission(variants=2, on_insufficient="pause")
     plan = world.remote_generation.quote(
-        org_id=world.org_id, **{name: asked[name] for name in ("workflow", "inputs", "assets")}
+        org_id=world.org_id, **{name: asked[name] for name in ("livemode", "workflow", "inputs", "assets")}
     )
-    world.credits.quote(org_id=world.org_id, quote_id="quo_1", **plan)
+    world.credits.quote(org_id=world.org_id, livemode=True, quote_id="quo_1", **plan)
     world.remote_generation.submit(**asked, quote_id="quo_1")
 
     with pytest.raises(QuoteUsed):

@@ -297,7 +297,7 @@ class World:
 
     def jobs(self) -> list[dict[str, Any]]:
         """Return all jobs as clients see them."""
-        return list(self.generation.jobs(org_id=self.org_id, limit=10_000)["data"])
+        return list(self.generation.jobs(org_id=self.org_id, livemode=True, limit=10_000)["data"])
 
     def image_keys(self) -> set[str]:
         """Return every storage key that a row names."""

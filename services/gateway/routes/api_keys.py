@@ -37,7 +37,8 @@ class ApiKeyRoutes(Wiring):
         answers={201: NewApiKeySchema},
         problems=(Forbidden, RequestInProgress, IdempotencyKeyReused),
         summary="Make an API key; its secret is shown this once",
-        description="A test key (`livemode: false`) holds no credits: it looks, uploads and asks for prices.",
+        description="What a test key (`livemode: false`) asks for is done on our own machines, one thing at a time, "
+        "and costs nothing. It sees only what test keys have made, and nobody else sees that.",
         tags=_TAGS,
     )
     def create_api_key(self, request: Request) -> Answer:

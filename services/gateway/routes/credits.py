@@ -5,7 +5,7 @@ from typing import Any
 from services.gateway import history
 from services.gateway.authentication import api_key
 from services.gateway.flags import flag
-from services.gateway.permissions import MANAGE
+from services.gateway.permissions import PAY
 from services.gateway.routes.wiring import Wiring
 from services.gateway.schemas.credits import (
     CreditsSchema,
@@ -55,8 +55,8 @@ class CreditRoutes(Wiring):
     )
     def entries(self, request: Request) -> Answer:
         """Return a page of the history."""
-        filters = history.chosen(self, request.query, org_id=request.org_id)
-        return Answer(200, self.credits.entries(org_id=request.org_id, **filters))
+        filters = history.chosen(self, request.query, request.owner)
+        return Answer(200, history.entries(self, filters, request.owner))
 
     @route(
         "GET",
@@ -73,8 +73,8 @@ class CreditRoutes(Wiring):
     )
     def entries_as_csv(self, request: Request) -> Answer:
         """Return the whole history, made while it is sent."""
-        filters = history.chosen(self, request.query, org_id=request.org_id)
-        file = history.as_csv(history.pages_of(self, filters, org_id=request.org_id))
+        filters = history.chosen(self, request.query, request.owner)
+        file = history.as_csv(history.pages_of(self, filters, request.owner))
         return Answer(
             200,
             Stream(pieces=file),
@@ -129,7 +129,7 @@ class CreditRoutes(Wiring):
         "PUT",
         "/v1/plan",
         auth=api_key,
-        needs=MANAGE,
+        needs=PAY,
         body=PlanRequest,
         current=(CreditsSchema, _wallet),
         answers={200: CreditsSchema},

@@ -25,7 +25,7 @@ class ImageRoutes(Wiring):
     )
     def images(self, request: Request) -> Answer:
         """Return a page of images."""
-        page = self.generation.images(org_id=request.org_id, **request.query)
+        page = self.generation.images(**request.owner, **request.query)
         return Answer(200, {**page, "data": [links_now(self).image(image) for image in page["data"]]})
 
     @route(
@@ -40,7 +40,7 @@ class ImageRoutes(Wiring):
     def image(self, request: Request, image_id: str) -> Answer:
         """Return one image."""
         _require_image_id(image_id)
-        found = self.generation.image(org_id=request.org_id, image_id=image_id)
+        found = self.generation.image(**request.owner, image_id=image_id)
         return Answer(200, links_now(self).image(found))
 
     @route(
@@ -55,7 +55,7 @@ class ImageRoutes(Wiring):
     def image_content(self, request: Request, image_id: str) -> Answer:
         """Lead to the image's bytes."""
         _require_image_id(image_id)
-        found = self.generation.image(org_id=request.org_id, image_id=image_id)
+        found = self.generation.image(**request.owner, image_id=image_id)
         return Answer(303, None, {"Location": links_now(self).to(found["key"]), "Cache-Control": "no-store"})
 
 

@@ -67,7 +67,7 @@ class JobRoutes(Wiring):
     )
     def jobs(self, request: Request) -> Answer:
         """Return a page of jobs."""
-        page = self.generation.jobs(org_id=request.org_id, **request.query)
+        page = self.generation.jobs(**request.owner, **request.query)
         return Answer(200, {**page, "data": [links_now(self).job(job) for job in page["data"]]})
 
     @route(
@@ -82,7 +82,7 @@ class JobRoutes(Wiring):
     def job(self, request: Request, job_id: str) -> Answer:
         """Return one job."""
         require_job_id(job_id)
-        return jobs.shown(links_now(self), self.generation.job(org_id=request.org_id, job_id=job_id))
+        return jobs.shown(links_now(self), self.generation.job(**request.owner, job_id=job_id))
 
     @route(
         "GET",
@@ -97,7 +97,7 @@ class JobRoutes(Wiring):
     def job_generations(self, request: Request, job_id: str) -> Answer:
         """Return a page of a job's generations."""
         require_job_id(job_id)
-        page = self.generation.job_generations(org_id=request.org_id, job_id=job_id, **request.query)
+        page = self.generation.job_generations(**request.owner, job_id=job_id, **request.query)
         return Answer(200, {**page, "data": [links_now(self).generation(one) for one in page["data"]]})
 
     @route(
@@ -113,7 +113,7 @@ class JobRoutes(Wiring):
     def job_receipt(self, request: Request, job_id: str) -> Answer:
         """Return a job's receipt."""
         require_job_id(job_id)
-        return Answer(200, receipts.receipt(self, org_id=request.org_id, job_id=job_id, **request.query))
+        return Answer(200, receipts.receipt(self, request.owner, job_id=job_id, **request.query))
 
 
 def require_job_id(job_id: str) -> None:

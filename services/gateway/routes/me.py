@@ -49,7 +49,7 @@ class MeRoutes(Wiring):
         """Change what is given."""
         photo = request.body.get("photo_upload_id")
         if photo:
-            profiles.require_photo(self.catalog.asset(org_id=request.org_id, asset_id=photo))
+            profiles.require_photo(self.catalog.asset(**request.owner, asset_id=photo))
         profiles.change(self.db, request.asker, **request.body)
         return Answer(200, self._me(request))
 
@@ -118,5 +118,5 @@ class MeRoutes(Wiring):
         return {**profile, "onboarding_step": step, "product_count": _PRODUCT_COUNT}
 
     def _newest_jobs(self, request: Request, *, limit: int) -> list[Mapping[str, Any]]:
-        page = self.generation.jobs(org_id=request.org_id, workflow=None, status=None, limit=limit, after=None)
+        page = self.generation.jobs(**request.owner, workflow=None, status=None, limit=limit, after=None)
         return list(page["data"])

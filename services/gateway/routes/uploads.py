@@ -30,7 +30,7 @@ _REFUSALS = (Forbidden, LimitExceeded, UnsupportedImage, ImageTooLarge, CorruptI
 
 def _asset(service: Any, request: Request, upload_id: str) -> dict[str, Any]:
     _require_upload_id(upload_id)
-    found: dict[str, Any] = service.catalog.asset(org_id=request.org_id, asset_id=upload_id)
+    found: dict[str, Any] = service.catalog.asset(**request.owner, asset_id=upload_id)
     return found
 
 
@@ -58,7 +58,7 @@ class UploadRoutes(Wiring):
         """Check and store the image, then tell the catalog of it."""
         file = uploads.received(request)
         stored = uploads.store_image(self.store, file, org_id=request.org_id, asset_id=request.claim.resource_id)
-        return self._registered(stored, terms=request.query, user_id=request.asker.user_id)
+        return self._registered(request, stored, terms=request.query, user_id=request.asker.user_id)
 
     @route(
         "POST",
@@ -81,7 +81,7 @@ class UploadRoutes(Wiring):
                 return known
             file = uploads.fetched(self.outside, request.body["url"], seconds=_FETCH_SECONDS)
             stored = uploads.store_image(self.store, file, org_id=request.org_id, asset_id=request.claim.resource_id)
-        return self._registered(stored, terms=request.body, user_id=request.asker.user_id)
+        return self._registered(request, stored, terms=request.body, user_id=request.asker.user_id)
 
     @route(
         "POST",
@@ -103,7 +103,7 @@ class UploadRoutes(Wiring):
         upload_id = request.claim.resource_id
         key = presigned.key_of(org_id=request.org_id, upload_id=upload_id, content_type=request.body["content_type"])
         expected = self.catalog.expect_upload(
-            upload_id=upload_id, org_id=request.org_id, user_id=request.asker.user_id, key=key, **request.body
+            **request.owner, upload_id=upload_id, user_id=request.asker.user_id, key=key, **request.body
         )
         expires_at = int(datetime.fromisoformat(expected["expires_at"]).timestamp())
         answer = presigned.how_to_send(self.store, links_now(self), expected, expires_at=expires_at)
@@ -124,26 +124,32 @@ class UploadRoutes(Wiring):
     def complete_upload(self, request: Request, upload_id: str) -> Answer:
         """Check what was sent, then go on as with an image that came to us."""
         _require_upload_id(upload_id)
-        expected = self.catalog.expected_upload(org_id=request.org_id, upload_id=upload_id)
+        expected = self.catalog.expected_upload(**request.owner, upload_id=upload_id)
         if expected["asset_id"]:
-            return _created(self.catalog.asset(org_id=request.org_id, asset_id=expected["asset_id"]))
+            return _created(self.catalog.asset(**request.owner, asset_id=expected["asset_id"]))
         with self.turns.of(request.org_id):
             stored = presigned.completed(self.store, expected, org_id=request.org_id)
-        answer = self._registered(stored, terms=expected, user_id=expected["user_id"])
+        answer = self._registered(request, stored, terms=expected, user_id=expected["user_id"])
         uploads.discard(self.store, expected["key"])
         return answer
 
-    def _registered(self, stored: Mapping[str, Any], *, terms: Mapping[str, Any], user_id: str | None) -> Answer:
+    def _registered(
+        self, request: Request, stored: Mapping[str, Any], *, terms: Mapping[str, Any], user_id: str | None
+    ) -> Answer:
         """Tell the catalog of a stored image; ``terms`` has its purpose and how long it is kept."""
         asset = self.catalog.register_asset(
-            **stored, user_id=user_id, purpose=terms["purpose"], keep_original=terms["keep_original"]
+            **request.owner,
+            **stored,
+            user_id=user_id,
+            purpose=terms["purpose"],
+            keep_original=terms["keep_original"],
         )
         return _created(uploads.kept(self.store, stored, asset))
 
     def _known(self, request: Request) -> Answer | None:
         """Return the answer of an earlier try that reached the catalog: the address may give another picture now."""
         try:
-            return _created(self.catalog.asset(org_id=request.org_id, asset_id=request.claim.resource_id))
+            return _created(self.catalog.asset(**request.owner, asset_id=request.claim.resource_id))
         except NotFound:
             return None
 
@@ -173,7 +179,7 @@ class UploadRoutes(Wiring):
     def delete_upload(self, request: Request, upload_id: str) -> Answer:
         """Delete one upload."""
         _require_upload_id(upload_id)
-        self.catalog.delete_asset(org_id=request.org_id, asset_id=upload_id)
+        self.catalog.delete_asset(**request.owner, asset_id=upload_id)
         return Answer(204)
 
 

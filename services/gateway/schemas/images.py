@@ -14,6 +14,7 @@ class ProvenanceSchema(Schema):
     model = fields.String(allow_none=True)
     prompt_version = fields.String(allow_none=True)
     digital_source_type = fields.String(allow_none=True)
+    livemode = fields.Boolean(metadata={"description": "False for what was made for a test key."})
 
 
 class ImageSchema(Schema):
@@ -38,6 +39,7 @@ class ImageSchema(Schema):
     job_id = fields.String(required=True)
     generation_id = fields.String(required=True)
     created_at = fields.DateTime(required=True)
+    livemode = fields.Boolean(required=True)
     provenance = fields.Nested(ProvenanceSchema, allow_none=True)
 
 

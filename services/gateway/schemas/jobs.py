@@ -79,7 +79,7 @@ class JobSchema(Schema):
     eta_seconds = fields.Integer(allow_none=True)
     waiting_reason = fields.String(allow_none=True)
     stalled = fields.Boolean()
-    livemode = fields.Boolean(required=True)
+    livemode = fields.Boolean(required=True, metadata={"description": "False for a test key's: it costs nothing."})
     warnings = fields.List(fields.Dict())
     balance = fields.Nested(BalanceSchema, allow_none=True)
 

@@ -49,9 +49,10 @@ class EstimateSchema(Schema):
 
 
 class QuoteSchema(EstimateSchema):
-    """A price that holds until ``expires_at`` for one job with these inputs."""
+    """A price that holds until ``expires_at`` for one job with these inputs; a test key's job costs nothing anyway."""
 
     id = fields.String(required=True)
+    livemode = fields.Boolean(required=True)
     lines = fields.List(fields.Nested(QuoteLineSchema), required=True)
     created_at = fields.DateTime(required=True)
     expires_at = fields.DateTime(required=True)

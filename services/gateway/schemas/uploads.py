@@ -37,6 +37,7 @@ class UploadSchema(Schema):
     sha256 = fields.String(required=True)
     created_at = fields.DateTime(required=True)
     delete_after = fields.DateTime(required=True, allow_none=True)
+    livemode = fields.Boolean(required=True)
     warnings = fields.List(fields.Nested(WarningSchema), required=True)
 
 

@@ -30,7 +30,7 @@ def an_upload(store):
             crc32=stored.crc32,
             content_type=stored.content_type,
             bytes=stored.bytes,
-            **{"user_id": "usr_1", "width": 800, "height": 600, **fields},
+            **{"user_id": "usr_1", "livemode": True, "width": 800, "height": 600, **fields},
         )
 
     return make

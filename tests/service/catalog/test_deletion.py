@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from services.catalog import handlers, queries
 from shared import problems
-from shared.events import SourceDeleted
+from shared.events import AssetUploaded, SourceDeleted
 from shared.ids import new_id
 from shared.storage_s3 import S3Store
 from tests.fakes import FakeS3
@@ -26,12 +26,12 @@ def failing_store(monkeypatch):
 
 
 def delete(db, store, upload):
-    return handlers.delete_asset(db, store, org_id=upload.org_id, asset_id=upload.asset_id)
+    return handlers.delete_asset(db, store, org_id=upload.org_id, livemode=upload.livemode, asset_id=upload.asset_id)
 
 
 def find(db, upload):
-    with db.transaction(org_id=upload.org_id) as session:
-        return queries.asset(session, org_id=upload.org_id, asset_id=upload.asset_id)
+    with db.transaction(org_id=upload.org_id, livemode=upload.livemode) as session:
+        return queries.asset(session, org_id=upload.org_id, livemode=upload.livemode, asset_id=upload.asset_id)
 
 
 def claims_end(db):
@@ -74,19 +74,35 @@ def test_deleting_twice_answers_alike_and_tells_once(catalog_db, store, an_asset
     assert len(told(catalog_db, SourceDeleted)) == 1
 
 
-def test_an_asset_of_another_organization_cannot_be_deleted(catalog_db, store, an_asset):
+@pytest.mark.parametrize(
+    "other", [{"org_id": "org_second", "livemode": True}, {"org_id": "org_first", "livemode": False}]
+)
+def test_an_asset_of_another_organization_or_mode_cannot_be_deleted(catalog_db, store, an_asset, other):
     theirs = an_asset(org_id="org_first")
 
     with pytest.raises(problems.NotFound):
-        handlers.delete_asset(catalog_db, store, org_id="org_second", asset_id=theirs.asset_id)
+        handlers.delete_asset(catalog_db, store, **other, asset_id=theirs.asset_id)
 
     assert store.stat(theirs.key) is not None
     assert find(catalog_db, theirs)
 
 
+@pytest.mark.parametrize("livemode", [True, False])
+def test_what_is_told_of_an_upload_says_of_which_mode_it_is(catalog_db, store, an_asset, livemode):
+    upload = an_asset(livemode=livemode)
+
+    shown = delete(catalog_db, store, upload)
+
+    assert shown["livemode"] is livemode
+    assert [event.livemode for event in told(catalog_db, AssetUploaded) + told(catalog_db, SourceDeleted)] == [
+        livemode,
+        livemode,
+    ]
+
+
 def test_an_unknown_asset_cannot_be_deleted(catalog_db, store):
     with pytest.raises(problems.NotFound):
-        handlers.delete_asset(catalog_db, store, org_id="org_first", asset_id=new_id("ast"))
+        handlers.delete_asset(catalog_db, store, org_id="org_first", livemode=True, asset_id=new_id("ast"))
 
 
 def test_while_the_store_is_down_the_asset_is_gone_for_callers_and_nothing_is_told(catalog_db, failing_store, an_asset):

@@ -34,12 +34,13 @@ def test_the_same_picture_again_is_the_same_asset_and_says_so(catalog_db, an_upl
     [
         {"picture": b"another picture"},
         {"org_id": "org_second"},
+        {"livemode": False},
         {"purpose": "product"},
         {"purpose": "face"},
         {"purpose": "face", "keep_original": True},
     ],
 )
-def test_another_picture_organization_purpose_or_retention_is_another_asset(catalog_db, an_upload, other):
+def test_another_picture_organization_mode_purpose_or_retention_is_another_asset(catalog_db, an_upload, other):
     first = handlers.register_asset(catalog_db, an_upload(picture=PICTURE))
 
     second = handlers.register_asset(catalog_db, an_upload(**{"picture": PICTURE, **other}))
@@ -73,7 +74,7 @@ def test_a_face_sent_again_is_kept_for_half_an_hour_from_then_on(catalog_db, an_
 
 def test_a_picture_that_was_deleted_is_new_again(catalog_db, store, an_upload):
     first = handlers.register_asset(catalog_db, an_upload(picture=PICTURE))
-    handlers.delete_asset(catalog_db, store, org_id="org_first", asset_id=first["id"])
+    handlers.delete_asset(catalog_db, store, org_id="org_first", livemode=True, asset_id=first["id"])
 
     second = handlers.register_asset(catalog_db, an_upload(picture=PICTURE))
 

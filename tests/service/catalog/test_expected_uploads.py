@@ -24,6 +24,7 @@ def coming():
                 "upload_id": upload_id,
                 "org_id": "org_first",
                 "user_id": "usr_1",
+                "livemode": True,
                 "purpose": "room",
                 "key": f"assets/org_first/{upload_id}.sent.jpg",
                 "content_type": "image/jpeg",
@@ -35,9 +36,9 @@ def coming():
     return make
 
 
-def find(db, upload, org_id="org_first"):
-    with db.transaction(org_id=org_id) as session:
-        return queries.expected_upload(session, org_id=org_id, upload_id=upload.upload_id)
+def find(db, upload, org_id="org_first", *, livemode=True):
+    with db.transaction(org_id=org_id, livemode=livemode) as session:
+        return queries.expected_upload(session, org_id=org_id, livemode=livemode, upload_id=upload.upload_id)
 
 
 def time_is_over(db):
@@ -79,7 +80,10 @@ def test_the_same_again_answers_alike_with_the_times_of_the_first(catalog_db, co
     assert handlers.expect_upload(catalog_db, upload) == handlers.expect_upload(catalog_db, upload)
 
 
-@pytest.mark.parametrize("change", [{"bytes": 7}, {"org_id": "org_second"}, {"purpose": "face"}, {"sha256": "b" * 64}])
+@pytest.mark.parametrize(
+    "change",
+    [{"bytes": 7}, {"org_id": "org_second"}, {"livemode": False}, {"purpose": "face"}, {"sha256": "b" * 64}],
+)
 def test_an_id_stands_for_one_upload(catalog_db, coming, change):
     upload = coming()
     handlers.expect_upload(catalog_db, upload)
@@ -93,12 +97,23 @@ def test_a_purpose_nobody_knows_is_refused(catalog_db, coming):
         handlers.expect_upload(catalog_db, coming(purpose="landscape"))
 
 
-def test_another_organization_finds_nothing(catalog_db, coming):
+@pytest.mark.parametrize("other", [{"org_id": "org_second"}, {"livemode": False}])
+def test_another_organization_or_mode_finds_nothing(catalog_db, coming, other):
     upload = coming()
     handlers.expect_upload(catalog_db, upload)
 
     with pytest.raises(NotFound):
-        find(catalog_db, upload, org_id="org_second")
+        find(catalog_db, upload, **other)
+
+
+@pytest.mark.parametrize("other", [{"org_id": "org_second"}, {"livemode": False}])
+def test_another_organization_or_mode_fulfils_nothing(catalog_db, coming, an_upload, other):
+    upload = coming()
+    handlers.expect_upload(catalog_db, upload)
+
+    handlers.register_asset(catalog_db, dataclasses.replace(an_upload(**other), asset_id=upload.upload_id))
+
+    assert find(catalog_db, upload)["asset_id"] is None
 
 
 def test_it_is_fulfilled_by_the_asset_that_has_its_id(catalog_db, coming, an_upload):
@@ -160,8 +175,8 @@ def test_collecting_leaves_the_asset_that_was_made_of_it(catalog_db, store, comi
     handlers.collect_expected(catalog_db, store)
 
     assert store.stat(asset.key) is not None
-    with catalog_db.transaction(org_id="org_first") as session:
-        assert queries.asset(session, org_id="org_first", asset_id=asset.asset_id)
+    with catalog_db.transaction(org_id="org_first", livemode=True) as session:
+        assert queries.asset(session, org_id="org_first", livemode=True, asset_id=asset.asset_id)
 
 
 def test_while_the_store_is_down_nothing_is_forgotten(catalog_db, coming, monkeypatch):

@@ -13,13 +13,13 @@ from tests.service.catalog.outbox import told
 
 
 def look_up(db, org_id, asset_id):
-    with db.transaction(org_id=org_id) as session:
-        return queries.asset(session, org_id=org_id, asset_id=asset_id)
+    with db.transaction(org_id=org_id, livemode=True) as session:
+        return queries.asset(session, org_id=org_id, livemode=True, asset_id=asset_id)
 
 
 def resolve(db, org_id, *asset_ids):
-    with db.transaction(org_id=org_id) as session:
-        return queries.resolve(session, org_id=org_id, asset_ids=asset_ids)
+    with db.transaction(org_id=org_id, livemode=True) as session:
+        return queries.resolve(session, org_id=org_id, livemode=True, asset_ids=asset_ids)
 
 
 def age(db, asset_id, interval):
@@ -135,21 +135,58 @@ def test_an_asset_past_its_retention_is_gone_before_the_sweep_comes_by(catalog_d
         resolve(catalog_db, "org_first", upload.asset_id)
 
 
-def test_another_organization_sees_nothing_even_without_a_where(catalog_db, an_asset):
+OTHERS = pytest.mark.parametrize(
+    "other",
+    [
+        {"org_id": "org_second", "livemode": True},
+        {"org_id": "org_first", "livemode": False},
+        {"org_id": "org_second", "livemode": False},
+    ],
+)
+
+
+@OTHERS
+def test_another_organization_or_mode_sees_nothing_even_without_a_where(catalog_db, an_asset, other):
     an_asset(org_id="org_first")
 
-    with catalog_db.transaction(org_id="org_second") as session:
+    with catalog_db.transaction(**other) as session:
         seen = session.execute(sa.text("SELECT count(*) FROM assets")).scalar_one()
         changed = session.execute(sa.text("UPDATE assets SET width = 1")).rowcount
 
     assert (seen, changed) == (0, 0)
 
 
-def test_reads_name_the_organization_even_where_the_database_would_show_every_row(catalog_db, an_asset):
+def test_who_does_not_say_of_which_mode_sees_nothing(catalog_db, an_asset):
+    an_asset(org_id="org_first")
+
+    with catalog_db.transaction(org_id="org_first") as session:
+        assert session.execute(sa.text("SELECT count(*) FROM assets")).scalar_one() == 0
+
+
+@OTHERS
+def test_reads_name_organization_and_mode_even_where_the_database_would_show_every_row(catalog_db, an_asset, other):
     theirs = an_asset(org_id="org_first")
 
     with catalog_db.transaction() as session:
         with pytest.raises(problems.NotFound):
-            queries.asset(session, org_id="org_second", asset_id=theirs.asset_id)
+            queries.asset(session, **other, asset_id=theirs.asset_id)
         with pytest.raises(problems.NotFound):
-            queries.resolve(session, org_id="org_second", asset_ids=[theirs.asset_id])
+            queries.resolve(session, **other, asset_ids=[theirs.asset_id])
+
+
+def test_many_jobs_are_resolved_at_once_and_none_sees_what_is_another_s_or_of_the_other_mode(catalog_db, an_asset):
+    mine, theirs = an_asset(), an_asset(org_id="org_second")
+    asked = [
+        queries.Wanted(org_id="org_first", livemode=True, asset_ids=[mine.asset_id]),
+        queries.Wanted(org_id="org_first", livemode=True, asset_ids=[theirs.asset_id]),
+        queries.Wanted(org_id="org_first", livemode=False, asset_ids=[mine.asset_id]),
+        queries.Wanted(org_id="org_second", livemode=True, asset_ids=[theirs.asset_id, theirs.asset_id]),
+    ]
+
+    found, refused, of_the_other_mode, other = handlers.resolve_many(catalog_db, asked)
+
+    assert found[mine.asset_id]["key"] == mine.key
+    assert isinstance(refused, problems.NotFound)
+    assert refused.extra["missing"] == [theirs.asset_id]
+    assert isinstance(of_the_other_mode, problems.NotFound)
+    assert list(other) == [theirs.asset_id]

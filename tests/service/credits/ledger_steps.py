@@ -117,7 +117,7 @@ def request(org_id: str, *skus: str, job_id: str | None = None, prefix: str = "g
 
 def ask(db: Database, *requests: Request, now: datetime | None = None) -> list[Reserved | Problem]:
     """Ask for holds, at a moment or now, as the organization of the first request would."""
-    with db.transaction(org_id=requests[0].org_id) as session:
+    with db.transaction(org_id=requests[0].org_id, livemode=True) as session:
         return ledger.reserve(session, requests, now=now)
 
 

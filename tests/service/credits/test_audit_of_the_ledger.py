@@ -430,6 +430,7 @@ def quoted(db: Database, org_id: str) -> dict[str, Any]:
     quotes.quote(
         db,
         org_id=org_id,
+        livemode=True,
         quote_id="quo_1",
         workflow="staging",
         fingerprint="f",

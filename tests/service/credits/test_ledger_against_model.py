@@ -257,10 +257,10 @@ class Ledger(RuleBasedStateMachine):
     def commit(self, act: Callable[[Session], T], *, crash: bool, org_id: str | None = None) -> T:
         """Do it in a transaction; after a crash that is done once more."""
         if crash:
-            with suppress(Crash), self.db.transaction(org_id=org_id) as session:
+            with suppress(Crash), self.db.transaction(org_id=org_id, livemode=True) as session:
                 act(session)
                 raise Crash
-        with self.db.transaction(org_id=org_id) as session:
+        with self.db.transaction(org_id=org_id, livemode=True) as session:
             return act(session)
 
     def give_back_in(self, session: Session, job: str, line: str | None) -> dict[str, int] | str:

@@ -287,8 +287,9 @@ def test_a_hold_that_is_tried_ends_as_the_real_one_and_leaves_nothing(credits_db
     deliver(credits_db, job_finished(closed))
     change(
         credits_db,
-        "INSERT INTO quotes (id, org_id, workflow, fingerprint, lines, amount, images, estimated_seconds, expires_at)"
-        " VALUES ('quo_1', :org, 'staging', 'x', '[]', 100, 1, 1, now() + interval '1 hour')",
+        "INSERT INTO quotes"
+        " (id, org_id, livemode, workflow, fingerprint, lines, amount, images, estimated_seconds, expires_at)"
+        " VALUES ('quo_1', :org, true, 'staging', 'x', '[]', 100, 1, 1, now() + interval '1 hour')",
         org=org,
     )
     asked = {**asked, "job_id": closed.job_id} if case == "closed" else asked

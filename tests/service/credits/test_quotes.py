@@ -33,7 +33,7 @@ def org(credits_db: Database) -> str:
 
 def quote(db: Database, org_id: str, skus: dict[str, int] | None = None, **fields: Any) -> dict[str, Any]:
     """Quote two staged variants unless said."""
-    known: dict[str, Any] = {"quote_id": new_id("quo"), "workflow": "staging", "fingerprint": "sha_1"}
+    known: dict[str, Any] = {"quote_id": new_id("quo"), "workflow": "staging", "fingerprint": "sha_1", "livemode": True}
     return quotes.quote(
         db, org_id=org_id, skus=skus or {VARIANT: 2}, images=2, estimated_seconds=40, **{**known, **fields}
     )

@@ -148,6 +148,7 @@ def test_a_receipt_names_its_quote_its_workflow_and_the_versions_of_its_prices(c
     quote = quotes.quote(
         credits_db,
         org_id=org_id,
+        livemode=True,
         quote_id=new_id("quo"),
         workflow="staging",
         fingerprint="abc",

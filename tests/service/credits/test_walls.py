@@ -35,6 +35,7 @@ def org(credits_db: Database) -> str:
     quotes.quote(
         credits_db,
         org_id=org_id,
+        livemode=True,
         quote_id="quo_1",
         workflow="staging",
         fingerprint="abc",
@@ -60,7 +61,7 @@ def answers(db: Database, asked: str, *, asker: str | None) -> dict[str, Any]:
 
 
 def run(db: Database, statement: str, *, org_id: str | None = None) -> sa.Result[Any]:
-    with db.transaction(org_id=org_id) as session:
+    with db.transaction(org_id=org_id, livemode=True) as session:
         return session.execute(sa.text(statement))
 
 
@@ -74,9 +75,9 @@ def refusal(db: Database, statement: str, *, org_id: str | None = None) -> type[
 
 @pytest.mark.parametrize("table", PRIVATE)
 def test_a_second_organization_sees_nothing_with_the_where_removed(credits_db: Database, org: str, table: str) -> None:
-    with credits_db.transaction(org_id="org_second") as session:
+    with credits_db.transaction(org_id="org_second", livemode=True) as session:
         theirs = session.execute(sa.text(f"SELECT * FROM {table}")).all()
-    with credits_db.transaction(org_id=org) as session:
+    with credits_db.transaction(org_id=org, livemode=True) as session:
         own = session.execute(sa.text(f"SELECT * FROM {table}")).all()
 
     assert theirs == []

@@ -136,11 +136,12 @@ def studio(an_organization):
 def an_upload(services):
     """Make an upload known to the catalog and give its id."""
 
-    def make(org_id):
+    def make(org_id, *, livemode=True):
         asset_id = new_id("ast")
         services.catalog.register_asset(
             asset_id=asset_id,
             org_id=org_id,
+            livemode=livemode,
             purpose="room",
             key=f"assets/{org_id}/{asset_id}.jpg",
             content_type="image/jpeg",
@@ -158,7 +159,8 @@ def an_upload(services):
 def a_staging(an_upload):
     """Give the body of a request for a staging in an organization."""
 
-    def make(org_id, **fields):
-        return {"upload_id": an_upload(org_id), "style": "modern", "room_type": "bedroom", **fields}
+    def make(org_id, *, livemode=True, **fields):
+        upload_id = an_upload(org_id, livemode=livemode)
+        return {"upload_id": upload_id, "style": "modern", "room_type": "bedroom", **fields}
 
     return make

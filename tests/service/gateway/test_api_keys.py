@@ -91,18 +91,12 @@ def test_a_key_for_some_workflows_asks_for_those_alone(client, studio, a_staging
     assert answer.status_code == 202
 
 
-def test_a_test_key_looks_and_prices_and_never_holds_a_credit(client, studio, a_staging, services):
-    org_id, owner = studio
-    made, headers = a_key(client, owner, livemode=False)
-    inputs = a_staging(org_id)
-
-    ordered = client.post("/v1/stagings", json=inputs, headers={**headers, "Idempotency-Key": "a"})
-    priced = client.post("/v1/quotes", json={"workflow": "staging", "inputs": inputs}, headers=headers)
+def test_a_test_key_says_what_it_is(client, studio):
+    made, headers = a_key(client, studio[1], livemode=False)
 
     assert made["secret"].startswith("sk_test_")
     assert made["livemode"] is False
-    assert (reads(client, headers), priced.status_code, ordered.status_code) == (200, 201, 403)
-    assert services.jobs == {}
+    assert client.get("/v1/me", headers=headers).json["livemode"] is False
 
 
 def test_a_key_is_refused_after_its_end(client, studio, gateway, gateway_db):

@@ -161,10 +161,10 @@ def test_lists_hand_the_filters_on(client, services, headers, org_id, a_staging)
     assert (jobs.json["has_more"], jobs.json["next_cursor"]) == (False, None)
     assert generations.json["data"] == []
     assert services.generation.asked("jobs") == [
-        {"org_id": org_id, "workflow": "staging", "status": "queued", "limit": 3, "after": job_id}
+        {"org_id": org_id, "livemode": True, "workflow": "staging", "status": "queued", "limit": 3, "after": job_id}
     ]
     assert services.generation.asked("job_generations") == [
-        {"org_id": org_id, "job_id": job_id, "status": "failed", "limit": 50, "after": None}
+        {"org_id": org_id, "livemode": True, "job_id": job_id, "status": "failed", "limit": 50, "after": None}
     ]
 
 
@@ -178,11 +178,11 @@ def test_who_prefers_to_wait_gets_the_finished_job(client, services, headers, or
     polls = []
     look = services.generation.methods["job"]
 
-    def job(org_id, job_id):
+    def job(job_id, **owner):
         polls.append(job_id)
         if len(polls) == 2:
             services.finish(job_id, "failed")
-        return look(org_id, job_id)
+        return look(job_id=job_id, **owner)
 
     services.generation.methods["job"] = job
     first = client.post("/v1/stagings", json=body, headers={**headers, "Prefer": "wait=30"})
@@ -209,12 +209,12 @@ def test_a_generation_service_that_falters_does_not_end_the_wait(client, service
     look = services.generation.methods["job"]
     polls = []
 
-    def job(org_id, job_id):
+    def job(job_id, **owner):
         polls.append(job_id)
         if len(polls) == 1:
             raise Unavailable
         services.finish(job_id)
-        return look(org_id, job_id)
+        return look(job_id=job_id, **owner)
 
     services.generation.methods["job"] = job
 

@@ -13,7 +13,7 @@ def grace(client, studio):
 
 def a_photo(services, org_id, purpose="profile"):
     asset_id = new_id("ast")
-    services.catalog.register_asset(asset_id=asset_id, org_id=org_id, purpose=purpose, key="k", bytes=1)
+    services.catalog.register_asset(asset_id=asset_id, org_id=org_id, livemode=True, purpose=purpose, key="k", bytes=1)
     return asset_id
 
 

@@ -173,7 +173,8 @@ def fail_one(db: Database, item: Claimed, code: str = "invalid_input") -> None:
 
 def job_of(db: Database, job_id: str) -> dict[str, Any]:
     with db.transaction() as session:
-        return queries.job(session, org_id=session.get_one(Job, job_id).org_id, job_id=job_id)
+        row = session.get_one(Job, job_id)
+        return queries.job(session, org_id=row.org_id, livemode=row.livemode, job_id=job_id)
 
 
 def ended(db: Database, job_id: str) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def test_operations_are_not_due_before_the_credits_are_held(generation_db: Datab
     asked = a_submission()
     with generation_db.transaction() as session:
         plan = planning.plan(engine, workflow_name="staging", inputs=asked.inputs, assets=asked.assets)
-        submissions.take_in(session, engine, asked, plan)
+        submissions.take_in(session, [submissions.planned(engine, asked, plan)])
 
     assert claim(generation_db) == []
 

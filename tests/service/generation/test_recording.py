@@ -1,5 +1,6 @@
 import threading
 from collections import Counter
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -139,26 +140,29 @@ def test_the_row_of_a_state_that_must_not_follow_is_refused_by_the_database(
         session.execute(sa.update(Job).where(Job.id == job_id).values(open_generations=0))
 
 
-def test_reads_name_the_organization_even_where_the_database_would_show_every_row(
-    generation_db: Database, engine: Engine
+@pytest.mark.parametrize("livemode", [True, False])
+@pytest.mark.parametrize("differs", ["org_id", "livemode"])
+def test_reads_name_organization_and_mode_even_where_the_database_would_show_every_row(
+    generation_db: Database, engine: Engine, *, livemode: bool, differs: str
 ) -> None:
-    job_id = submitted(generation_db, engine, variants=1)
+    job_id = submitted(generation_db, engine, variants=1, livemode=livemode)
     (item,) = begun(generation_db, claim(generation_db))
     adopt(generation_db, engine, item)
-    another = new_id("org")
+    owner: dict[str, Any] = {"org_id": item.org_id, "livemode": livemode}
+    another = {**owner, differs: new_id("org") if differs == "org_id" else not livemode}
 
     with generation_db.transaction() as session:
-        own, foreign = ([read(session, org_id=org)["data"] for read in PAGES] for org in (item.org_id, another))
+        own, foreign = ([read(session, **who)["data"] for read in PAGES] for who in (owner, another))
         image_id = own[1][0]["id"]
 
         assert [len(page) for page in own] == [1, 1]
         assert foreign == [[], []]
         with pytest.raises(NotFound):
-            queries.job(session, org_id=another, job_id=job_id)
+            queries.job(session, **another, job_id=job_id)
         with pytest.raises(NotFound):
-            queries.job_generations(session, org_id=another, job_id=job_id)
+            queries.job_generations(session, **another, job_id=job_id)
         with pytest.raises(NotFound):
-            queries.image(session, org_id=another, image_id=image_id)
+            queries.image(session, **another, image_id=image_id)
 
 
 def test_what_a_result_costs_less_than_was_held_is_told_as_charged(generation_db: Database, engine: Engine) -> None:

@@ -227,9 +227,9 @@ def test_a_second_organization_sees_no_job_of_the_first_even_without_a_where(
     asked = a_submission()
     handlers.submit(generation_db, credits_service, engine, asked)
 
-    with generation_db.transaction(org_id=new_id("org")) as session:
+    with generation_db.transaction(org_id=new_id("org"), livemode=True) as session:
         seen = [session.execute(sa.text(f"SELECT count(*) FROM {table}")).scalar_one() for table in WALLED]
-        page = queries.jobs(session, org_id=asked.org_id)
+        page = queries.jobs(session, org_id=asked.org_id, livemode=True)
 
     assert seen == [0, 0, 0, 0]
     assert page["data"] == []

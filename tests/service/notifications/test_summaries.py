@@ -47,6 +47,7 @@ def test_whoever_asked_for_it_gets_the_figures_of_last_week_once(notifications_d
     first = finished(org_id, succeeded=176, failed=4)
     told_again = events.with_meta(first, events.correlated("req_2"))
     record(notifications_db, first, told_again, finished(org_id, succeeded=2), finished(new_id("org"), succeeded=50))
+    record(notifications_db, finished(org_id, succeeded=7, livemode=False))
     at(MONDAY - timedelta(days=3))
 
     sent = [summaries.send_weekly(notifications_db, now=WEDNESDAY) for _ in range(2)]

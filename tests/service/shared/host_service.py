@@ -23,7 +23,7 @@ from shared.events import CreditCaptured, Event, RefundIssued
 from shared.health import Health
 from shared.host import DatabaseProvider
 from shared.messaging import subscribe
-from shared.migrations import create_delivery_tables, create_roles, protect
+from shared.migrations import create_delivery_tables, create_roles, part_modes, protect
 from shared.rpc import RpcClient, rpc
 from tools.topology import bindings_of
 
@@ -95,6 +95,11 @@ def create_schema(url: str) -> None:
         create_delivery_tables()
         op.create_table("effects", sa.Column("line_id", sa.Text), sa.Column("org_id", sa.Text))
         protect("effects")
+        op.create_table(
+            "marks", sa.Column("line_id", sa.Text), sa.Column("org_id", sa.Text), sa.Column("livemode", sa.Boolean)
+        )
+        protect("marks")
+        part_modes("marks")
 
 
 def settings(*, database_url: str, amqp_url: str, retry_delays_seconds: tuple[int, ...] = (1,)) -> Settings:

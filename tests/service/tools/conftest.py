@@ -173,6 +173,7 @@ class System:
         upload = Upload(
             asset_id=asset_id,
             org_id=ORG,
+            livemode=True,
             user_id=None,
             purpose="room",
             key=stored.key,
@@ -286,6 +287,7 @@ class System:
             sku="staging.variant",
             amount=10,
             seed=1,
+            livemode=True,
             settings={},
             failure_reason="provider_error" if status == "failed" else None,
             finished_at=sa.func.now() if status in {"succeeded", "failed"} else None,
@@ -308,6 +310,7 @@ def _operation_row(operation_id, job_id, generation_id):
         prompt_version="1",
         inputs={},
         seed=1,
+        livemode=True,
         makes_image=True,
     )
 
@@ -328,6 +331,7 @@ def _image_row(image_id, operation_id, job_id, generation_id, stored, thumbnail)
         width=800,
         height=600,
         seed=1,
+        livemode=True,
         settings={},
         provenance={},
     )

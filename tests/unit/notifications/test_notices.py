@@ -56,6 +56,10 @@ def test_what_whoever_asked_for_it_knows_already_is_not_told(status):
     assert notice_of(ended(status=status)) is None
 
 
+def test_what_a_test_key_asked_for_is_told_to_nobody():
+    assert notice_of(ended(livemode=False)) is None
+
+
 @pytest.mark.parametrize("workflow", ["studio_analysis", "inspiration_analysis", "tech_pack_category"])
 def test_a_step_on_the_way_is_not_told(workflow):
     assert notice_of(ended(workflow=workflow)) is None

@@ -16,7 +16,7 @@ import pytest
 
 from shared import budget, logs
 from shared.budget import TimeLimitExceeded
-from shared.gathering import Gathering
+from shared.gathering import Gathering, taken_apart
 from tests import polling
 
 
@@ -96,6 +96,28 @@ def test_calls_that_come_while_one_is_at_work_run_together_in_their_order() -> N
 
     assert answers == ["a done", "b done", "c done"]
     assert work.batches == [["first"], ["a", "b", "c"]]
+
+
+def test_calls_of_the_same_moment_run_together_though_nothing_is_at_work() -> None:
+    work = Work()
+    gathering = Gathering(work)
+
+    threads = [call(gathering, item) for item in ("a", "b", "c")]
+
+    assert [thread.wait() for thread in threads] == ["a done", "b done", "c done"]
+    assert work.batches == [["a", "b", "c"]]
+
+
+def test_the_first_of_a_moment_is_killed_while_others_join_and_these_are_run() -> None:
+    work = Work()
+    gathering = Gathering(work)
+
+    first, other = call(gathering, "first"), call(gathering, "other")
+    eventlet.spawn(first.kill).wait()
+
+    assert other.wait() == "other done"
+    assert gathering("one", "next") == "next done"
+    assert work.batches == [["other"], ["next"]]
 
 
 def test_a_batch_has_no_more_items_than_it_may() -> None:
@@ -325,7 +347,9 @@ def test_an_item_that_is_alone_runs_in_its_callers_context_whether_it_had_to_wai
             return gathering("one", name)
 
     work.hold_up()
-    threads = [eventlet.spawn(as_request, name) for name in ("req_1", "req_2")]
+    threads = [eventlet.spawn(as_request, "req_1")]
+    polling.until(lambda: work.batches, what="the first run")
+    threads.append(eventlet.spawn(as_request, "req_2"))
     eventlet.sleep(0)
     work.go_on()
 
@@ -458,7 +482,7 @@ def test_nothing_is_kept_of_a_key_that_is_idle() -> None:
 PROGRAM = """
 {first_line}
 import threading, time
-from shared.gathering import Gathering
+from shared.gathering import Gathering, taken_apart
 
 at_work, overlaps, runs = set(), [], []
 
@@ -510,3 +534,32 @@ def test_many_callers_at_once_each_get_their_own_answer_in_batches_that_never_ov
     )
 
     assert ended.stdout.splitlines()[-1:] == ["[] [] 8 True False"], ended.stderr
+
+
+def test_what_is_run_together_is_run_alone_where_one_of_it_breaks() -> None:
+    runs = []
+
+    def run(items: Sequence[str]) -> list[str]:
+        runs.append(list(items))
+        if "bad" in items:
+            raise ValueError("bad")
+        return [item.upper() for item in items]
+
+    first, bad, last = taken_apart(run, ["a", "bad", "b"])
+
+    assert (first, last) == ("A", "B")
+    assert isinstance(bad, ValueError)
+    assert runs == [["a", "bad", "b"], ["a"], ["bad"], ["b"]]
+
+
+def test_where_the_database_is_away_nothing_is_run_alone() -> None:
+    runs = []
+
+    def run(items: Sequence[str]) -> list[str]:
+        runs.append(list(items))
+        raise psycopg2.OperationalError("gone")
+
+    outcomes = taken_apart(run, ["a", "b"])
+
+    assert [type(outcome) for outcome in outcomes] == [psycopg2.OperationalError] * 2
+    assert runs == [["a", "b"]]

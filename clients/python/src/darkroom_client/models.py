@@ -95,6 +95,7 @@ class Upload(Model):
     created_at: datetime
     delete_after: datetime | None
     warnings: list[dict[str, Any]]
+    livemode: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +106,7 @@ class Provenance(Model):
     model: str | None = None
     prompt_version: str | None = None
     digital_source_type: str | None = None
+    livemode: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +132,7 @@ class Image(Model):
     pinned: bool = False
     favorite: bool = False
     parent_id: str | None = None
+    livemode: bool = True
     provenance: Provenance | None = None
 
 
@@ -268,6 +271,7 @@ class Quote(Model):
     estimated_seconds: int
     created_at: datetime
     expires_at: datetime
+    livemode: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
