@@ -58,6 +58,9 @@ class Settings:
     operations_per_organization: int = 20
     open_test_generations: int = 50
     opening_credits: int = 0
+    event_retention_days: int = 30
+    smtp_url: Secret = Secret("")  # noqa: RUF009  a text cannot be changed
+    mail_from: str = "Darkroom <no-reply@localhost>"
     terms_version: str = "1"
     drain_seconds: float = 8.0
     retry_delays_seconds: tuple[int, ...] = (1, 5, 30, 120, 600)
@@ -106,6 +109,9 @@ def load(process: str) -> Settings:
             operations_per_organization=env.int("OPERATIONS_PER_ORGANIZATION", 20, validate=_SOME),
             open_test_generations=env.int("OPEN_TEST_GENERATIONS", 50, validate=_SOME),
             opening_credits=env.int("OPENING_CREDITS", 0, validate=validate.Range(min=0)),
+            smtp_url=Secret(env.str("SMTP_URL", "")),
+            mail_from=env.str("MAIL_FROM", "Darkroom <no-reply@localhost>"),
+            event_retention_days=env.int("EVENT_RETENTION_DAYS", 30, validate=_SOME),
             terms_version=env.str("TERMS_VERSION", "1", validate=validate.Length(1, 50)),
             # A worker lets its provider calls end, which may take as long as the slowest provider is allowed to.
             drain_seconds=env.float("DRAIN_SECONDS", 120.0 if process.endswith("-worker") else 8.0),

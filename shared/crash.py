@@ -33,6 +33,10 @@ POINTS = (
     "scheduler.between_image_and_thumbnail",
     "scheduler.after_store",
     "scheduler.after_record",
+    "webhooks.after_claim",
+    "webhooks.after_call",
+    "mails.after_claim",
+    "mails.after_call",
 )
 
 

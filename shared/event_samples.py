@@ -5,6 +5,7 @@ The documents of events and of the API show them.
 
 import hashlib
 import json
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -17,6 +18,8 @@ _SEQUENCE = f"{1:020d}"
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _PREFIXES = {
     "asset": "ast",
+    "mail": "eml",
+    "endpoint": "whe",
     "generation": "gen",
     "grant": "grt",
     "image": "img",
@@ -55,6 +58,7 @@ _WORDS = {
     "sku": "staging.variant",
     "status": "succeeded",
     "style": "scandinavian",
+    "type": "JobFinished",
     "unit": "credits",
     "workflow": "staging",
 }
@@ -71,6 +75,7 @@ _NUMBERS = {
     "width": 1600,
 }
 _REASONS = {
+    "WebhookEndpointDisabled": "failing",
     "SourceDeleted": "requested",
     "JobPaused": "quota_exceeded",
     "CreditsAdjusted": "invoice 7 was entered twice",
@@ -111,15 +116,15 @@ def _value(name: str, part: Any, schema: Any) -> Any:
         return {inner: _value(inner, each, schema) for inner, each in properties.items()}
     if "anyOf" in part:
         return _value(name, part["anyOf"][0], schema)
-    match part["type"]:
-        case "array":
-            return [_value(name.removesuffix("s"), part["items"], schema)]
-        case "integer":
-            return _NUMBERS.get(name, 1)
-        case "boolean":
-            return True
-        case "string":
-            return _text(name)
+    plain: dict[str, Callable[[], Any]] = {
+        "array": lambda: [_value(name.removesuffix("s"), part["items"], schema)],
+        "integer": lambda: _NUMBERS.get(name, 1),
+        "boolean": lambda: True,
+        "object": lambda: {"specversion": "1.0", "id": _id("evt", name), "type": _WORDS["type"], "data": {}},
+        "string": lambda: _text(name),
+    }
+    if part["type"] in plain:
+        return plain[part["type"]]()
     raise ValueError(f"no sample is known for the field {name}: {part}; teach shared/event_samples.py its kind")
 
 
@@ -127,7 +132,7 @@ def _text(name: str) -> str:
     if name.endswith("_id"):
         kind = name.removesuffix("_id")
         return _id(_PREFIXES.get(kind, kind), "")
-    if name.endswith("_at") or name == "period_start":
+    if name.endswith("_at") or name in {"period_start", "failing_since"}:
         return _MOMENT
     if name == "sha256":
         return hashlib.sha256(b"a picture").hexdigest()

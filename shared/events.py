@@ -577,3 +577,42 @@ class SourceDeleted(Event, frozen=True, kw_only=True):
     reason: str
     sha256: str
     livemode: bool = True
+
+
+# --- notifications ----------------------------------------------------------------------------------------------
+
+
+@event("notifications", subject="org_id", public=False)
+class EventRecorded(Event, frozen=True, kw_only=True):
+    """An organization's log has one more event, ``orgsequence`` in it: for gateways, which pass it on to who listens.
+
+    ``event`` is the CloudEvent as its organization may see it; None where it is too large to be sent along, to be read
+    from the log instead.
+    """
+
+    org_id: str
+    orgsequence: int
+    type: str
+    event: dict[str, Any] | None
+    job_id: str | None = None
+    session_id: str | None = None
+
+
+@event("notifications", subject="mail_id")
+class EmailSent(Event, frozen=True, kw_only=True):
+    """A mail was handed to the mail server; ``kind`` says what it told."""
+
+    mail_id: str
+    org_id: str
+    user_id: str | None
+    kind: str
+
+
+@event("notifications", subject="endpoint_id")
+class WebhookEndpointDisabled(Event, frozen=True, kw_only=True):
+    """An endpoint gets nothing any more: it answered 410 (``gone``), or only failed for too long (``failing``)."""
+
+    endpoint_id: str
+    org_id: str
+    reason: str
+    failing_since: str | None = None

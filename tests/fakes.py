@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -276,6 +277,78 @@ def an_answer(body: bytes = b"", *, status: str = "200 OK", **headers: str) -> b
     described = {"Content_Length": str(len(body)), **headers}
     lines = [f"{name.replace('_', '-')}: {value}\r\n" for name, value in described.items()]
     return f"HTTP/1.1 {status}\r\n{''.join(lines)}\r\n".encode() + body
+
+
+@dataclass
+class Posted:
+    """One request a `FakeReceiver` got: its path, its headers by lower-case name, and its body as it came."""
+
+    path: str
+    headers: dict[str, str]
+    body: bytes
+    at: float = field(default_factory=time.monotonic)
+
+
+class FakeReceiver:
+    """A customer's server for webhooks: keeps what is posted, and answers as ``answer`` says for it.
+
+    ``answer`` gets the request and returns status, headers and body, at once or after a while.
+    """
+
+    def __init__(self, answer: Callable[[Posted], tuple[int, dict[str, str], bytes]] | None = None) -> None:
+        self.answer = answer or (lambda _posted: (204, {}, b""))
+        self.posted: list[Posted] = []
+        self.at_once = 0
+        self.most_at_once = 0
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                receiver.at_once += 1
+                receiver.most_at_once = max(receiver.most_at_once, receiver.at_once)
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                posted = Posted(self.path, {name.lower(): value for name, value in self.headers.items()}, body)
+                receiver.posted.append(posted)
+                try:
+                    status, headers, content = receiver.answer(posted)
+                    self.send_response(status)
+                    for name, value in {"Content-Length": str(len(content)), **headers}.items():
+                        self.send_header(name, value)
+                    self.end_headers()
+                    self.wfile.write(content)
+                finally:
+                    receiver.at_once -= 1
+
+            def log_message(self, *_arguments: Any) -> None:
+                pass
+
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+            request_queue_size = 128
+
+            def handle_error(self, *_arguments: Any) -> None:
+                """Somebody hung up."""
+
+        self._handler, self._kind = Handler, Server
+        self._server = Server(("127.0.0.1", 0), Handler)
+        self.place = f"127.0.0.1:{self._server.server_address[1]}"
+        self.url = f"http://{self.place}/hook"
+
+    def be_down(self) -> None:
+        """Leave, until `running` is called again."""
+        self._server.server_close()
+
+    @contextmanager
+    def running(self) -> Iterator["FakeReceiver"]:
+        """Serve until the block ends."""
+        if self._server.socket.fileno() < 0:
+            self._server = self._kind(self._server.server_address, self._handler)
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        try:
+            yield self
+        finally:
+            self._server.shutdown()
+            self._server.server_close()
 
 
 class HoldingCredits:

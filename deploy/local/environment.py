@@ -70,6 +70,7 @@ def embedded(stack: Home, *, chosen: Mapping[str, int], secrets: Mapping[str, st
         "AMQP_URL": f"amqp://{rabbitmq.USER}:{secrets['rabbitmq:password']}@{host}:{chosen['rabbitmq']}/%2F",
         **databases,
         "STORAGE_URL": stack.storage.as_uri(),
+        "SMTP_URL": stack.mail.as_uri(),
         "GATEWAY_ADDRESS": f"{host}:{chosen['gateway']}",
         "GATEWAY_PUBLIC_URL": f"http://{host}:{chosen['gateway']}",
         "DOWNLOADS_ADDRESS": f"{host}:{chosen['downloads']}",
