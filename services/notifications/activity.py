@@ -1,5 +1,6 @@
 """The activity of an organization or of one session: its log, read backwards and told in sentences."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ def activity(
     org_id: str,
     session_id: str | None = None,
     job_id: str | None = None,
+    livemode: bool | None = None,
     limit: int = pages.PAGE,
     after: str | None = None,
     timezone: str = "UTC",
@@ -31,13 +33,19 @@ def activity(
     Each item is ``{id, time, type, text, count, actor_id, job_id, session_id}``; ``text`` is a sentence with the time
     of day in ``timezone``, and ``count`` how many events it tells.
 
+    ``livemode`` says whether only what test keys have made is told (False), or only everything else; None is both.
+
     Raises:
         BadRequest: the cursor or the limit is of no such form.
     """
     pages.check_limit(limit)
-    happened, more = _happened(
-        session, org_id=org_id, session_id=session_id, job_id=job_id, after=after, most=limit * _EVENTS_A_LINE
-    )
+    wanted = [RecordedEvent.org_id == org_id, RecordedEvent.type.in_(story.TOLD_TYPES)]
+    if livemode is not None:
+        wanted.append(RecordedEvent.of_test_key.is_(not livemode))
+    if after is not None:
+        wanted.append(RecordedEvent.sequence < event_log.cursor_of(after))
+    wanted += _about(org_id=org_id, session_id=session_id, job_id=job_id)
+    happened, more = _happened(session, wanted, most=limit * _EVENTS_A_LINE)
     user_ids = sorted(set().union(*(story.people_in(item.data) for item in happened)))
     names = people.names(session, org_id=org_id, user_ids=user_ids)
     lines = story.tell(happened, names=names, zone=preferences.zone(timezone))
@@ -51,21 +59,22 @@ def activity(
 
 
 def _happened(
-    session: Session, *, org_id: str, session_id: str | None, job_id: str | None, after: str | None, most: int
+    session: Session, wanted: Sequence[sa.ColumnElement[bool]], *, most: int
 ) -> tuple[list[Happened], bool]:
+    newest_first = sa.select(RecordedEvent).where(*wanted).order_by(RecordedEvent.sequence.desc())
+    rows = session.scalars(newest_first.limit(most + 1)).all()
+    return [_read(row) for row in rows[:most]], len(rows) > most
+
+
+def _about(*, org_id: str, session_id: str | None, job_id: str | None) -> list[sa.ColumnElement[bool]]:
     event = RecordedEvent
-    wanted = [event.org_id == org_id, event.type.in_(story.TOLD_TYPES)]
-    if after is not None:
-        wanted.append(event.sequence < event_log.cursor_of(after))
-    if job_id is not None:
-        wanted.append(event.job_id == job_id)
+    wanted: list[sa.ColumnElement[bool]] = [] if job_id is None else [event.job_id == job_id]
     if session_id is not None:
         # What tells of a session's job does not always name the session.
         of_session = sa.and_(event.org_id == org_id, event.session_id == session_id)
         jobs = sa.select(event.job_id).where(of_session, event.job_id.is_not(None))
         wanted.append(sa.or_(event.session_id == session_id, event.job_id.in_(jobs)))
-    rows = session.scalars(sa.select(event).where(*wanted).order_by(event.sequence.desc()).limit(most + 1)).all()
-    return [_read(row) for row in rows[:most]], len(rows) > most
+    return wanted
 
 
 def _read(row: RecordedEvent) -> Happened:

@@ -14,41 +14,41 @@ from services.notifications.mailing import NewMail
 from services.notifications.models import Mail, Person, Preference
 from shared import tokens
 from shared.database import Database
-from shared.problems import BadRequest
+from shared.problems import PreconditionFailed, UnsubscribeInvalid
 
 log = structlog.get_logger(__name__)
 
 _DIGESTED: Final = ("generation_completed", "generation_failed")
 
 
-class UnsubscribeInvalid(BadRequest):
-    """The token was altered, or never ours, or its mail is too old."""
-
-    code = "unsubscribe_invalid"
-    title = "This link is not valid"
-    remedy = "Change your notification settings after logging in instead."
-
-
-def change(db: Database, *, org_id: str, user_id: str, change: Mapping[str, Any]) -> dict[str, Any]:
-    """Change somebody's preferences and return all of them; whoever changed any is told by mail.
+def change(
+    db: Database, *, org_id: str, user_id: str, change: Mapping[str, Any], version: int | None = None
+) -> dict[str, Any]:
+    """Change somebody's preferences and return them as `preferences.one` does; whoever changed any is told by mail.
 
     What is not named stays as it is. The same change again changes nothing, and tells nobody.
 
     Raises:
         BadRequest: these are no preferences.
+        PreconditionFailed: their version is no longer ``version``.
     """
     with db.transaction(org_id=org_id) as session:
         known = _locked(session, org_id=org_id, user_id=user_id)
         before = preferences.with_defaults(known.chosen if known else {})
+        seen = {**before, "version": known.version if known else 0}
+        if version is not None and version != seen["version"]:
+            raise PreconditionFailed("The preferences were changed meanwhile; look at them again.", current=seen)
         wanted = preferences.changed(before, change)
         if wanted == before:
-            return before
-        version = _keep(session, wanted, org_id=org_id, user_id=user_id)
+            return seen
+        kept = _keep(session, wanted, org_id=org_id, user_id=user_id)
+        if version is not None and kept != version + 1:  # the first choice of all has no row that could be locked
+            raise PreconditionFailed("The preferences were changed meanwhile; look at them again.")
         email = session.scalar(sa.select(Person.email).where(Person.org_id == org_id, Person.user_id == user_id))
         if email:
-            mailing.add(db, session, [_told(org_id, user_id, email=email, version=version, wanted=wanted)])
-        log.info("preferences_changed", org_id=org_id, user_id=user_id, version=version)
-        return wanted
+            mailing.add(db, session, [_told(org_id, user_id, email=email, version=kept, wanted=wanted)])
+        log.info("preferences_changed", org_id=org_id, user_id=user_id, version=kept)
+        return {**wanted, "version": kept}
 
 
 def unsubscribe(db: Database, *, token: str, secret: str, now: float | None = None) -> dict[str, Any]:

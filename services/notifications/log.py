@@ -24,6 +24,7 @@ def events(
     types: Sequence[str] | None = None,
     session_id: str | None = None,
     job_id: str | None = None,
+    livemode: bool | None = None,
     limit: int = pages.PAGE,
 ) -> dict[str, Any]:
     """Return a page of the log in its order, from what follows the cursor ``after`` on.
@@ -35,6 +36,7 @@ def events(
         types: only events of these types.
         session_id: only events of this staging or studio session.
         job_id: only events of this job.
+        livemode: whether only what test keys have made (False), or only everything else (True); None is both.
         limit: how many at most.
 
     Returns:
@@ -58,6 +60,8 @@ def events(
         conditions.append(RecordedEvent.session_id == session_id)
     if job_id is not None:
         conditions.append(RecordedEvent.job_id == job_id)
+    if livemode is not None:
+        conditions.append(RecordedEvent.of_test_key.is_(not livemode))
     rows, more = _page(session, conditions, limit=limit)
     oldest = session.scalar(sa.select(sa.func.min(RecordedEvent.sequence)).where(RecordedEvent.org_id == org_id))
     oldest = last + 1 if oldest is None else int(oldest)

@@ -43,6 +43,7 @@ class RecordedEvent(Model):
     job_id: Mapped[str | None] = mapped_column(sa.Text)
     session_id: Mapped[str | None] = mapped_column(sa.Text)
     recorded_at: Mapped[datetime] = mapped_column(_MOMENT, server_default=sa.func.now())
+    of_test_key: Mapped[bool] = mapped_column(server_default=sa.false())
 
     __table_args__ = (
         sa.UniqueConstraint("org_id", "event_id", name="recorded_events_event_id"),

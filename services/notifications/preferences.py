@@ -92,9 +92,9 @@ def of(session: Session, user_ids: Sequence[str]) -> dict[tuple[str, str], dict[
 
 
 def one(session: Session, *, org_id: str, user_id: str) -> dict[str, Any]:
-    """Return somebody's preferences, as `with_defaults` has them."""
+    """Return somebody's preferences, as `with_defaults` has them, and their ``version``, 0 before the first choice."""
     row = session.get(Preference, (org_id, user_id))
-    return with_defaults(row.chosen if row else {})
+    return {**with_defaults(row.chosen if row else {}), "version": row.version if row else 0}
 
 
 def _errors(change: Mapping[str, Any]) -> Sequence[dict[str, str]]:

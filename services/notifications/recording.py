@@ -21,17 +21,17 @@ _RECORD = sa.text("""
 WITH given AS (
     SELECT * FROM unnest(
         CAST(:org_ids AS text[]), CAST(:event_ids AS text[]), CAST(:types AS text[]), CAST(:bodies AS text[]),
-        CAST(:job_ids AS text[]), CAST(:session_ids AS text[])
-    ) WITH ORDINALITY AS given (org_id, event_id, type, body, job_id, session_id, place)
+        CAST(:job_ids AS text[]), CAST(:session_ids AS text[]), CAST(:of_test_keys AS boolean[])
+    ) WITH ORDINALITY AS given (org_id, event_id, type, body, job_id, session_id, of_test_key, place)
 ), counted AS (
     INSERT INTO event_sequences AS known (org_id, last)
     SELECT org_id, count(*) FROM given GROUP BY org_id ORDER BY org_id
     ON CONFLICT (org_id) DO UPDATE SET last = known.last + excluded.last
     RETURNING org_id, last
 ), recorded AS (
-    INSERT INTO recorded_events (org_id, sequence, event_id, type, body, job_id, session_id)
+    INSERT INTO recorded_events (org_id, sequence, event_id, type, body, job_id, session_id, of_test_key)
     SELECT org_id, last + 1 - row_number() OVER (PARTITION BY org_id ORDER BY place DESC),
-        event_id, type, body, job_id, session_id
+        event_id, type, body, job_id, session_id, of_test_key
     FROM given JOIN counted USING (org_id)
     RETURNING org_id, sequence, event_id, type
 ), owed AS (
@@ -77,6 +77,7 @@ def record(db: Database, session: Session, items: Sequence[Event]) -> list[Event
             "bodies": [msgspec.json.encode(each).decode() for each in shown],
             "job_ids": jobs,
             "session_ids": sessions,
+            "of_test_keys": [not getattr(item, "livemode", True) for item in items],
         },
     ).all()
     if any(row.owed for row in numbers):

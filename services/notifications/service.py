@@ -126,9 +126,9 @@ class Notifications:
             return preferences.one(session, org_id=org_id, user_id=user_id)
 
     @rpc
-    def change_preferences(self, *, org_id: str, user_id: str, change: dict[str, Any]) -> dict[str, Any]:
+    def change_preferences(self, **asked: Any) -> dict[str, Any]:
         """Change what somebody wants to be told."""
-        return choosing.change(self.db, org_id=org_id, user_id=user_id, change=change)
+        return choosing.change(self.db, **asked)
 
     @rpc
     def unsubscribe(self, *, token: str) -> dict[str, Any]:

@@ -323,3 +323,17 @@ def test_a_tenant_cannot_write_to_the_log(notifications_db):
     ):
         with pytest.raises(sa.exc.ProgrammingError), notifications_db.transaction(org_id=org_id) as session:
             session.execute(sa.text(statement))
+
+
+def test_the_log_of_test_keys_is_apart_where_a_mode_is_asked_for(notifications_db):
+    org_id = new_id("org")
+    record(notifications_db, finished(org_id), finished(org_id, livemode=False), finished(org_id))
+
+    seen = {mode: read(notifications_db, org_id, livemode=mode) for mode in (True, False, None)}
+
+    assert {mode: [item["id"] for item in page["data"]] for mode, page in seen.items()} == {
+        True: ["1", "3"],
+        False: ["2"],
+        None: ["1", "2", "3"],
+    }
+    assert {page["last"] for page in seen.values()} == {"3"}

@@ -22,7 +22,7 @@ from shared.events import (
     WebhookEndpointDisabled,
 )
 from shared.ids import new_id
-from shared.problems import BadRequest
+from shared.problems import BadRequest, PreconditionFailed
 from tests.polling import until
 from tests.service.notifications.mails import SECRET, MailServer, mailing_by, rows, statuses
 from tests.service.notifications.told import batch, finished
@@ -360,7 +360,7 @@ def test_a_change_that_cannot_be_chosen_changes_nothing(notifications_db, org_id
         choose(notifications_db, org_id, user_id, frequency="hourly")
 
     with notifications_db.transaction(org_id=org_id) as session:
-        assert preferences.one(session, org_id=org_id, user_id=user_id) == preferences.with_defaults({})
+        assert preferences.one(session, org_id=org_id, user_id=user_id) == {**preferences.with_defaults({}), "version": 0}
     assert rows(notifications_db) == []
 
 
@@ -426,3 +426,14 @@ def test_the_token_of_another_purpose_switches_nothing_off(notifications_db):
 
     with pytest.raises(UnsubscribeInvalid):
         choosing.unsubscribe(notifications_db, token=token, secret=SECRET)
+
+
+def test_preferences_are_changed_only_as_they_were_seen(notifications_db, org_id):
+    user_id = a_member(notifications_db, org_id)
+    mine = {"org_id": org_id, "user_id": user_id}
+
+    first = choosing.change(notifications_db, **mine, change={"timezone": "Europe/Berlin"}, version=0)
+    with pytest.raises(PreconditionFailed) as stale:
+        choosing.change(notifications_db, **mine, change={"timezone": "Europe/Rome"}, version=0)
+
+    assert (first["version"], stale.value.extra["current"]) == (1, first)
