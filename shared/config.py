@@ -71,6 +71,8 @@ class Settings:
     trusted_proxies: int = 0
     cors_origins: tuple[str, ...] = ()
     connections_per_address: int = 0
+    streams_per_organization: int = 100
+    streams: int = 2000
     provider_routes: Mapping[str, list[str]] = field(default_factory=dict)
     # What requests to addresses from outside may reach though it is not public: networks, each with a port or without.
     outside_allowed: tuple[str, ...] = ()
@@ -127,6 +129,8 @@ def load(process: str) -> Settings:
             trusted_proxies=env.int("TRUSTED_PROXIES", 0, validate=validate.Range(min=0, max=10)),
             cors_origins=tuple(env.list("CORS_ORIGINS", [], validate=_origins)),
             connections_per_address=env.int("CONNECTIONS_PER_ADDRESS", 2000, validate=validate.Range(min=0)),
+            streams_per_organization=env.int("STREAMS_PER_ORGANIZATION", 100, validate=_SOME),
+            streams=env.int("STREAMS", 2000, validate=_SOME),
             provider_routes=json.loads(env.str("PROVIDER_ROUTES", "{}", validate=_routes)),
         )
     except EnvError as error:

@@ -26,8 +26,17 @@ from werkzeug.http import parse_options_header
 
 from services.generation.operations import Answered, MadeImage, Outcome
 from services.generation.providers import Request
+from shared.events import EventRecorded
 from shared.ids import new_id
-from shared.problems import BadRequest, NotFound, PreconditionFailed, Problem, Unavailable, from_dict
+from shared.problems import (
+    BadRequest,
+    NotFound,
+    PreconditionFailed,
+    Problem,
+    Unavailable,
+    UnsubscribeInvalid,
+    from_dict,
+)
 from shared.rpc_batches import answers_to
 
 
@@ -759,6 +768,114 @@ class FakeServices:
             workflows=lambda: {"data": [{"name": "staging", "title": "Virtual staging", "example": {}, "choices": {}}]},
         )
 
+        self.endpoints: dict[str, dict[str, Any]] = {}
+        self.logged: list[dict[str, Any]] = []
+        self.choices: dict[str, dict[str, Any]] = {}
+        self.notifications = FakeRpc(
+            events=self._events,
+            activity=lambda **_: _page([_AN_ACTIVITY]),
+            create_endpoint=self._create_endpoint,
+            endpoints=lambda org_id, **_: _page([e for e in self.endpoints.values() if e["org_id"] == org_id]),
+            endpoint=self._endpoint,
+            change_endpoint=self._change_endpoint,
+            delete_endpoint=lambda **asked: self.endpoints.pop(self._endpoint(**asked)["id"]),
+            rotate_endpoint_secret=lambda overlap_seconds, **asked: {**self._endpoint(**asked), "secret": "whsec_new"},
+            test_endpoint=lambda **asked: self._endpoint(**asked) and _A_DELIVERY,
+            replay=lambda org_id, endpoint_id, **_: {
+                "endpoint_id": self._endpoint(org_id=org_id, endpoint_id=endpoint_id)["id"],
+                "replayed": 1,
+            },
+            deliveries=lambda org_id, endpoint_id, **_: (
+                self._endpoint(org_id=org_id, endpoint_id=endpoint_id) and _page([_A_DELIVERY])
+            ),
+            messages=lambda **_: {**_page([_A_MESSAGE]), "unread": 1},
+            mark_read=lambda **_: {"read": 1, "unread": 0},
+            preferences=lambda user_id, **_: self.choices.get(user_id, _PREFERENCES),
+            change_preferences=self._choose,
+            unsubscribe=self._unsubscribe,
+            send_tips=lambda tip_id, **_: {"tip_id": tip_id, "mails": 3},
+        )
+
+    def log(self, org_id: str, *, livemode: bool = True, type: str = "JobFinished", **data: Any) -> EventRecorded:  # noqa: A002  as in the event
+        """Append an event to an organization's log and return what tells the gateways of it."""
+        number = 1 + sum(each["org_id"] == org_id for each in self.logged)
+        event = {"id": f"evt_{number}", "type": type, "orgsequence": number, "data": {"livemode": livemode, **data}}
+        job_id, session_id = data.get("job_id"), data.get("session_id")
+        self.logged.append({"org_id": org_id, "livemode": livemode, "event": event})
+        return EventRecorded(
+            org_id=org_id, orgsequence=number, type=type, event=event, job_id=job_id, session_id=session_id
+        )
+
+    def _events(
+        self,
+        *,
+        org_id: str,
+        livemode: bool,
+        after: str,
+        limit: int,
+        types: list[str] | None = None,
+        session_id: str | None = None,
+        job_id: str | None = None,
+    ) -> dict[str, Any]:
+        mine = [each for each in self.logged if each["org_id"] == org_id]
+        wanted = {"job_id": job_id, "session_id": session_id}
+        found = [
+            each["event"]
+            for each in mine
+            if each["livemode"] == livemode
+            and each["event"]["orgsequence"] > int(after)
+            and (types is None or each["event"]["type"] in types)
+            and all(value is None or each["event"]["data"].get(name) == value for name, value in wanted.items())
+        ]
+        more = len(found) > limit
+        data = [
+            {"id": str(event["orgsequence"]), "type": event["type"], "time": _TIME, "event": event}
+            for event in found[:limit]
+        ]
+        return {
+            "data": data,
+            "has_more": more,
+            "next_cursor": data[-1]["id"] if more else None,
+            "oldest": "1",
+            "last": str(len(mine)),
+            "resync": int(after) > len(mine),
+        }
+
+    def _create_endpoint(self, *, org_id: str, endpoint_id: str, created_by: str, **wanted: Any) -> dict[str, Any]:
+        del created_by
+        made = {**_AN_ENDPOINT, "id": endpoint_id, "org_id": org_id, **wanted}
+        return {**self.endpoints.setdefault(endpoint_id, made), "secret": "whsec_first"}
+
+    def _endpoint(self, *, org_id: str, endpoint_id: str) -> dict[str, Any]:
+        found = self.endpoints.get(endpoint_id)
+        if found is None or found["org_id"] != org_id:
+            raise NotFound("There is no such webhook endpoint.")
+        return found
+
+    def _change_endpoint(
+        self, *, org_id: str, endpoint_id: str, version: int | None = None, **changes: Any
+    ) -> dict[str, Any]:
+        found = self._endpoint(org_id=org_id, endpoint_id=endpoint_id)
+        if version not in {None, found["version"]}:
+            raise PreconditionFailed(current=found)
+        found.update(changes, version=found["version"] + 1)
+        return found
+
+    def _choose(
+        self, *, org_id: str, user_id: str, change: dict[str, Any], version: int | None = None
+    ) -> dict[str, Any]:
+        del org_id
+        known = self.choices.get(user_id, _PREFERENCES)
+        if version not in {None, known["version"]}:
+            raise PreconditionFailed(current=known)
+        self.choices[user_id] = {**known, **change, "version": known["version"] + 1}
+        return self.choices[user_id]
+
+    def _unsubscribe(self, *, token: str) -> dict[str, Any]:
+        if token != "good":
+            raise UnsubscribeInvalid("This link is not valid any more.")
+        return {"kinds": ["tips_and_best_practices"]}
+
     def finish(self, job_id: str, status: str = "succeeded") -> None:
         """End a job; one that succeeds has an image."""
         job = self.jobs[job_id]
@@ -877,6 +994,66 @@ class FakeServices:
 
 
 _TIME = "2026-01-01T00:00:00Z"
+
+
+_AN_ENDPOINT: dict[str, Any] = {
+    "types": None,
+    "description": None,
+    "ordered": False,
+    "status": "enabled",
+    "disabled_reason": None,
+    "failing_since": None,
+    "old_secret_until": None,
+    "version": 1,
+    "created_at": "2031-05-01T12:00:00Z",
+    "updated_at": "2031-05-01T12:00:00Z",
+}
+_A_DELIVERY: dict[str, Any] = {
+    "id": "7",
+    "event_id": "evt_1",
+    "event": None,
+    "type": "WebhookTest",
+    "cause": "test",
+    "status": "pending",
+    "failure": None,
+    "attempt": 0,
+    "next_attempt_at": "2031-05-01T12:00:00Z",
+    "created_at": "2031-05-01T12:00:00Z",
+    "ended_at": None,
+    "attempts": [],
+}
+_A_MESSAGE: dict[str, Any] = {
+    "id": "ntf_1",
+    "kind": "generation_completed",
+    "text": "Your staging is complete!",
+    "job_id": None,
+    "session_id": None,
+    "created_at": "2031-05-01T12:00:00Z",
+    "read_at": None,
+}
+_AN_ACTIVITY: dict[str, Any] = {
+    "id": "42",
+    "time": "2031-05-01T12:00:00Z",
+    "type": "JobFinished",
+    "text": "A staging was completed at 12:00 PM",
+    "count": 1,
+    "actor_id": None,
+    "job_id": None,
+    "session_id": None,
+}
+_PREFERENCES: dict[str, Any] = {
+    "email": {
+        "generation_completed": True,
+        "generation_failed": True,
+        "weekly_usage_summary": False,
+        "tips_and_best_practices": False,
+    },
+    "browser": {"generation_completed": True, "low_quota_warning": True},
+    "frequency": "realtime",
+    "timezone": "UTC",
+    "quiet_hours": None,
+    "version": 0,
+}
 
 
 def _of(things: dict[str, dict[str, Any]], thing_id: str, *, org_id: str, livemode: bool) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The gateway as a nameko service: wiring only."""
 
-from services.gateway import attempts, idempotency, identity_provider, password_resets, sessions
+from services.gateway import attempts, idempotency, identity_provider, password_resets, sessions, watching
 from services.gateway.authentication import KnownKeys
 from services.gateway.routes.accounts import AccountRoutes
 from services.gateway.routes.admin import AdminRoutes
@@ -8,6 +8,7 @@ from services.gateway.routes.admin_credits import AdminCreditRoutes
 from services.gateway.routes.admin_keys import AdminKeyRoutes
 from services.gateway.routes.api_keys import ApiKeyRoutes
 from services.gateway.routes.credits import CreditRoutes
+from services.gateway.routes.events import EventRoutes
 from services.gateway.routes.flags import FlagRoutes
 from services.gateway.routes.health import HealthRoutes, documents_of
 from services.gateway.routes.images import ImageRoutes
@@ -15,12 +16,17 @@ from services.gateway.routes.invitations import InvitationRoutes
 from services.gateway.routes.jobs import JobRoutes
 from services.gateway.routes.me import MeRoutes
 from services.gateway.routes.members import MemberRoutes
+from services.gateway.routes.notifications import NotificationRoutes
 from services.gateway.routes.quotes import QuoteRoutes
 from services.gateway.routes.stagings import StagingRoutes
 from services.gateway.routes.uploads import UploadRoutes
+from services.gateway.routes.webhooks import WebhookRoutes
 from services.gateway.routes.workflows import WorkflowRoutes
+from services.gateway.streams import Streams
 from services.gateway.turns import Turns
+from services.gateway.watching import Watch
 from shared import events
+from shared.broadcast import Heard
 from shared.host import Built, DatabaseProvider, HealthProvider, SettingsProvider, StoreProvider, every
 from shared.outside import Outside
 from shared.rpc import RpcClient
@@ -34,6 +40,7 @@ class Gateway(
     AdminRoutes,
     ApiKeyRoutes,
     CreditRoutes,
+    EventRoutes,
     FlagRoutes,
     HealthRoutes,
     ImageRoutes,
@@ -41,9 +48,11 @@ class Gateway(
     JobRoutes,
     MeRoutes,
     MemberRoutes,
+    NotificationRoutes,
     QuoteRoutes,
     StagingRoutes,
     UploadRoutes,
+    WebhookRoutes,
     WorkflowRoutes,
 ):
     """AI image products over HTTP: send a picture, ask for a job, follow it, fetch its images.
@@ -61,6 +70,11 @@ class Gateway(
     outside = Built(lambda settings: Outside(allowed=settings.outside_allowed))
     identity_provider = Built(identity_provider.of)
     turns = Built(lambda _: Turns())
+    streams = Heard(
+        events.EventRecorded,
+        lambda settings: Streams(per_organization=settings.streams_per_organization, in_all=settings.streams),
+    )
+    watch = Built(lambda _: Watch())
     documents = Built(lambda _: documents_of(Gateway))  # before the first request: nobody else would have a turn
     credits = RpcClient("credits")
     catalog = RpcClient(
@@ -70,6 +84,12 @@ class Gateway(
     generation = RpcClient(
         "generation", gathers={"submit": Gathers(twin="submit_many", size=lambda asked: len(asked["assets"]))}
     )
+
+    notifications = RpcClient("notifications")
+
+    @every(seconds=watching.EVERY_SECONDS)
+    def end_streams_without_credential(self) -> None:
+        self.watch.look(self.db, self.streams)
 
     @every(seconds=600)
     def prune_idempotency_keys(self) -> None:

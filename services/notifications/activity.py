@@ -58,9 +58,7 @@ def activity(
     }
 
 
-def _happened(
-    session: Session, wanted: Sequence[sa.ColumnElement[bool]], *, most: int
-) -> tuple[list[Happened], bool]:
+def _happened(session: Session, wanted: Sequence[sa.ColumnElement[bool]], *, most: int) -> tuple[list[Happened], bool]:
     newest_first = sa.select(RecordedEvent).where(*wanted).order_by(RecordedEvent.sequence.desc())
     rows = session.scalars(newest_first.limit(most + 1)).all()
     return [_read(row) for row in rows[:most]], len(rows) > most

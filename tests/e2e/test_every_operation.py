@@ -31,6 +31,8 @@ OPEN = {
     "POST /v1/auth/login",
     "POST /v1/auth/password-reset",
     "POST /v1/auth/password-reset/confirm",
+    "GET /v1/unsubscribe",
+    "POST /v1/unsubscribe",
 }
 ROLES = ("owner", "editor", "viewer")
 SCOPES = ("read", "write", "spend", "manage")
@@ -91,6 +93,7 @@ def with_one_of_each(client: Client) -> Organization:
             "user_id": person.user_id,
             "session_id": person.session_id,
             "invitation_id": post(client, "/v1/invitations", {"email": an_address()}).json()["id"],
+            "endpoint_id": post(client, "/v1/webhook-endpoints", {"url": "https://example.com/"}).json()["id"],
             "key_id": get(client, "/v1/api-keys")["data"][0]["id"],
         },
     )

@@ -1,8 +1,9 @@
 """Routes of what happened: the log of events, the stream of it, and the story that is told of it."""
 
+from functools import partial
 from typing import Any
 
-from services.gateway import streams
+from services.gateway import following
 from services.gateway.authentication import api_key
 from services.gateway.routes.wiring import Wiring
 from services.gateway.schemas.events import (
@@ -60,15 +61,21 @@ class EventRoutes(Wiring):
     )
     def follow_events(self, request: Request) -> Answer:
         """Stream the log."""
-        cursor = streams.cursor_of(request.headers.get("Last-Event-ID"), request.query["after"])
+        cursor = following.cursor_of(request.headers.get("Last-Event-ID"), request.query["after"])
         chosen = {**_chosen(request.query), "types": request.query["types"]}
-        wanted = Wanted(asker=request.asker, org_id=request.org_id, after=cursor, chosen=chosen)
+        wanted = Wanted(
+            asker=request.asker,
+            org_id=request.org_id,
+            after=cursor,
+            chosen=chosen,
+            recheck=partial(api_key.check, self, request),
+        )
         stream = self.streams.open(wanted)
         return Answer(
             200,
             Stream(
-                pieces=streams.follow(stream, self.notifications),
-                piece_seconds=streams.PIECE_SECONDS,
+                pieces=following.follow(stream, self.notifications),
+                piece_seconds=following.PIECE_SECONDS,
                 leave=stream.close,
             ),
             {"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"},

@@ -112,7 +112,11 @@ class NotificationRoutes(Wiring):
         """Change what is given."""
         asked = {**_reader(request), "change": request.body}
         changed = changed_as_seen(
-            request, PreferencesSchema, lambda: _preferences(self, request), self.notifications.change_preferences, asked
+            request,
+            PreferencesSchema,
+            lambda: _preferences(self, request),
+            self.notifications.change_preferences,
+            asked,
         )
         return Answer(200, changed)
 

@@ -197,9 +197,7 @@ class WebhookRoutes(Wiring):
     def replay_webhooks(self, request: Request, endpoint_id: str) -> Answer:
         """Send them again, under their ids."""
         require_endpoint_id(endpoint_id)
-        return Answer(
-            202, self.notifications.replay(org_id=request.org_id, endpoint_id=endpoint_id, **request.body)
-        )
+        return Answer(202, self.notifications.replay(org_id=request.org_id, endpoint_id=endpoint_id, **request.body))
 
     @route(
         "GET",

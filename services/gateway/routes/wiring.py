@@ -6,6 +6,7 @@ from typing import Any
 from services.gateway.authentication import KnownKeys
 from services.gateway.identity_provider import IdentityProvider
 from services.gateway.links import Links
+from services.gateway.streams import Streams
 from services.gateway.turns import Turns
 from shared.config import Settings
 from shared.database import Database
@@ -25,9 +26,11 @@ class Wiring:
     outside: Outside
     identity_provider: IdentityProvider | None
     turns: Turns
+    streams: Streams
     credits: Any
     catalog: Any
     generation: Any
+    notifications: Any
 
 
 def links_now(service: Any) -> Links:

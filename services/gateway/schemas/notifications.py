@@ -74,11 +74,9 @@ class BrowserChoicesRequest(Schema):
 class QuietHoursSchema(Schema):
     """Between which hours of one's own day mails wait; they may go over midnight."""
 
-    class Meta:
-        """``from`` is a word of Python's."""
-
-        include = {"from": fields.String(required=True, validate=_TIME, metadata={"examples": ["22:00"]})}
-
+    begin = fields.String(
+        required=True, data_key="from", attribute="from", validate=_TIME, metadata={"examples": ["22:00"]}
+    )
     until = fields.String(required=True, validate=_TIME, metadata={"examples": ["07:00"]})
 
 

@@ -8,7 +8,9 @@ from werkzeug.test import Client
 
 from services.gateway.authentication import KnownKeys
 from services.gateway.service import Gateway
+from services.gateway.streams import Streams
 from services.gateway.turns import Turns
+from services.gateway.watching import Watch
 from shared.config import Secret, Settings
 from shared.health import Health
 from shared.http import application_of
@@ -101,6 +103,9 @@ def gateway(gateway_db, settings, services, store):
     service.credits = services.credits
     service.catalog = services.catalog
     service.generation = services.generation
+    service.notifications = services.notifications
+    service.streams = Streams()
+    service.watch = Watch()
     return service
 
 

@@ -360,7 +360,10 @@ def test_a_change_that_cannot_be_chosen_changes_nothing(notifications_db, org_id
         choose(notifications_db, org_id, user_id, frequency="hourly")
 
     with notifications_db.transaction(org_id=org_id) as session:
-        assert preferences.one(session, org_id=org_id, user_id=user_id) == {**preferences.with_defaults({}), "version": 0}
+        assert preferences.one(session, org_id=org_id, user_id=user_id) == {
+            **preferences.with_defaults({}),
+            "version": 0,
+        }
     assert rows(notifications_db) == []
 
 

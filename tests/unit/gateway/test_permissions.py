@@ -20,6 +20,8 @@ PUBLIC = {
     "POST /v1/auth/login",
     "POST /v1/auth/password-reset",
     "POST /v1/auth/password-reset/confirm",
+    "GET /v1/unsubscribe",
+    "POST /v1/unsubscribe",
 }
 OWNERS_ONLY = {
     "PUT /v1/plan",
@@ -32,10 +34,21 @@ OWNERS_ONLY = {
     "POST /v1/api-keys/<key_id>/rotate",
     "PATCH /v1/members/<user_id>",
     "DELETE /v1/members/<user_id>",
+    "POST /v1/webhook-endpoints",
+    "GET /v1/webhook-endpoints",
+    "GET /v1/webhook-endpoints/<endpoint_id>",
+    "PATCH /v1/webhook-endpoints/<endpoint_id>",
+    "DELETE /v1/webhook-endpoints/<endpoint_id>",
+    "POST /v1/webhook-endpoints/<endpoint_id>/test",
+    "POST /v1/webhook-endpoints/<endpoint_id>/rotate",
+    "POST /v1/webhook-endpoints/<endpoint_id>/replay",
+    "GET /v1/webhook-endpoints/<endpoint_id>/deliveries",
 }
 OF_A_PERSON = {
     "PATCH /v1/me",
     "PUT /v1/me/defaults",
+    "PUT /v1/me/preferences",
+    "POST /v1/notifications/read",
     "POST /v1/auth/logout",
     "POST /v1/auth/password",
     "GET /v1/auth/sessions",

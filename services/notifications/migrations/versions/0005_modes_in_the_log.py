@@ -8,9 +8,7 @@ down_revision = "0004"
 
 
 def upgrade() -> None:
-    op.add_column(
-        "recorded_events", sa.Column("of_test_key", sa.Boolean, server_default=sa.false(), nullable=False)
-    )
+    op.add_column("recorded_events", sa.Column("of_test_key", sa.Boolean, server_default=sa.false(), nullable=False))
     # Forced, the wall hides every row from the table's owner, who runs this.
     op.execute("ALTER TABLE recorded_events NO FORCE ROW LEVEL SECURITY")
     op.execute(
