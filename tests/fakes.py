@@ -779,7 +779,10 @@ class FakeServices:
             endpoint=self._endpoint,
             change_endpoint=self._change_endpoint,
             delete_endpoint=lambda **asked: self.endpoints.pop(self._endpoint(**asked)["id"]),
-            rotate_endpoint_secret=lambda overlap_seconds, **asked: {**self._endpoint(**asked), "secret": "whsec_new"},
+            rotate_endpoint_secret=lambda org_id, endpoint_id, **_: {
+                **self._endpoint(org_id=org_id, endpoint_id=endpoint_id),
+                "secret": "whsec_new",
+            },
             test_endpoint=lambda **asked: self._endpoint(**asked) and _A_DELIVERY,
             replay=lambda org_id, endpoint_id, **_: {
                 "endpoint_id": self._endpoint(org_id=org_id, endpoint_id=endpoint_id)["id"],
