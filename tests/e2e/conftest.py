@@ -6,7 +6,7 @@ from contextlib import ExitStack
 import pytest
 
 from darkroom_client import Darkroom
-from tests.e2e.steps import NewClient, NewDarkroom
+from tests.e2e.steps import MAIL_FOLDER, NewClient, NewDarkroom
 from tests.fakes import FakeSite
 from tests.faults.client import Client, credentials, new_organization
 from tests.faults.stack import Stack, running_stack
@@ -34,6 +34,7 @@ def stack(outside_site: FakeSite, issuer: LocalIssuer) -> Iterator[Stack]:
         environment.setenv("AUTH_OIDC_ISSUER", issuer.url)
         environment.setenv("AUTH_OIDC_AUDIENCE", AUDIENCE)
         with running_stack() as running:
+            environment.setenv(MAIL_FOLDER, str(running.home / "mail"))
             yield running
 
 

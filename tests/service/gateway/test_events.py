@@ -19,7 +19,7 @@ def test_a_page_of_the_log_is_of_the_organization_and_mode_of_who_asks(client, s
     services.log(org_id, livemode=False)
     services.log("org_else")
 
-    page = client.get("/v1/events?types=JobFinished,JobStalled&limit=2", headers=headers).json
+    page = client.get("/v1/events?types=JobFinished,GenerationFailed&limit=2", headers=headers).json
 
     assert [each["id"] for each in page["data"]] == ["1"]
     assert services.notifications.asked("events") == [
@@ -28,7 +28,7 @@ def test_a_page_of_the_log_is_of_the_organization_and_mode_of_who_asks(client, s
             "livemode": True,
             "session_id": None,
             "job_id": None,
-            "types": ["JobFinished", "JobStalled"],
+            "types": ["GenerationFailed", "JobFinished"],
             "after": "0",
             "limit": 2,
         }
