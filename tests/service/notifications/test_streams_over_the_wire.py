@@ -1,0 +1,202 @@
+"""Server-sent events over real sockets: gateway and notifications as processes, which end at any moment."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import eventlet
+import pytest
+import requests
+import sqlalchemy as sa
+
+from deploy.local import ports
+from services.gateway import keys, organizations
+from services.gateway.models import ApiKey
+from services.gateway.organizations import NewOrganization
+from shared.ids import new_id
+from tests.polling import until
+from tests.service.notifications.test_event_log_on_the_broker import ROOT, logs, process, publish
+from tests.service.notifications.told import started
+
+pytestmark = pytest.mark.broker
+
+
+class Gateway:
+    """The gateway as a process that can be ended and started again on its port."""
+
+    def __init__(self, environment, *, log):
+        self.port, self.ops_port = ports.pick(), ports.pick()
+        self._environment = {
+            **os.environ,
+            **environment,
+            "GATEWAY_ADDRESS": f"127.0.0.1:{self.port}",
+            "GATEWAY_OPS_ADDRESS": f"127.0.0.1:{self.ops_port}",
+        }
+        self._log = log
+
+    def start(self):
+        with self._log.open("ab") as output:
+            self._running = subprocess.Popen(
+                [sys.executable, "-m", "shared.runner", "gateway"],
+                cwd=ROOT,
+                env=self._environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        until(self.is_ready, seconds=30, what="the gateway")
+
+    def is_ready(self):
+        try:
+            return requests.get(f"http://127.0.0.1:{self.ops_port}/readyz", timeout=5).status_code == 200
+        except requests.RequestException:
+            return False
+
+    def end(self, number=signal.SIGKILL):
+        """Send a signal; return the exit status."""
+        with contextlib.suppress(ProcessLookupError):
+            self._running.send_signal(number)
+        return until(lambda: (self._running.poll(),) if self._running.poll() is not None else None, seconds=15)[0]
+
+    def open_streams(self):
+        text = requests.get(f"http://127.0.0.1:{self.ops_port}/metrics", timeout=5).text
+        return next(float(line.split()[1]) for line in text.splitlines() if line.startswith("darkroom_sse_clients "))
+
+
+class Follower:
+    """A client as a browser is one: it comes back, with the last id it has seen, until it is told to stop."""
+
+    def __init__(self, gateway, key, **query):
+        self.ids: list[int] = []
+        self.ended = 0
+        self._stopping = False
+        self._gateway = gateway
+        self._key = key
+        self._query = query
+        self._thread = eventlet.spawn(self._follow)
+
+    def stop(self):
+        self._stopping = True
+        self._thread.kill()
+
+    def _follow(self):
+        while not self._stopping:
+            with contextlib.suppress(requests.RequestException):
+                self._once()
+            self.ended += 1
+            time.sleep(0.1)
+
+    def _once(self):
+        headers = {"Authorization": f"Bearer {self._key}"}
+        if self.ids:
+            headers["Last-Event-ID"] = str(self.ids[-1])
+        url = f"http://127.0.0.1:{self._gateway.port}/v1/events/stream"
+        with requests.get(url, params=self._query, headers=headers, stream=True, timeout=20) as answer:
+            number = None
+            for line in answer.iter_lines(chunk_size=1):
+                if line.startswith(b"id: "):
+                    number = int(line[4:])
+                elif line.startswith(b"data: "):
+                    self.ids.append(number)
+
+
+@pytest.fixture
+def gateway(gateway_db, environment, tmp_path) -> Iterator[Gateway]:
+    url = gateway_db.url.render_as_string(hide_password=False)
+    made = Gateway({**environment, "GATEWAY_DATABASE_URL": url}, log=tmp_path / "gateway.log")
+    made.start()
+    yield made
+    made.end()
+
+
+@pytest.fixture
+def studio(gateway_db):
+    """An organization and the secret of its first key."""
+    org_id = new_id("org")
+    secret = keys.of_request(signing_secret=os.environ["SIGNING_SECRET"], made_id=org_id, request_key=None)
+    wanted = NewOrganization(id=org_id, name="A studio", created_by="root", plan="pro", owner_email=None)
+    organizations.create(gateway_db, wanted, secret=secret)
+    return org_id, secret.text
+
+
+@pytest.fixture
+def followers() -> Iterator[list[Follower]]:
+    made: list[Follower] = []
+    yield made
+    for one in made:
+        one.stop()
+
+
+def test_nothing_is_missed_and_nothing_comes_twice_while_the_gateway_is_killed(
+    gateway, environment, notifications_db, studio, followers, tmp_path
+):
+    org_id, key = studio
+    items = [started(org_id) for _ in range(400)]
+    with process(environment, log=tmp_path / "notifications.log"):
+        publish(environment["AMQP_URL"], items[:100])
+        until(lambda: len(logs(notifications_db).get(org_id, ())) == 100, seconds=20)
+        followers += [Follower(gateway, key, after="0") for _ in range(5)]
+        until(lambda: all(one.ids for one in followers), seconds=20)
+
+        for begin in range(100, 400, 20):
+            publish(environment["AMQP_URL"], items[begin : begin + 20])
+            if begin in {160, 280}:
+                gateway.end()
+                gateway.start()
+            time.sleep(0.05)
+
+        until(lambda: all(len(one.ids) >= 400 for one in followers), seconds=30, what="the last event")
+
+    assert [one.ids for one in followers] == [list(range(1, 401))] * 5
+    assert all(one.ended >= 2 for one in followers)
+
+
+def test_a_stream_goes_on_when_the_broker_has_cut_every_connection(
+    gateway, environment, rabbitmq, studio, followers, tmp_path
+):
+    org_id, key = studio
+    vhost = environment["AMQP_URL"].rpartition("/")[2]
+    with process(environment, log=tmp_path / "notifications.log"):
+        followers.append(Follower(gateway, key, after="0"))
+        publish(environment["AMQP_URL"], [started(org_id) for _ in range(5)])
+        until(lambda: len(followers[0].ids) == 5, seconds=20)
+
+        rabbitmq.ctl("close_all_connections", "--vhost", vhost, "test")
+        publish(environment["AMQP_URL"], [started(org_id) for _ in range(5)])
+
+        until(lambda: len(followers[0].ids) == 10, seconds=20)
+
+    assert (followers[0].ids, followers[0].ended) == (list(range(1, 11)), 0)
+
+
+@pytest.mark.usefixtures("notifications_db")
+def test_a_revoked_key_follows_nothing_after_5_seconds(gateway, gateway_db, environment, studio, followers, tmp_path):
+    _, key = studio
+    with process(environment, log=tmp_path / "notifications.log"):
+        followers.append(Follower(gateway, key, after="0"))
+        until(lambda: gateway.open_streams() == 1, seconds=20)
+        with gateway_db.transaction() as session:
+            session.execute(sa.update(ApiKey).values(revoked_at=sa.func.now()))
+        began = time.monotonic()
+
+        until(lambda: followers[0].ended, seconds=5)
+
+    assert time.monotonic() - began < 5
+    assert gateway.open_streams() == 0
+
+
+@pytest.mark.usefixtures("notifications_db")
+def test_a_gateway_that_is_told_to_end_lets_go_of_its_streams(gateway, environment, studio, followers, tmp_path):
+    _, key = studio
+    with process(environment, log=tmp_path / "notifications.log"):
+        followers += [Follower(gateway, key, after="0") for _ in range(3)]
+        until(lambda: gateway.open_streams() == 3, seconds=20)
+        began = time.monotonic()
+
+        status = gateway.end(signal.SIGTERM)
+
+    assert (status, time.monotonic() - began < 6) == (0, True)
+    assert all(one.ended for one in followers)
