@@ -114,7 +114,7 @@ def gateway(gateway_db, environment, tmp_path) -> Iterator[Gateway]:
 
 @pytest.fixture
 def studio(gateway_db):
-    """An organization and the secret of its first key."""
+    """An organization, whose first event tells that it was made, and the secret of its first key."""
     org_id = new_id("org")
     secret = keys.of_request(signing_secret=os.environ["SIGNING_SECRET"], made_id=org_id, request_key=None)
     wanted = NewOrganization(id=org_id, name="A studio", created_by="root", plan="pro", owner_email=None)
@@ -134,16 +134,16 @@ def test_nothing_is_missed_and_nothing_comes_twice_while_the_gateway_is_killed(
     gateway, environment, notifications_db, studio, followers, tmp_path
 ):
     org_id, key = studio
-    items = [started(org_id) for _ in range(400)]
+    items = [started(org_id) for _ in range(399)]
     with process(environment, log=tmp_path / "notifications.log"):
-        publish(environment["AMQP_URL"], items[:100])
+        publish(environment["AMQP_URL"], items[:99])
         until(lambda: len(logs(notifications_db).get(org_id, ())) == 100, seconds=20)
         followers += [Follower(gateway, key, after="0") for _ in range(5)]
         until(lambda: all(one.ids for one in followers), seconds=20)
 
-        for begin in range(100, 400, 20):
+        for begin in range(99, 399, 20):
             publish(environment["AMQP_URL"], items[begin : begin + 20])
-            if begin in {160, 280}:
+            if begin in {159, 279}:
                 gateway.end()
                 gateway.start()
             time.sleep(0.05)
@@ -162,14 +162,14 @@ def test_a_stream_goes_on_when_the_broker_has_cut_every_connection(
     with process(environment, log=tmp_path / "notifications.log"):
         followers.append(Follower(gateway, key, after="0"))
         publish(environment["AMQP_URL"], [started(org_id) for _ in range(5)])
-        until(lambda: len(followers[0].ids) == 5, seconds=20)
+        until(lambda: len(followers[0].ids) == 6, seconds=20)
 
         rabbitmq.ctl("close_all_connections", "--vhost", vhost, "test")
         publish(environment["AMQP_URL"], [started(org_id) for _ in range(5)])
 
-        until(lambda: len(followers[0].ids) == 10, seconds=20)
+        until(lambda: len(followers[0].ids) == 11, seconds=20)
 
-    assert (followers[0].ids, followers[0].ended) == (list(range(1, 11)), 0)
+    assert (followers[0].ids, followers[0].ended) == (list(range(1, 12)), 0)
 
 
 @pytest.mark.usefixtures("notifications_db")
