@@ -49,7 +49,7 @@ def key_by_hash(session: Session, *, secret_sha256: str) -> dict[str, Any] | Non
     return dict(row._mapping) if row else None  # noqa: SLF001  the documented way to a row's names
 
 
-def usable_keys(key_ids: Collection[str]) -> sa.Select[tuple[str]]:
+def usable_keys(key_ids: Collection[str]) -> sa.Select[str]:
     """Return the query for the ids of those keys that can be used still, by members who are some."""
     return (
         sa.select(ApiKey.id)

@@ -114,7 +114,7 @@ def principal_of(db: Database, token: str) -> Principal:
     )
 
 
-def usable(session_ids: Collection[str]) -> sa.Select[tuple[str]]:
+def usable(session_ids: Collection[str]) -> sa.Select[str]:
     """Return the query for the ids of those sessions that go on, of members who are some."""
     return (
         sa.select(AuthSession.id)

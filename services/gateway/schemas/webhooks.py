@@ -1,5 +1,7 @@
 """Webhook endpoints, and what was delivered to them."""
 
+from typing import Any
+
 from marshmallow import fields, validate
 
 from services.gateway.schemas.events import NUMBER, TYPES, known_types
@@ -16,7 +18,7 @@ DELIVERY_STATUSES = ("pending", "delivered", "failed", "cancelled")
 _ADDRESS = "https://example.com/webhooks"
 
 
-def _types(**options: object) -> fields.List:
+def _types(**options: object) -> fields.List[Any]:
     return fields.List(
         fields.String(),
         allow_none=True,
