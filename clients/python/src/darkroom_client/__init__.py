@@ -32,20 +32,27 @@ from darkroom_client.errors import (
     ServiceUnavailable,
     UnexpectedAnswer,
 )
+from darkroom_client.events import Resync
 from darkroom_client.jobs import JobNotFinished
 from darkroom_client.models import (
+    Activity,
     ApiKey,
+    Attempt,
     Balance,
     Counts,
     Defaults,
+    Delivery,
+    Endpoint,
     Entry,
     Estimate,
     Failure,
     Generation,
     Image,
     Job,
+    LoggedEvent,
     Me,
     NewApiKey,
+    NewEndpoint,
     Organization,
     Plan,
     Price,
@@ -66,9 +73,12 @@ from darkroom_client.models import (
     Workflow,
 )
 from darkroom_client.version import __version__
+from darkroom_client.webhooks import WebhookForged
 
 __all__ = [
+    "Activity",
     "ApiKey",
+    "Attempt",
     "AuthenticationFailed",
     "Balance",
     "Conflict",
@@ -77,7 +87,9 @@ __all__ = [
     "Darkroom",
     "DarkroomError",
     "Defaults",
+    "Delivery",
     "DownloadCorrupt",
+    "Endpoint",
     "Entry",
     "Estimate",
     "Failure",
@@ -92,8 +104,10 @@ __all__ = [
     "JobNotFinished",
     "LimitExceeded",
     "LinkRefused",
+    "LoggedEvent",
     "Me",
     "NewApiKey",
+    "NewEndpoint",
     "NoAnswer",
     "NotFound",
     "Organization",
@@ -113,6 +127,7 @@ __all__ = [
     "ReceiptReason",
     "ReceiptTotal",
     "RequestInProgress",
+    "Resync",
     "ServerFailed",
     "ServiceUnavailable",
     "UnexpectedAnswer",
@@ -121,6 +136,7 @@ __all__ = [
     "UsageDay",
     "UsageTotals",
     "Wallet",
+    "WebhookForged",
     "Workflow",
     "__version__",
 ]
