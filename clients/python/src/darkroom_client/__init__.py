@@ -73,7 +73,7 @@ from darkroom_client.models import (
     Workflow,
 )
 from darkroom_client.version import __version__
-from darkroom_client.webhooks import WebhookForged
+from darkroom_client.webhooks import WebhookForged, verify_webhook
 
 __all__ = [
     "Activity",
@@ -139,4 +139,5 @@ __all__ = [
     "WebhookForged",
     "Workflow",
     "__version__",
+    "verify_webhook",
 ]

@@ -80,20 +80,18 @@ class Events:
         give_up_at = time.monotonic() + self._transport.retry_seconds
         while True:
             try:
-                for event in self._once(query, seen):
-                    attempt = 0
-                    yield event
-                attempt = 0
+                yield from self._once(query, seen)
                 pause = seen.retry_seconds * random.uniform(0.5, 1.5)  # noqa: S311  nothing secret
             except Resync:
                 raise
             except DarkroomError as error:
-                attempt += 1
-                if attempt == 1:
+                attempt = 1 if seen.reached else attempt + 1
+                if seen.reached:
                     give_up_at = time.monotonic() + self._transport.retry_seconds
                 pause = retries.pause_seconds(error, attempt=attempt)
                 if not retries.may_succeed_later(error) or time.monotonic() + pause > give_up_at:
                     raise
+            seen.reached = False
             time.sleep(pause)
 
     def activity(
@@ -123,14 +121,16 @@ class Events:
             kind = answer.headers.get("Content-Type", "")
             if not kind.startswith("text/event-stream"):
                 raise UnexpectedAnswer(f"expected a stream of events, not {kind}", code="unexpected_answer")
+            seen.reached = True
             yield from _events(answer.iter_lines(chunk_size=1), seen)
 
 
 class _Seen:
-    """Up to where a stream was read, and when to come back."""
+    """Up to where a stream was read, whether it was there this time, and when to come back."""
 
     def __init__(self, after: str | None) -> None:
         self.last = after
+        self.reached = False
         self.retry_seconds = _RETRY_SECONDS
 
 
@@ -149,8 +149,7 @@ def _events(lines: Iterable[bytes], seen: _Seen) -> Iterator[LoggedEvent]:
         if fields.get("retry", "").isdigit():
             seen.retry_seconds = int(fields["retry"]) / 1000
         if "data" in fields:
-            event = _read(fields)
-            yield event
+            yield _read(fields)
         seen.last = fields.get("id", seen.last)
         fields = {}
 

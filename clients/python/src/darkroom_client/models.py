@@ -547,7 +547,7 @@ class Activity(Model):
 
 @dataclass(frozen=True, kw_only=True)
 class Endpoint(Model):
-    """Where events are sent to; ``types`` of None are all. ``old_secret_until``: how long the secret before signs too."""
+    """Where events are sent to; ``types`` of None are all. ``old_secret_until`` ends the secret before."""
 
     id: str
     url: str

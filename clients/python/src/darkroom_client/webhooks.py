@@ -22,7 +22,7 @@ class WebhookForged(DarkroomError):
     """What came is not from Darkroom, was altered, or is too old; answer 400 and do nothing."""
 
 
-def verify(secret: str, headers: Mapping[str, str], body: bytes, *, now: float | None = None) -> dict[str, Any]:
+def verify_webhook(secret: str, headers: Mapping[str, str], body: bytes, *, now: float | None = None) -> dict[str, Any]:
     """Check the signature of a webhook and return its event; go by the event's ``id``, since it may come again.
 
     Args:
