@@ -779,9 +779,9 @@ class FakeServices:
             endpoint=self._endpoint,
             change_endpoint=self._change_endpoint,
             delete_endpoint=lambda **asked: self.endpoints.pop(self._endpoint(**asked)["id"]),
-            rotate_endpoint_secret=lambda org_id, endpoint_id, **_: {
+            rotate_endpoint_secret=lambda org_id, endpoint_id, rotation_id, **_: {
                 **self._endpoint(org_id=org_id, endpoint_id=endpoint_id),
-                "secret": "whsec_new",
+                "secret": f"whsec_{rotation_id}",
             },
             test_endpoint=lambda **asked: self._endpoint(**asked) and _A_DELIVERY,
             replay=lambda org_id, endpoint_id, **_: {

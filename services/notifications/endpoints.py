@@ -151,28 +151,42 @@ def delete(db: Database, *, org_id: str, endpoint_id: str) -> dict[str, Any]:
 
 
 def rotate(
-    db: Database, post: Post, *, org_id: str, endpoint_id: str, overlap_seconds: int = int(OVERLAP.total_seconds())
+    db: Database,
+    post: Post,
+    *,
+    org_id: str,
+    endpoint_id: str,
+    secret: str | None = None,
+    overlap_seconds: int = int(OVERLAP.total_seconds()),
 ) -> dict[str, Any]:
     """Give an endpoint another secret and return it, shown this once; for the overlap the old one signs too.
+
+    ``secret`` is the one that this rotation makes, a random one unless given; where the endpoint has it already,
+    nothing changes.
 
     Raises:
         NotFound: the organization has no such endpoint.
         BadRequest: the overlap is not 0 to 7 days.
+        Conflict: the endpoint had that secret before the one it has now.
     """
     if not 0 <= overlap_seconds <= OVERLAP_MAX_SECONDS:
         raise BadRequest(f"The old secret may go on for 0 to {OVERLAP_MAX_SECONDS} seconds.")
-    secret = webhooks.new_secret()
+    wanted = secret or webhooks.new_secret()
     with db.transaction(org_id=org_id) as session:
         endpoint = receivers.found(session, org_id=org_id, endpoint_id=endpoint_id, lock=True)
+        if post.cipher.decrypt(endpoint.secret) == wanted:
+            return {**receivers.as_dict(endpoint), "secret": wanted}
+        if endpoint.previous_secret and post.cipher.decrypt(endpoint.previous_secret) == wanted:
+            raise Conflict("The secret of this endpoint was changed again meanwhile.")
         now = _now(session)
         endpoint.previous_secret = endpoint.secret
         endpoint.previous_until = now + timedelta(seconds=overlap_seconds)
-        endpoint.secret = post.cipher.encrypt(secret)
+        endpoint.secret = post.cipher.encrypt(wanted)
         endpoint.version += 1
         endpoint.updated_at = now
         session.flush()
         log.info("webhook_secret_rotated", endpoint_id=endpoint_id, org_id=org_id)
-        return {**receivers.as_dict(endpoint), "secret": secret}
+        return {**receivers.as_dict(endpoint), "secret": wanted}
 
 
 def test(db: Database, *, org_id: str, endpoint_id: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from services.notifications import (
     recording,
     summaries,
     telling,
+    webhooks,
 )
 from shared.config import Settings
 from shared.database import Batch
@@ -88,9 +89,10 @@ class Notifications:
         return endpoints.delete(self.db, org_id=org_id, endpoint_id=endpoint_id)
 
     @rpc
-    def rotate_endpoint_secret(self, **asked: Any) -> dict[str, Any]:
-        """Give a webhook endpoint another secret."""
-        return endpoints.rotate(self.db, self.post, **asked)
+    def rotate_endpoint_secret(self, *, rotation_id: str, **asked: Any) -> dict[str, Any]:
+        """Give a webhook endpoint another secret, one for each rotation."""
+        secret = webhooks.secret_of(rotation_id, signing_secret=self.settings.signing_secret)
+        return endpoints.rotate(self.db, self.post, secret=secret, **asked)
 
     @rpc
     def test_endpoint(self, *, org_id: str, endpoint_id: str) -> dict[str, Any]:

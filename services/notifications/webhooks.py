@@ -1,6 +1,8 @@
 """Sending one webhook: signed after Standard Webhooks 1.0, through the guard, within a time limit, never redirected."""
 
 import base64
+import hashlib
+import hmac
 import secrets
 import time
 from collections.abc import Iterator, Sequence
@@ -20,11 +22,19 @@ SECONDS: Final = 15.0
 EXCERPT_BYTES: Final = 1_000
 _ANSWER_BYTES: Final = 64 << 10
 _SECRET_BYTES: Final = 32
+_ROTATION: Final = b"webhook-secret-rotation"
 
 
 def new_secret() -> str:
     """Return a fresh signing secret: ``whsec_`` and 32 random bytes in base64."""
     return f"whsec_{base64.b64encode(secrets.token_bytes(_SECRET_BYTES)).decode()}"
+
+
+def secret_of(rotation_id: str, *, signing_secret: str) -> str:
+    """Return the secret that one rotation makes, the same however often that is asked for; nobody else can make it."""
+    purpose_key = hmac.digest(signing_secret.encode(), _ROTATION, hashlib.sha256)
+    secret = hmac.digest(purpose_key, rotation_id.encode(), hashlib.sha256)
+    return f"whsec_{base64.b64encode(secret).decode()}"
 
 
 def send(

@@ -153,8 +153,9 @@ class WebhookRoutes(Wiring):
         "/v1/webhook-endpoints/<endpoint_id>/test",
         auth=api_key,
         needs=MANAGE,
+        guard=idempotent(prefix="tst"),
         answers={202: DeliverySchema},
-        problems=(Forbidden, Conflict),
+        problems=(Forbidden, Conflict, RequestInProgress, IdempotencyKeyReused),
         summary="Send a webhook endpoint an event of the type WebhookTest",
         tags=_TAGS,
     )
@@ -168,18 +169,19 @@ class WebhookRoutes(Wiring):
         "/v1/webhook-endpoints/<endpoint_id>/rotate",
         auth=api_key,
         needs=MANAGE,
+        guard=idempotent(prefix="rot", keeps_answer=False),
         body=SecretRequest,
         answers={200: NewEndpointSchema},
-        problems=(Forbidden,),
+        problems=(Forbidden, Conflict, RequestInProgress, IdempotencyKeyReused),
         summary="Give a webhook endpoint another secret; for a while both sign",
-        description="Each call makes another secret, shown this once; of the ones before only the last still signs.",
+        description="Shown this once. Of the secrets before only the last still signs, for `overlap_seconds`.",
         tags=_TAGS,
     )
     def rotate_webhook_secret(self, request: Request, endpoint_id: str) -> Answer:
-        """Make another secret."""
+        """Make another secret; what is sent again is answered alike."""
         require_endpoint_id(endpoint_id)
         rotated = self.notifications.rotate_endpoint_secret(
-            org_id=request.org_id, endpoint_id=endpoint_id, **request.body
+            org_id=request.org_id, endpoint_id=endpoint_id, rotation_id=request.claim.resource_id, **request.body
         )
         return Answer(200, rotated, _ONCE)
 
@@ -188,9 +190,10 @@ class WebhookRoutes(Wiring):
         "/v1/webhook-endpoints/<endpoint_id>/replay",
         auth=api_key,
         needs=MANAGE,
+        guard=idempotent(prefix="rpl"),
         body=ReplayRequest,
         answers={202: ReplaySchema},
-        problems=(Forbidden, Conflict, LimitExceeded),
+        problems=(Forbidden, Conflict, LimitExceeded, RequestInProgress, IdempotencyKeyReused),
         summary="Send a webhook endpoint events of the log once more",
         tags=_TAGS,
     )

@@ -79,7 +79,7 @@ def test_an_endpoint_is_tested_replayed_to_given_a_secret_and_deleted(client, se
 
     assert (tested.status_code, tested.json["type"]) == (202, "WebhookTest")
     assert (replayed.status_code, replayed.json["replayed"]) == (202, 1)
-    assert (rotated.status_code, rotated.json["secret"]) == (200, "whsec_new")
+    assert (rotated.status_code, rotated.json["secret"][:10]) == (200, "whsec_rot_")
     assert rotated.headers["Cache-Control"] == "no-store"
     assert len(deliveries.json["data"]) == 1
     assert (deleted.status_code, services.endpoints) == (204, {})
@@ -92,3 +92,25 @@ def test_only_owners_have_events_sent_anywhere(client, services, studio):
         answer = client.post(PATH, json={"url": "https://example.com"}, headers=person)
         assert answer.status_code == 403
     assert services.endpoints == {}
+
+
+def test_a_secret_that_is_asked_for_again_is_the_same(client, studio, endpoint):
+    path = f"{PATH}/{endpoint['id']}/rotate"
+    secrets = [
+        client.post(path, json={}, headers={**studio[1], "Idempotency-Key": key}).json["secret"]
+        for key in ("one", "one", "two")
+    ]
+
+    assert secrets[0] == secrets[1] != secrets[2]
+
+
+@pytest.mark.parametrize(("kind", "body"), [("test", None), ("replay", {"after": "0"})])
+def test_what_is_sent_again_with_its_key_is_done_once(client, services, studio, endpoint, kind, body):
+    path = f"{PATH}/{endpoint['id']}/{kind}"
+    headers = {**studio[1], "Idempotency-Key": "one"}
+
+    first, again = (client.post(path, json=body, headers=headers) for _ in range(2))
+
+    assert (first.status_code, again.json) == (202, first.json)
+    asked = services.notifications.asked("test_endpoint") + services.notifications.asked("replay")
+    assert len(asked) == 1

@@ -5,7 +5,7 @@ import threading
 import pytest
 import sqlalchemy as sa
 
-from services.notifications import endpoints, receivers
+from services.notifications import endpoints, receivers, webhooks
 from services.notifications.endpoints import Range
 from shared.ids import new_id
 from shared.outside import UrlRefused
@@ -223,3 +223,25 @@ def test_deliveries_are_listed_newest_first_in_pages_and_by_status(notifications
     newest_first = [item.meta.id for item in reversed(items)]
     assert [item["event_id"] for page in (first, second) for item in page["data"]] == newest_first
     assert delivered["data"] == []
+
+
+def test_a_rotation_that_is_asked_for_again_changes_nothing(notifications_db, post, endpoint, org_id):
+    asked = {"org_id": org_id, "endpoint_id": endpoint["id"]}
+    one, two = (webhooks.secret_of(new_id("rot"), signing_secret="s" * 40) for _ in range(2))
+
+    first = endpoints.rotate(notifications_db, post, **asked, secret=one)
+    again = endpoints.rotate(notifications_db, post, **asked, secret=one)
+    second = endpoints.rotate(notifications_db, post, **asked, secret=two)
+
+    assert again == first
+    assert (first["secret"], second["secret"]) == (one, two)
+    assert second["version"] == first["version"] + 1
+    with pytest.raises(Conflict):
+        endpoints.rotate(notifications_db, post, **asked, secret=one)
+
+
+def test_the_secret_of_a_rotation_is_the_same_and_of_another_or_for_another_key_is_not():
+    made = {webhooks.secret_of(rotation, signing_secret=key * 40) for rotation in ("rot_1", "rot_2") for key in "ab"}
+
+    assert len(made) == 4
+    assert webhooks.secret_of("rot_1", signing_secret="a" * 40) in made

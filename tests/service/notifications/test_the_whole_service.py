@@ -94,7 +94,7 @@ def test_every_method_can_be_called_by_name_as_the_gateway_does(call, org_id):
         assert call("change_endpoint", **one, version=1, description="Production")["version"] == 2
         with pytest.raises(PreconditionFailed):
             call("change_endpoint", **one, version=1, ordered=True)
-        assert call("rotate_endpoint_secret", **one)["secret"] != endpoint["secret"]
+        assert call("rotate_endpoint_secret", rotation_id=new_id("rot"), **one)["secret"] != endpoint["secret"]
         assert call("test_endpoint", **one)["cause"] == "test"
         assert call("replay", **one, after="0")["replayed"] == 0
         assert [item["cause"] for item in call("deliveries", **one)["data"]] == ["test"]
