@@ -18,6 +18,7 @@ from werkzeug.datastructures import EnvironHeaders
 from werkzeug.routing import Map, Rule
 
 from shared import budget, logs, metrics
+from shared.http_addresses import path_of
 from shared.http_aliases import Alias
 from shared.http_body import close_after, read_body
 from shared.http_conditions import tag_of, with_tag
@@ -25,7 +26,6 @@ from shared.http_exchange import Answer, Outcome, Request, Stream, Waiting, Wait
 from shared.http_limits import Limits, client_address
 from shared.http_origins import Origins, security_headers
 from shared.http_problems import (
-    NO_ADDRESS,
     RateLimited,
     ReducedCapacity,
     problem_body,
@@ -37,7 +37,7 @@ from shared.http_problems import (
 from shared.http_routes import Endpoint, Route
 from shared.http_schemas import cut
 from shared.http_stream import Begun, Sending, close_pieces
-from shared.problems import NotFound, Unauthenticated
+from shared.problems import Unauthenticated
 
 log = structlog.get_logger(__name__)
 
@@ -120,9 +120,7 @@ class Application:
             )
 
     def _find(self, environ: dict[str, Any]) -> tuple[Endpoint, Alias | None, Any]:
-        path = environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace")
-        if "\0" in path:
-            raise NotFound(NO_ADDRESS)  # no id holds it, and no database takes it
+        path = path_of(environ)
         adapter = self._map.bind("localhost")
         method = environ["REQUEST_METHOD"]
         if method == "OPTIONS" and (allow := sorted(adapter.allowed_methods(path))):

@@ -1,18 +1,22 @@
 """Reading what a request brings, within its limits of size and time, and JSON out of it."""
 
+import json
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, cast
 
 import eventlet
 import msgspec
+from werkzeug.http import parse_options_header
 
 from shared.http_problems import BodyTooLarge, MalformedRequest, RequestTimeout, UnsupportedMediaType
-from shared.http_schemas import error_at, refusal
+from shared.http_schemas import error_at, pointer, refusal
 from shared.problems import Problem
 
 SMALL_BODY_BYTES = 64 << 10
 NESTING_MAX = 64
+_CHARSETS = {"utf-8", "utf8"}
 _PIECE_BYTES = 64 << 10
 _BASE_SECONDS = 10.0
 _SLOWEST_BYTES_PER_SECOND = 100_000
@@ -36,9 +40,13 @@ def read_body(
 
     Raises:
         Problem: what ``refuse(limit, size or None)`` returned.
+        UnsupportedMediaType: it is compressed; it was not read.
         RequestTimeout: it did not arrive in time.
         MalformedRequest: it ended early, or its chunks are not chunks.
     """
+    if environ.get("HTTP_CONTENT_ENCODING", "").strip().lower() not in {"", "identity"}:
+        close_after(environ)
+        raise UnsupportedMediaType("Send the body as it is, without Content-Encoding.")
     length = declared_length(environ)
     if length is not None and length > max_bytes:
         close_after(environ)
@@ -76,13 +84,17 @@ def json_of(body: bytes, *, content_type: str) -> Any:
     """Return the JSON value in ``body``.
 
     Raises:
-        UnsupportedMediaType: ``content_type`` names something else.
-        BadRequest: it is not JSON, holds what no database can (U+0000, numbers out of range), or is nested deeper than
-            any of our schemas: whatever walks it later would run out of stack.
+        UnsupportedMediaType: ``content_type`` names something else, or another charset than JSON has (UTF-8).
+        BadRequest: it is not JSON, holds what no database can (U+0000, numbers out of range), has an object with the
+            same name twice (readers differ in which they take), or is nested deeper than any of our schemas: whatever
+            walks it later would run out of stack.
     """
-    kind = content_type.partition(";")[0].strip().lower()
+    kind, parameters = parse_options_header(content_type)
+    kind = kind.lower()
     if kind and kind != "application/json" and not kind.endswith("+json"):
         raise UnsupportedMediaType("Send JSON, with Content-Type: application/json.")
+    if parameters.get("charset", "utf-8").lower() not in _CHARSETS:
+        raise UnsupportedMediaType("Send JSON in UTF-8, the only charset it has (RFC 8259).")
     if not body:
         raise refusal([error_at("", "required", "a JSON object is needed here")])
     try:
@@ -93,6 +105,8 @@ def json_of(body: bytes, *, content_type: str) -> Any:
         raise refusal([error_at("", "invalid", f"values may be nested {NESTING_MAX} levels deep")])
     if b"\\u0000" in body and _has_nul(value):
         raise refusal([error_at("", "invalid", "text may not hold the character U+0000")])
+    if repeated := _repeated(body):
+        raise refusal([error_at(at, "duplicate", "give it once") for at in repeated])
     return value
 
 
@@ -133,6 +147,42 @@ def _children(value: Any) -> Iterable[Any]:
     if isinstance(value, dict):
         return value.values()
     return value if isinstance(value, list) else ()
+
+
+class _Repeating(dict[str, Any]):
+    """An object of JSON in which ``names`` came more than once."""
+
+    names: Sequence[str] = ()
+
+
+def _repeated(body: bytes) -> list[str]:
+    """Return the pointers of all names that came more than once in their object; ``body`` is JSON and not deep."""
+    found = False
+
+    def object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal found
+        members = dict(pairs)
+        if len(members) == len(pairs):
+            return members
+        found = True
+        repeating = _Repeating(members)
+        repeating.names = [name for name, times in Counter(name for name, _ in pairs).items() if times > 1]
+        return repeating
+
+    # Numbers are not needed, and Python does not read those that are too long.
+    value = json.loads(body.decode(), object_pairs_hook=object_of, parse_int=len, parse_float=len)
+    return list(_repeated_in(value, "")) if found else []
+
+
+def _repeated_in(value: Any, at: str) -> Iterator[str]:
+    if isinstance(value, _Repeating):
+        yield from (pointer(name, at=at) for name in value.names)
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _repeated_in(inner, pointer(name, at=at))
+    if isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _repeated_in(inner, pointer(index, at=at))
 
 
 def _has_nul(value: Any) -> bool:

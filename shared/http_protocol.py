@@ -1,7 +1,6 @@
 """One connection of the HTTP server: eventlet's protocol, with limits on time and size, and our way to refuse."""
 
 import contextlib
-import email.errors
 import os
 import re
 import socket as sockets
@@ -45,8 +44,14 @@ _LINES_A_TURN = 32
 _LINES_FREE = 4096
 _BYTES_A_LINE = 256
 _PIECE_BYTES = 256 << 10
-# A chunk's size, a trailer, or the empty line behind either; int() would take "0x2", "+2" and "0_2" for sizes too.
-_CHUNK_LINE = re.compile(rb"(?:[0-9a-f]+[ \t]*(?:;.*)?|[\w!#$%&'*+.^`|~-]+:.*)?\r?\n", re.ASCII | re.IGNORECASE)
+# RFC 9112, 3: one space between the parts. Methods know small letters from large ones, and all there are have large.
+_REQUEST_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Z-]+ ([!-~]+) HTTP/1\.[0-9]\r\n")
+_HOST = re.compile(r"[\w.~%!$&'()*+,;=-]*(?::[0-9]*)?|\[[0-9a-zA-Z:.%]+\](?::[0-9]*)?", re.ASCII)
+# Only CRLF ends a line, and nothing within is a control character: readers differ in what they take those for.
+_FIELD = re.compile(rb"(?:[\w!#$%&'*+.^`|~-]+:[\t -~\x80-\xff]*)?\r\n", re.ASCII)
+# int() would take "0x2", "+2" and "0_2" for sizes too.
+_CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]+)[ \t]*(?:;[\t -~\x80-\xff]*)?\r\n")
+_CHUNK_END = re.compile(rb"\r\n")
 
 
 class Connection(list[Any]):
@@ -78,7 +83,8 @@ class _ReaderTooSlow(Exception):
 class _HeaderLines:
     """A connection's stream that notes header lines which two readers could take for different headers.
 
-    The standard library ends a line at a lone CR; a proxy in front of us may not, nor join a folded line as we do.
+    The standard library ends a line at a lone CR or LF; a proxy in front of us may not, nor join a folded line as we
+    do, nor take what Python calls white space for any.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -88,7 +94,7 @@ class _HeaderLines:
     def readline(self, size: int = -1) -> Any:
         """Return the next line as it is."""
         line = self._stream.readline(size)
-        if b"\r" in line[:-2] or b"\0" in line or line.startswith((b" ", b"\t")):
+        if not _FIELD.fullmatch(line):
             self.ambiguous = True
         return line
 
@@ -133,6 +139,7 @@ class _BoundedLines:
         self._stream = stream
         self._lines = 0
         self._bytes = 0
+        self._due = _CHUNK_SIZE
 
     def read(self, size: int = -1) -> Any:
         """Return content."""
@@ -144,7 +151,7 @@ class _BoundedLines:
         """Return the next line.
 
         Raises:
-            ValueError: it does not end, or is none of a chunked body's.
+            ValueError: it does not end, or is not what a chunked body has there.
             MalformedRequest: there are too many for so few bytes; each costs as much work as a thousand bytes.
         """
         self._lines += 1
@@ -156,9 +163,19 @@ class _BoundedLines:
         line = self._stream.readline(limit)
         if size < 0 and len(line) >= limit:
             raise ValueError("a line within a chunked body does not end")
-        if size < 0 and line and not _CHUNK_LINE.fullmatch(line):
-            raise ValueError("a line within a chunked body is neither a size nor a trailer")
+        if size < 0 and line:
+            self._check(line)
         return line
+
+    def _check(self, line: bytes) -> None:
+        """Compare with what is due: a size, then the end of its chunk, and after the size 0 only trailers."""
+        match = self._due.fullmatch(line)
+        if not match:
+            raise ValueError("a line within a chunked body is not what is due there")
+        if self._due is _CHUNK_SIZE:
+            self._due = _CHUNK_END if int(match[1], 16) else _FIELD
+        elif self._due is _CHUNK_END:
+            self._due = _CHUNK_SIZE
 
 
 class Protocol(wsgi.HttpProtocol):
@@ -204,6 +221,13 @@ class Protocol(wsgi.HttpProtocol):
 
     def parse_request(self) -> bool:
         """Read the headers; refuse what two readers could take for two different requests."""
+        request_line = _REQUEST_LINE.fullmatch(self.raw_requestline)
+        if not request_line:
+            self._stop_header_timer()
+            self._refuse(
+                MalformedRequest("The first line must be METHOD, address and HTTP/1.1, one space between them.")
+            )
+            return False
         lines = self.rfile = _HeaderLines(self.rfile)
         try:
             readable: bool = super().parse_request()
@@ -212,10 +236,13 @@ class Protocol(wsgi.HttpProtocol):
             return False
         finally:
             self._stop_header_timer()
-        problem = _ambiguity(self.headers, lines) if readable else None
+        problem = (
+            (_ambiguity(self.headers, lines, version=self.request_version) or _host_problem(self)) if readable else None
+        )
         if problem:
             self._refuse(problem)
             return False
+        self.path = request_line[1].decode("ascii")  # the standard library has joined slashes at its start
         self.conn_state.busy = readable
         return readable
 
@@ -310,24 +337,31 @@ def overloaded() -> bytes:
     return refusal_bytes(ReducedCapacity("Too many connections are open; try again in a moment.", retry_after=1))
 
 
-# Other defects are of a body, which the parser has not been given: every form would seem to lack its parts.
-_BROKEN_HEADERS = (
-    email.errors.FirstHeaderLineIsContinuationDefect,
-    email.errors.MisplacedEnvelopeHeaderDefect,
-    email.errors.MissingHeaderBodySeparatorDefect,
-)
-
-
-def _ambiguity(headers: Any, lines: _HeaderLines) -> Problem | None:
+def _ambiguity(headers: Any, lines: _HeaderLines, *, version: str) -> Problem | None:
     """Tell what keeps headers and the body's length from being certain (RFC 9112, 2.2, 5, 6.3): a smuggler's tools."""
-    if lines.ambiguous or any(isinstance(defect, _BROKEN_HEADERS) for defect in headers.defects):
-        return MalformedRequest("A header must be one line, its name followed by a colon without a space before it.")
+    if lines.ambiguous:
+        return MalformedRequest(
+            "A header must be one line that CRLF ends, its name followed by a colon without a space before it, "
+            "without control characters."
+        )
     lengths = headers.get_all("Content-Length", [])
     codings = headers.get_all("Transfer-Encoding", [])
-    if codings and (lengths or [coding.strip().lower() for coding in codings] != ["chunked"]):
+    if codings and (lengths or [coding.strip(" \t").lower() for coding in codings] != ["chunked"]):
         return MalformedRequest("Send either Content-Length or Transfer-Encoding: chunked, once.")
+    if codings and version == "HTTP/1.0":
+        return MalformedRequest("HTTP/1.0 has no Transfer-Encoding; send Content-Length.")
     if len(lengths) > 1 or any(not (length.isascii() and length.isdigit()) for length in lengths):
         return MalformedRequest("Content-Length must be one decimal number.")
     if any(len(length) > 18 for length in lengths):  # noqa: PLR2004  more digits than any body has bytes
         return MalformedRequest("Content-Length is larger than any body.")
+    return None
+
+
+def _host_problem(request: Protocol) -> Problem | None:
+    """Tell what is wrong with the header Host, which HTTP/1.1 wants once (RFC 9112, 3.2); older clients have none."""
+    hosts = request.headers.get_all("Host", [])
+    if len(hosts) > 1 or (not hosts and request.request_version != "HTTP/1.0"):
+        return MalformedRequest("Send the header Host, once.")
+    if any(not _HOST.fullmatch(host.strip(" \t")) for host in hosts):
+        return MalformedRequest("Host must be a name or an address, and a port where there is one.")
     return None

@@ -30,6 +30,8 @@ __all__ = [
 ]
 
 MAX_PIXELS = 50_000_000
+# A picture one pixel wide takes many times as long as a square one: each row is unpacked and packed by itself.
+MAX_SIDE_PIXELS = 20_000
 LOW_RESOLUTION_SIDE = 512
 _ORIENTATION_TAG = 0x0112
 _TURNS = {
@@ -71,12 +73,12 @@ class UnsupportedImage(Problem):
 
 
 class ImageTooLarge(Problem):
-    """The image has more pixels than are decoded here; ``limit`` and ``excess`` count pixels."""
+    """The image has more pixels than are decoded here, in all or on one side; ``limit`` and ``excess`` count them."""
 
     status = 422
     code = "image_too_many_pixels"
     title = "The image has too many pixels"
-    remedy = "Scale the image down to at most `limit` pixels."
+    remedy = "Scale the image down to at most `limit` pixels: in all, or on its longer side where `detail` says so."
 
 
 class CorruptImage(Problem):
@@ -113,7 +115,7 @@ def inspect(data: bytes, *, max_pixels: int = MAX_PIXELS) -> ImageInfo:
 
     Raises:
         UnsupportedImage: no JPEG, PNG or WebP, or an animation.
-        ImageTooLarge: more than ``max_pixels``, by its header; nothing was decoded.
+        ImageTooLarge: more than ``max_pixels``, or a side above 20,000, by its header; nothing was decoded.
         CorruptImage: it cannot be decoded to the end.
     """
     with _opened(data, max_pixels=max_pixels) as image:
@@ -257,6 +259,14 @@ def _require_fewer_pixels(width: int, height: int, *, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise ImageTooLarge(
             _too_many(f"{width} x {height}", max_pixels), limit=max_pixels, excess=width * height - max_pixels
+        )
+    longer = max(width, height)
+    if longer > MAX_SIDE_PIXELS:
+        raise ImageTooLarge(
+            f"The image has {width} x {height} pixels; at most {MAX_SIDE_PIXELS} are accepted on its longer side: "
+            "scale it down",
+            limit=MAX_SIDE_PIXELS,
+            excess=longer - MAX_SIDE_PIXELS,
         )
 
 

@@ -31,6 +31,8 @@ _SECRETS_IN_TEXT = (
     ),
     (re.compile(r"\b(Bearer|Basic)\s+[\w.~+/=-]+"), r"\1 ***"),
 )
+# What stands behind the `?` of an address may open it, by whatever name: of somebody else's no list is whole.
+_QUERY = re.compile(r"""(\b[a-z][a-z0-9+.-]{1,20}://[^\s"'<>?#]{1,2000}[?#])[^\s"'<>]+""", re.IGNORECASE)
 _HARMLESS = (bool, int, float, type(None))
 
 
@@ -46,6 +48,14 @@ def mask(_logger: Any, _method: str, record: MutableMapping[str, Any]) -> Mutabl
     for key, value in record.items():
         if not key.startswith("_"):  # those are structlog's own
             record[key] = _without_secrets(key, value)
+    return record
+
+
+def _mask_queries(_logger: Any, _method: str, record: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Replace what follows the ``?`` of addresses by ``***`` in a traceback, and in a line that a library wrote."""
+    for key in ("event", "exception"):
+        if isinstance(text := record.get(key), str):
+            record[key] = _QUERY.sub(r"\1***", text)
     return record
 
 
@@ -70,6 +80,7 @@ def configure(*, process: str, level: str = "INFO") -> None:
         lambda _logger, _method, record: {"process": process, **record},
         structlog.processors.format_exc_info,
         mask,
+        _mask_queries,  # our own events are static, so what it finds is a library's
     ]
     structlog.configure(
         processors=[*shared_steps, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -94,6 +105,8 @@ def configure(*, process: str, level: str = "INFO") -> None:
     # Our own entrypoints log each failure once, with its ids; nameko would repeat it with the arguments in clear.
     logging.getLogger("nameko").setLevel(logging.CRITICAL)
     logging.getLogger("amqp").setLevel(logging.WARNING)
+    # It warns of what others' servers answer, with the whole address and their headers; we log what came of it.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
 
 
 @contextlib.contextmanager

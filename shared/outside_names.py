@@ -9,6 +9,7 @@ import eventlet
 from eventlet import patcher, tpool
 
 Resolve = Callable[[str, float], Sequence[str]]
+Answers = Sequence[tuple[object, ...]] | OSError | UnicodeError
 
 RESOLVED_AT_ONCE: Final = 8
 
@@ -35,20 +36,32 @@ class SystemResolver:
         if not self._turns.acquire(timeout=seconds):
             raise NameUnknown("too many names are being looked up")
         if not patcher.is_monkey_patched("socket"):
-            return self._look_up(host, socket.getaddrinfo)
-        asking = eventlet.spawn(self._look_up, host, lambda *asked: tpool.execute(_getaddrinfo, *asked))
+            return _known(self._look_up(host, _outcome))
+        asking = eventlet.spawn(self._look_up, host, lambda *asked: tpool.execute(_outcome, *asked))
         with eventlet.Timeout(seconds, NameUnknown("the name servers did not answer in time")):
-            found: list[str] = asking.wait()
-        return found
+            found: Answers = asking.wait()
+        return _known(found)
 
-    def _look_up(self, host: str, ask: Callable[..., Sequence[tuple[object, ...]]]) -> list[str]:
+    def _look_up(self, host: str, ask: Callable[..., Answers]) -> Answers:
         try:
-            found = ask(host, None, socket.AF_UNSPEC, socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
-            raise NameUnknown("the name is not known") from error
+            return ask(host, None, socket.AF_UNSPEC, socket.SOCK_STREAM)
         finally:
             self._turns.release()
-        return list(dict.fromkeys(str(entry[4][0]) for entry in found))  # type: ignore[index]  # (address, port, …)
 
 
 _getaddrinfo = patcher.original("socket").getaddrinfo
+
+
+def _outcome(*asked: object) -> Answers:
+    """Return the error instead of raising it: threads and green threads print a traceback of what is raised there."""
+    try:
+        found: Answers = _getaddrinfo(*asked)
+    except (OSError, UnicodeError) as error:
+        return error
+    return found
+
+
+def _known(found: Answers) -> list[str]:
+    if isinstance(found, OSError | UnicodeError):
+        raise NameUnknown("the name is not known") from found
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))  # type: ignore[index]  # (address, port, …)

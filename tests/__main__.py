@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 
-SIDE = ("tests/e2e", "tests/service/shared")
+SIDE = ("tests/e2e", "tests/service/gateway", "tests/service/shared")
 
 
 def main() -> int:

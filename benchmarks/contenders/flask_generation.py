@@ -74,8 +74,8 @@ def _write(session: Session, asked: dict[str, Any]) -> list[str]:
     session.flush()
     made = [
         Generation(
-            id=new_id("gen"), **about, number=number, status="queued", sku=SKU, seed=SEED, settings={},
-            style=asked["style"], room_type=asked["room_type"],
+            id=new_id("gen"), **about, number=number, status="queued", livemode=True, sku=SKU, seed=SEED,
+            settings={}, style=asked["style"], room_type=asked["room_type"],
         )
         for number in range(1, asked["variants"] + 1)
     ]  # fmt: skip
@@ -84,8 +84,8 @@ def _write(session: Session, asked: dict[str, Any]) -> list[str]:
     session.add_all(
         Operation(
             id=new_id("op"), **about, user_id=asked["user_id"], generation_id=one.id, position=0, name="image.stage",
-            status="queued", lane=0, provider="local", model_requested="local", prompt="A furnished room",
-            prompt_version="1", inputs={"sources": [], "parameters": {}}, seed=SEED, makes_image=True,
+            status="queued", livemode=True, lane=0, provider="local", model_requested="local", prompt_version="1",
+            prompt="A furnished room", inputs={"sources": [], "parameters": {}}, seed=SEED, makes_image=True,
         )
         for one in made
     )  # fmt: skip

@@ -9,6 +9,8 @@ SHARP_SIDE_PIXELS = 512
 # How long a client may send bytes to the store itself, and how long they may wait there to become an asset.
 SENT_WITHIN = timedelta(hours=1)
 COLLECTED_AFTER = timedelta(hours=24)
+# How many links an organization may have open at once, live and test keys each.
+OUTSTANDING_MAX = 100
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,9 @@ from sqlalchemy.orm import Session
 from services.catalog import assets
 from services.catalog.assets import Expected, Upload
 from services.catalog.models import ExpectedUpload
-from shared.problems import Conflict
+from shared.problems import Conflict, LimitExceeded
+
+_LOCK = sa.text("SELECT pg_advisory_xact_lock(hashtextextended('expected_uploads:' || :org_id, 0))")
 
 
 def record(session: Session, coming: Expected) -> None:
@@ -18,7 +20,9 @@ def record(session: Session, coming: Expected) -> None:
 
     Raises:
         Conflict: the id stands for something else.
+        LimitExceeded: the organization has 100 open already.
     """
+    _require_fewer(session, coming)
     send_within, collected_after = assets.awaited_for(coming.purpose, keep_original=coming.keep_original)
     row = dataclasses.asdict(coming)
     row["id"] = row.pop("upload_id")
@@ -27,6 +31,23 @@ def record(session: Session, coming: Expected) -> None:
     known = session.get(ExpectedUpload, coming.upload_id)
     if known is None or any(getattr(known, name) != value for name, value in row.items()):
         raise Conflict(f"The id {coming.upload_id} is taken by another upload; use a new one.")
+
+
+def _require_fewer(session: Session, coming: Expected) -> None:
+    """Refuse one above the limit; those announced at once are counted one after the other."""
+    session.execute(_LOCK, {"org_id": coming.org_id})
+    if session.get(ExpectedUpload, coming.upload_id) is not None:
+        return
+    mine = sa.and_(ExpectedUpload.org_id == coming.org_id, ExpectedUpload.livemode == coming.livemode)
+    is_open = sa.and_(ExpectedUpload.asset_id.is_(None), ExpectedUpload.expires_at > sa.func.now())
+    outstanding = session.scalar(sa.select(sa.func.count()).select_from(ExpectedUpload).where(mine, is_open)) or 0
+    if outstanding >= assets.OUTSTANDING_MAX:
+        raise LimitExceeded(
+            f"{outstanding} uploads are announced and not completed, and {assets.OUTSTANDING_MAX} may be; complete "
+            "some, or wait until their links expire.",
+            limit=assets.OUTSTANDING_MAX,
+            excess=outstanding + 1 - assets.OUTSTANDING_MAX,
+        )
 
 
 def fulfil(session: Session, upload: Upload, *, asset_id: str) -> None:

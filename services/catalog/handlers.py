@@ -117,6 +117,7 @@ def expect_upload(db: Database, coming: Expected) -> dict[str, Any]:
     Raises:
         BadRequest: the purpose is unknown.
         Conflict: the id belongs to another upload.
+        LimitExceeded: the organization has too many open already.
     """
     _require_known(coming.purpose)
     with db.transaction(org_id=coming.org_id, livemode=coming.livemode) as session:

@@ -91,4 +91,11 @@ class ExpectedUpload(Model):
         sa.CheckConstraint(f"purpose IN {PURPOSES}", name="expected_uploads_purpose"),
         sa.CheckConstraint("bytes > 0", name="expected_uploads_size"),
         sa.Index("expected_uploads_collect_after", "collect_after"),
+        sa.Index(
+            "expected_uploads_outstanding",
+            "org_id",
+            "livemode",
+            "expires_at",
+            postgresql_where=sa.text("asset_id IS NULL"),
+        ),
     )

@@ -107,4 +107,4 @@ def permit_workflow(principal: Principal, workflow: str) -> None:
 def described(route: Route) -> Mapping[str, Any]:
     """Return what the API's document says of who may use a route of an organization."""
     allowed = TABLE[needed(route)]
-    return {"x-roles": list(allowed.roles), "x-scope": allowed.scope}
+    return {"x-roles": list(allowed.roles), "x-scope": allowed.scope, "x-only-unlimited-keys": allowed.unlimited}

@@ -7,6 +7,7 @@ import structlog
 
 from services.gateway import uploads
 from services.gateway.links import Links
+from services.gateway.turns import Line
 from services.gateway.uploads import Received
 from shared.images import CorruptImage, ImageTooLarge, UnsupportedImage
 from shared.problems import Conflict, Problem
@@ -54,16 +55,17 @@ def how_to_send(store: ObjectStore, links: Links, upload: Mapping[str, Any], *, 
     return {**answer, "method": "PUT", "url": url, "headers": {"Content-Type": upload["content_type"]}}
 
 
-def completed(store: ObjectStore, upload: Mapping[str, Any], *, org_id: str) -> dict[str, Any]:
+def completed(store: ObjectStore, line: Line, upload: Mapping[str, Any], *, org_id: str) -> dict[str, Any]:
     """Check what was sent, store it made safe, and return what the catalog is to know of it.
 
     Raises:
         UploadNotSent: nothing has arrived.
         UploadMismatch, UnsupportedImage, ImageTooLarge, CorruptImage: it is refused, and deleted.
+        Unavailable: too many pictures of the organization wait for their turn already.
     """
     try:
         sent = _sent(store, upload)
-        return uploads.store_image(store, sent, org_id=org_id, asset_id=upload["id"])
+        return uploads.store_image(store, line, sent, org_id=org_id, asset_id=upload["id"])
     except REFUSALS as refusal:
         uploads.discard(store, upload["key"])
         log.info("sent_upload_refused", upload_id=upload["id"], code=refusal.code)

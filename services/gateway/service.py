@@ -23,7 +23,7 @@ from services.gateway.routes.uploads import UploadRoutes
 from services.gateway.routes.webhooks import WebhookRoutes
 from services.gateway.routes.workflows import WorkflowRoutes
 from services.gateway.streams import Streams
-from services.gateway.turns import Turns
+from services.gateway.turns import Line, Turns
 from services.gateway.watching import Watch
 from shared import events
 from shared.broadcast import Heard
@@ -76,6 +76,7 @@ class Gateway(
     )
     watch = Built(lambda _: Watch())
     documents = Built(lambda _: documents_of(Gateway))  # before the first request: nobody else would have a turn
+    image_line = Built(lambda _: Line())
     credits = RpcClient("credits")
     catalog = RpcClient(
         "catalog", gathers={"resolve": Gathers(twin="resolve_many", size=lambda asked: len(asked["asset_ids"]))}

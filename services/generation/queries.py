@@ -18,6 +18,7 @@ from services.generation.models import Generation, Image, Job
 from shared.problems import NotFound
 
 FIRST_GENERATIONS = 50
+MOST_AHEAD = 500
 # In a list, as many as a staging has at most: 200 jobs with 50 each would be a page of 10,000 images.
 LISTED_GENERATIONS = 8
 _PHASES = {
@@ -83,11 +84,18 @@ _FIRST_GENERATIONS = (
 _IMAGES = (
     sa.select(Image).where(_among(Image.generation_id, "generation_ids"), Image.deleted_at.is_(None)).order_by(Image.id)
 )
+# Only so many operations of an organization are looked at: a job behind thousands is told a place that is too good,
+# but nobody's order takes the longer the more is waiting.
 _JOBS_AHEAD = sa.text("""
 WITH mine AS (SELECT id, org_id, livemode FROM jobs WHERE id = ANY (:job_ids)),
 due AS (
-    SELECT DISTINCT o.org_id, o.livemode, o.job_id FROM operations AS o
-    WHERE o.org_id IN (SELECT org_id FROM mine) AND o.status = 'queued' AND o.due_at IS NOT NULL
+    SELECT DISTINCT head.org_id, head.livemode, head.job_id
+    FROM (SELECT DISTINCT org_id FROM mine) AS asking
+    CROSS JOIN LATERAL (
+        SELECT o.org_id, o.livemode, o.job_id FROM operations AS o
+        WHERE o.org_id = asking.org_id AND o.status = 'queued' AND o.due_at IS NOT NULL
+        ORDER BY o.lane, o.due_at, o.id LIMIT :most
+    ) AS head
 )
 SELECT mine.id, count(*) FROM mine
 JOIN due ON due.org_id = mine.org_id AND due.livemode = mine.livemode AND due.job_id < mine.id GROUP BY mine.id
@@ -351,7 +359,7 @@ def _jobs_ahead(session: Session, rows: Sequence[Job]) -> dict[str, int]:
     waiting = [row.id for row in rows if row.status in {"awaiting_credit", "queued"}]
     if not waiting:
         return {}
-    return dict(session.execute(_JOBS_AHEAD, {"job_ids": waiting}).all())
+    return dict(session.execute(_JOBS_AHEAD, {"job_ids": waiting, "most": MOST_AHEAD}).all())
 
 
 def _page(rows: Sequence[Any], limit: int, shown: Any) -> dict[str, Any]:

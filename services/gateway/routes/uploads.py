@@ -51,14 +51,16 @@ class UploadRoutes(Wiring):
         answers={201: UploadSchema},
         problems=(*_REFUSALS, RequestInProgress, IdempotencyKeyReused),
         summary="Send an image: as the part `file` of a form, or as the body itself",
-        description="JPEG, PNG or WebP by its content, of at most 10 MB and 50 million pixels. It is stored upright, "
-        "in sRGB and without metadata such as its GPS position.",
+        description="JPEG, PNG or WebP by its content, of at most 10 MB and 50 million pixels, the longer side at "
+        "most 20,000. It is stored upright, in sRGB and without metadata such as its GPS position.",
         tags=_TAGS,
     )
     def create_upload(self, request: Request) -> Answer:
         """Check and store the image, then tell the catalog of it."""
         file = uploads.received(request)
-        stored = uploads.store_image(self.store, file, org_id=request.org_id, asset_id=request.claim.resource_id)
+        stored = uploads.store_image(
+            self.store, self.image_line, file, org_id=request.org_id, asset_id=request.claim.resource_id
+        )
         return self._registered(request, stored, terms=request.query, user_id=request.asker.user_id)
 
     @route(
@@ -81,7 +83,9 @@ class UploadRoutes(Wiring):
             if request.claim.again and (known := self._known(request)) is not None:
                 return known
             file = uploads.fetched(self.outside, request.body["url"], seconds=_FETCH_SECONDS)
-            stored = uploads.store_image(self.store, file, org_id=request.org_id, asset_id=request.claim.resource_id)
+            stored = uploads.store_image(
+                self.store, self.image_line, file, org_id=request.org_id, asset_id=request.claim.resource_id
+            )
         return self._registered(request, stored, terms=request.body, user_id=request.asker.user_id)
 
     @route(
@@ -129,7 +133,7 @@ class UploadRoutes(Wiring):
         if expected["asset_id"]:
             return _created(self.catalog.asset(**request.owner, asset_id=expected["asset_id"]))
         with self.turns.of(request.org_id):
-            stored = presigned.completed(self.store, expected, org_id=request.org_id)
+            stored = presigned.completed(self.store, self.image_line, expected, org_id=request.org_id)
         answer = self._registered(request, stored, terms=expected, user_id=expected["user_id"])
         uploads.discard(self.store, expected["key"])
         return answer

@@ -7,7 +7,7 @@ from services.gateway.authentication import KnownKeys
 from services.gateway.identity_provider import IdentityProvider
 from services.gateway.links import Links
 from services.gateway.streams import Streams
-from services.gateway.turns import Turns
+from services.gateway.turns import Line, Turns
 from shared.config import Settings
 from shared.database import Database
 from shared.health import Health
@@ -27,6 +27,7 @@ class Wiring:
     identity_provider: IdentityProvider | None
     turns: Turns
     streams: Streams
+    image_line: Line
     credits: Any
     catalog: Any
     generation: Any

@@ -1,6 +1,7 @@
 """Uploads whose bytes go to the store directly: announced, fulfilled, collected."""
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import sqlalchemy as sa
@@ -8,7 +9,7 @@ import sqlalchemy as sa
 from services.catalog import handlers, queries
 from services.catalog.assets import Expected
 from shared.ids import new_id
-from shared.problems import BadRequest, Conflict, NotFound
+from shared.problems import BadRequest, Conflict, LimitExceeded, NotFound
 from shared.storage_s3 import S3Store
 from tests.fakes import FakeS3
 
@@ -164,6 +165,90 @@ def test_it_is_gone_for_callers_before_the_sweep_comes_by(catalog_db, coming):
 
     with pytest.raises(NotFound):
         find(catalog_db, upload)
+
+
+def test_what_is_sent_after_completion_changes_no_asset_and_is_collected(catalog_db, store, coming, an_upload):
+    """The link is good for a while yet, but leads to a place of its own that nobody reads any more."""
+    asset = an_upload()
+    sent = coming(upload_id=asset.asset_id)
+    handlers.expect_upload(catalog_db, sent)
+    handlers.register_asset(catalog_db, asset)
+    before = store.measure(asset.key)
+    store.put(key=sent.key, chunks=b"sent once more", content_type="image/jpeg")
+    time_is_over(catalog_db)
+
+    assert handlers.collect_expected(catalog_db, store) == 1
+
+    assert store.measure(asset.key) == before
+    assert list(store.keys()) == [asset.key]
+
+
+@pytest.mark.parametrize("fields", [{}, {"purpose": "face"}, {"purpose": "face", "keep_original": True}])
+def test_a_link_ends_before_what_it_brought_is_collected_so_that_nothing_comes_afterwards(catalog_db, coming, fields):
+    handlers.expect_upload(catalog_db, coming(**fields))
+
+    expires, collected = times(catalog_db)
+
+    assert collected - expires >= 30
+
+
+@pytest.fixture
+def announced(catalog_db, coming):
+    """As many open uploads as an organization may have."""
+    uploads = [coming() for _ in range(100)]
+    for upload in uploads:
+        handlers.expect_upload(catalog_db, upload)
+    return uploads
+
+
+def test_one_more_than_an_organization_may_have_open_is_refused(catalog_db, coming, announced):
+    with pytest.raises(LimitExceeded, match="100 uploads are announced") as refusal:
+        handlers.expect_upload(catalog_db, coming())
+
+    assert refusal.value.extra == {"limit": 100, "excess": 1}
+    assert handlers.expect_upload(catalog_db, announced[0])["id"] == announced[0].upload_id
+    assert handlers.expect_upload(catalog_db, coming(org_id="org_second"))
+    assert handlers.expect_upload(catalog_db, coming(livemode=False))
+
+
+def test_one_that_was_completed_makes_room_for_another(catalog_db, coming, announced, an_upload):
+    done = announced[0].upload_id
+    handlers.register_asset(
+        catalog_db, dataclasses.replace(an_upload(), asset_id=done, key=f"assets/org_first/{done}.jpg")
+    )
+
+    handlers.expect_upload(catalog_db, coming())
+
+    with pytest.raises(LimitExceeded):
+        handlers.expect_upload(catalog_db, coming())
+
+
+@pytest.mark.usefixtures("announced")
+def test_those_whose_links_have_expired_make_room_and_are_swept(catalog_db, store, coming):
+    with catalog_db.transaction() as session:
+        session.execute(sa.text("UPDATE expected_uploads SET expires_at = now()"))
+
+    handlers.expect_upload(catalog_db, coming())
+
+    time_is_over(catalog_db)
+    assert [handlers.collect_expected(catalog_db, store) for _ in range(3)] == [50, 50, 1]
+
+
+def test_of_many_announced_at_once_no_more_than_the_limit_are_taken(catalog_db, coming):
+    for _ in range(95):
+        handlers.expect_upload(catalog_db, coming())
+
+    def announce(_):
+        try:
+            handlers.expect_upload(catalog_db, coming())
+        except LimitExceeded:
+            return 0
+        return 1
+
+    with ThreadPoolExecutor(8) as threads:
+        taken = sum(threads.map(announce, range(20)))
+
+    assert taken == 5
 
 
 def test_collecting_leaves_the_asset_that_was_made_of_it(catalog_db, store, coming, an_upload):

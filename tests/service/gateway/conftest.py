@@ -9,7 +9,7 @@ from werkzeug.test import Client
 from services.gateway.authentication import KnownKeys
 from services.gateway.service import Gateway
 from services.gateway.streams import Streams
-from services.gateway.turns import Turns
+from services.gateway.turns import Line, Turns
 from services.gateway.watching import Watch
 from shared.config import Secret, Settings
 from shared.health import Health
@@ -100,6 +100,7 @@ def gateway(gateway_db, settings, services, store):
     service.outside = Outside()
     service.identity_provider = None
     service.turns = Turns()
+    service.image_line = Line()
     service.credits = services.credits
     service.catalog = services.catalog
     service.generation = services.generation

@@ -2,9 +2,13 @@
 
 import io
 
+import PIL.Image
 import psutil
 import pytest
 
+from services.gateway import uploads
+from services.gateway.turns import Line
+from shared.off_hub import Pool
 from tests.pictures import a_black_png, a_picture, a_polyglot
 
 SIDE = 19_000
@@ -31,6 +35,61 @@ def test_a_small_file_of_361_million_pixels_is_refused_and_costs_no_memory(clien
     assert family() - before < 8_000_000
     assert list(store.keys()) == kept
     assert len(services.assets) == 1
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1_000_000), (20_001, 1), (1, 20_001)])
+def test_a_picture_with_an_endless_side_is_refused_however_few_its_pixels(client, studio, store, width, height):
+    thread = a_black_png(width, height)
+
+    answer = client.post("/v1/uploads", data=thread, headers=studio[1])
+
+    assert (answer.status_code, answer.json["code"]) == (422, "image_too_many_pixels")
+    assert answer.json["detail"].startswith(f"The image has {width} x {height} pixels; at most 20000")
+    assert (answer.json["limit"], answer.json["excess"]) == (20_000, max(width, height) - 20_000)
+    assert list(store.keys()) == []
+
+
+def test_a_side_of_twenty_thousand_pixels_is_taken(client, studio):
+    answer = client.post("/v1/uploads", data=a_black_png(20_000, 2), headers=studio[1])
+
+    assert (answer.status_code, answer.json["width"]) == (201, 20_000)
+
+
+def test_pictures_of_one_organization_leave_a_worker_to_the_others(gateway, client, studio, an_organization):
+    """One place of two is all that an organization gets, by whichever way its pictures come."""
+    _, others = an_organization(name="Somebody else")
+    gateway.image_line = Line(in_line=0)
+
+    with gateway.image_line.place_of(studio[0]):
+        refused = client.post("/v1/uploads", data=a_picture(), headers=studio[1])
+        taken = client.post("/v1/uploads", data=a_picture(), headers=others)
+
+    assert (refused.status_code, refused.json["code"], refused.headers["Retry-After"]) == (
+        503,
+        "service_unavailable",
+        "2",
+    )
+    assert taken.status_code == 201
+    assert client.post("/v1/uploads", data=a_picture(), headers=studio[1]).status_code == 201
+
+
+def test_a_picture_that_takes_too_much_processor_time_is_given_up_and_the_next_is_served(
+    client, studio, store, monkeypatch
+):
+    pool = Pool(size=1, cpu_seconds=1)
+    monkeypatch.setattr(uploads, "_pool", pool)
+    noise = io.BytesIO()
+    PIL.Image.effect_noise((6000, 3400), 90).convert("RGB").save(noise, "WEBP", quality=5, method=0)
+    slow = noise.getvalue()  # some two seconds to decode and encode again
+    assert len(slow) < uploads.MAX_BYTES
+
+    answer = client.post("/v1/uploads", data=slow, headers=studio[1])
+    after = client.post("/v1/uploads", data=a_picture(), headers=studio[1])
+    pool.close()
+
+    assert (answer.status_code, answer.json["code"]) == (503, "image_work_failed")
+    assert after.status_code == 201
+    assert len(list(store.keys())) == 1
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])

@@ -243,3 +243,15 @@ def test_an_upload_that_was_deleted_before_its_request_is_driven_again_leaves_no
     assert (again.status_code, again.json["code"]) == (409, "conflict")
     assert "new Idempotency-Key" in again.json["detail"]
     assert list(store.keys(f"assets/{org_id}/")) == []
+
+
+def test_ten_megabytes_are_those_of_what_is_sent_and_what_is_stored_may_be_more(client, headers, services, store):
+    packed = io.BytesIO()
+    PIL.Image.effect_noise((5000, 5000), 90).convert("RGB").save(packed, "JPEG", quality=10)
+    assert len(packed.getvalue()) < 10 << 20
+
+    answer = client.post("/v1/uploads", data=packed.getvalue(), headers=headers)
+
+    [known] = services.catalog.asked("register_asset")
+    assert answer.status_code == 201
+    assert answer.json["bytes"] == store.measure(known["key"]).bytes > 10 << 20

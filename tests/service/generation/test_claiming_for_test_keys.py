@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 import sqlalchemy as sa
 
-from services.generation import claims, metrics
+from services.generation import claims, metrics, queries
 from services.generation.engine import Engine
 from services.generation.models import Operation
 from shared.database import Database
@@ -167,3 +167,13 @@ def test_how_much_test_work_waits_is_measured_apart(generation_db: Database, eng
 def samples() -> list[tuple[dict[str, str], float]]:
     (gauge,) = metrics.queue_depth.collect()
     return [(sample.labels, sample.value) for sample in gauge.samples]
+
+
+def test_a_place_in_the_queue_is_told_from_the_first_of_those_who_wait(
+    generation_db: Database, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queries, "MOST_AHEAD", 2)
+    org_id = new_id("org")
+    waiting = [submitted(generation_db, engine, org_id=org_id, variants=1) for _ in range(4)]
+
+    assert [job_of(generation_db, job_id)["queue_position"] for job_id in waiting] == [1, 2, 3, 3]

@@ -94,6 +94,10 @@ class Sample:
     def take(self, _request: Request) -> Answer:
         return Answer(204)
 
+    @route("GET", "/kept/<path:key>", auth=None, answers={200: TextRequest}, summary="Answers the key of a file")
+    def kept(self, _request: Request, key: str) -> Answer:
+        return Answer(200, {"text": key})
+
     @route("GET", "/stalled", auth=None, answers={200: StallSchema}, summary="How long nobody had a turn, since last")
     def stalled(self, _request: Request) -> Answer:
         longest = dict(LONGEST)

@@ -238,6 +238,75 @@ def test_a_body_may_be_wide(client):
     assert client.post("/things", data=body, content_type="application/json").status_code == 201
 
 
+@pytest.mark.parametrize(
+    ("body", "pointers"),
+    [
+        (b'{"name":"a","name":"b"}', ["/name"]),
+        (b'{"name":"a","name":"a"}', ["/name"]),
+        (b'{"name":"a","n\\u0061me":"b"}', ["/name"]),
+        (b'{"name":"a","part":{"kind":"b","kind":"c","kind":"d"}}', ["/part/kind"]),
+        (b'{"sizes":[1,{"x/y":1,"x/y":2}],"name":"a","name":"b"}', ["/name", "/sizes/1/x~1y"]),
+        (b'{"part":{"kind":"b","kind":"c"},"name":"a","part":{"kind":"d"}}', ["/part"]),
+    ],
+)
+def test_a_name_that_comes_twice_is_refused_with_its_pointer(client, things, body, pointers):
+    answer = client.post("/things", data=body, content_type="application/json")
+
+    assert (answer.status_code, answer.json["code"]) == (400, "validation_failed")
+    assert [(error["pointer"], error["code"]) for error in answer.json["errors"]] == [
+        (pointer, "duplicate") for pointer in pointers
+    ]
+    assert things.asked == []
+
+
+def test_the_same_name_in_two_objects_is_not_twice(client):
+    body = b'{"name":"kind","part":{"kind":"name"}}'
+
+    assert client.post("/things", data=body, content_type="application/json").status_code == 201
+
+
+@pytest.mark.parametrize("charset", ["utf-16", "UTF-16LE", "iso-8859-1", '"utf-7"', "''"])
+def test_json_in_another_charset_is_not_read(client, things, charset):
+    content_type = f"application/json; charset={charset}"
+
+    answer = client.post("/things", data=b'{"name": "a"}', content_type=content_type)
+
+    assert (answer.status_code, answer.json["code"]) == (415, "unsupported_media_type")
+    assert things.asked == []
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "application/json",
+        "application/json; charset=utf-8",
+        'Application/JSON;CHARSET="UTF-8"',
+        "application/merge-patch+json",
+        "",
+    ],
+)
+def test_json_says_its_charset_or_nothing(client, things, content_type):
+    answer = client.post("/things", data='{"name": "ä"}'.encode(), content_type=content_type)
+
+    assert (answer.status_code, things.asked) == (201, [{"name": "ä"}])
+
+
+@pytest.mark.parametrize("coding", ["gzip", "GZIP", "br", "identity, gzip", "unheard-of"])
+def test_a_compressed_body_is_not_taken_for_a_plain_one(client, things, coding):
+    closed = []
+    headers = {"Content-Encoding": coding}
+    environ = {"darkroom.close": lambda: closed.append(True)}
+
+    answer = client.post("/things", json={"name": "a"}, headers=headers, environ_overrides=environ)
+
+    assert (answer.status_code, answer.json["code"]) == (415, "unsupported_media_type")
+    assert (things.asked, closed) == ([], [True])
+
+
+def test_a_body_may_say_that_it_is_not_compressed(client):
+    assert client.post("/things", json={"name": "a"}, headers={"Content-Encoding": "identity"}).status_code == 201
+
+
 def test_a_form_is_told_to_come_as_json(client):
     answer = client.post("/things", data={"name": "a"})
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.parse
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -166,6 +167,15 @@ def test_a_chunked_body_works_and_is_counted(server):
         b"0x2\r\n{}\r\n0\r\n\r\n",
         b"0_2\r\n{}\r\n0\r\n\r\n",
         b"+2\r\n{}\r\n0\r\n\r\n",
+        b"2;\n{}\r\n0\r\n\r\n",
+        b"2;a\rb\r\n{}\r\n0\r\n\r\n",
+        b"2\n{}\r\n0\r\n\r\n",
+        b"2\r\n{}\n0\r\n\r\n",
+        b"2\r\n{}0\r\n0\r\n\r\n",
+        b"2\r\n{}a: b\r\n0\r\n\r\n",
+        b"2\r\n{}\r\n0\r\n5\r\n\r\n",
+        b"2\r\n{}\r\n0\r\n\n",
+        b"2\r\n{}\r\n0\r\na: b\x0bc\r\n\r\n",
     ],
 )
 def test_chunks_that_are_none_end_the_request(server, chunk):
@@ -177,6 +187,41 @@ def test_chunks_that_are_none_end_the_request(server, chunk):
     assert answer_in(received)[1]["code"] == "malformed_request"
 
 
+def test_chunks_may_have_extensions_and_trailers(server):
+    body = b'C ; a="b"\r\n{"text":"a"}\r\n0;c\r\nDigest: a\r\n\r\n'
+
+    received = server.say(
+        *("POST /echo HTTP/1.1", "Host: a", "Connection: close", "Transfer-Encoding: \t Chunked \t"), body=body
+    )
+
+    assert answer_in(received)[:2] == (200, {"text": "a"})
+
+
+@pytest.mark.parametrize("stray", ["\x01", "\x0b", "\x0c", "\x1c", "\x1f", "\x7f", "\x85", "\xa0"])
+@pytest.mark.parametrize("header", ["Transfer-Encoding: {}chunked", "Transfer-Encoding: chunked{}"])
+def test_what_only_looks_like_white_space_hides_no_second_request(server, header, stray):
+    smuggled = b"1d;a /b HTTP/1.1\r\nHost: a\r\n\r\nGET /ping HTTP/1.1\r\nHost: a\r\n\r\n\r\n0\r\n\r\n"
+
+    received = server.say("POST /echo HTTP/1.1", "Host: a", header.format(stray), body=smuggled)
+
+    assert answer_in(received)[1]["code"] == "malformed_request"
+    assert received.count(b"HTTP/1.1") == 1
+
+
+@pytest.mark.parametrize("line", ["X-Note: a{}b", "X-Note: {}", "X{}Note: a"])
+@pytest.mark.parametrize("control", ["\0", "\x01", "\x0b", "\x1f", "\x7f", "\r", "\n"])
+def test_a_header_has_no_control_characters(server, line, control):
+    received = server.say("GET /ping HTTP/1.1", "Host: a", line.format(control))
+
+    assert answer_in(received)[1]["code"] == "malformed_request"
+
+
+def test_a_header_may_be_in_another_language_and_have_tabs(server):
+    received = server.say("GET /ping HTTP/1.1", "Host: a", "X-Note: \t\xe9t\xe9\t2026", "Connection: close")
+
+    assert received.startswith(b"HTTP/1.1 200")
+
+
 @pytest.mark.parametrize(
     "headers",
     [
@@ -186,18 +231,24 @@ def test_chunks_that_are_none_end_the_request(server, chunk):
         ["Content-Length: 5", "Content-Length: 6"],
         ["Content-Length: -1"],
         ["Content-Length: +5"],
+        ["Content-Length: \x0b5"],
+        ["Content-Length: 5\xa0"],
         ["Content-Length: " + "9" * 30],
         ["Transfer-Encoding : chunked"],
         ["X-Note: a\rTransfer-Encoding: chunked"],
         ["X-Note: a\0b"],
         ["X-Note: a", " Transfer-Encoding: chunked"],
         ["no header at all"],
+        [": nameless"],
+        ["From a Transfer-Encoding: chunked"],
+        ["X(Note): a"],
+        ["X\xe9: a"],
     ],
 )
 def test_a_request_whose_length_is_open_to_debate_is_refused(server, headers):
     smuggled = b"GET /ping HTTP/1.1\r\nHost: a\r\n\r\n"
 
-    received = server.say("POST /echo HTTP/1.1", "Host: a", *headers, body=smuggled)
+    received = server.say("POST /echo HTTP/1.1", *headers, "Host: a", body=smuggled)
 
     status, problem, _ = answer_in(received)
     assert (status, problem["code"]) == (400, "malformed_request")
@@ -249,6 +300,123 @@ def test_a_body_nobody_asked_for_is_no_second_request(server):
 
     assert received.count(b"HTTP/1.1 ") == 1
     assert received.startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "//ping",
+        "///ping",
+        "ping",
+        "/%70ing",
+        "/ping%00",
+        "/ping#a",
+        "http://a/ping",
+        "*",
+        "/kept%2fassets/a.png",
+        "/kept%2Fassets/a.png",
+        "/kept/assets%2Fa.png",
+        "/kept//assets/a.png",
+        "/kept/assets//a.png",
+        "/kept/./a.png",
+        "/kept/../ping",
+        "/kept/..",
+        "/kept/%2E%2E/ping",
+        "/kept/assets%5Ca.png",
+        "/kept/assets\\a.png",
+        "/kept/%61.png",
+        "/kept/a%7Eb",
+        "/kept/caf%c3%a9",
+        "/kept/%C0%AFa",
+        "/kept/%FF",
+        "/kept/%0A",
+        "/kept/%7F",
+        "/kept/%",
+        "/kept/%4",
+        "/kept/%zz",
+        "/kept/a|b",
+        '/kept/a"b',
+    ],
+)
+def test_an_address_in_another_form_than_its_own_is_not_there(server, path):
+    status, problem, _ = answer_in(server.say(f"GET {path} HTTP/1.1", "Host: a", "Connection: close"))
+
+    assert (status, problem["code"]) == (404, "not_found")
+
+
+@pytest.mark.parametrize(
+    "key", ["assets/org_1/ast_1.png", "images/org_1/a-b_c~d.webp", "exports/o/a b+c.csv", "a:b@c,d;e=f/é…%", "a/"]
+)
+def test_the_key_of_a_file_is_found_as_links_write_it(server, key):
+    strictly = server.get(f"/kept/{urllib.parse.quote(key)}")
+    freely = server.get(f"/kept/{urllib.parse.quote(key, safe='/:@,;=+')}")
+
+    assert [(status, json.loads(body)) for status, body, _ in (strictly, freely)] == [(200, {"text": key})] * 2
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "get /ping HTTP/1.1",
+        "head /ping HTTP/1.1",
+        "Get /ping HTTP/1.1",
+        "GET  /ping HTTP/1.1",
+        "GET /ping  HTTP/1.1",
+        "GET\t/ping HTTP/1.1",
+        "GET /ping\tHTTP/1.1",
+        "GET /ping\xa0HTTP/1.1",
+        " GET /ping HTTP/1.1",
+        "GET /ping HTTP/1.1 ",
+        "GET /ping HTTP/01.1",
+        "GET /ping http/1.1",
+        "GET /ping HTTP/2.0",
+        "GET /ping",
+        "GET /ping?\xe9 HTTP/1.1",
+        "GET /ping HTTP/1.1\nHost: a",
+        "",
+    ],
+)
+def test_a_request_line_has_one_form(server, line):
+    received = server.say(line, "Host: a", "Connection: close")
+
+    status, problem, _ = answer_in(received)
+    assert (status, problem["code"]) == (400, "malformed_request")
+    assert received.count(b"HTTP/1.1 ") == 1
+
+
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        [],
+        ["Host: a", "Host: a"],
+        ["Host: a", "HOST: b"],
+        ["Host: a b"],
+        ["Host: a/b"],
+        ["Host: a@b"],
+        ["Host: a, b/"],
+        ["Host: a:b"],
+        ["Host: \xe9"],
+    ],
+)
+def test_a_request_names_its_host_once(server, hosts):
+    status, problem, _ = answer_in(server.say("GET /ping HTTP/1.1", *hosts, "Connection: close"))
+
+    assert (status, problem["code"]) == (400, "malformed_request")
+
+
+@pytest.mark.parametrize("host", ["a.example", "10.0.0.7:8000", "[::1]:8000", "[fe80::1]", "my_gateway:80", ""])
+def test_every_form_of_a_host_is_taken(server, host):
+    assert server.say("GET /ping HTTP/1.1", f"Host: {host}", "Connection: close").startswith(b"HTTP/1.1 200")
+
+
+def test_a_client_of_before_hosts_need_not_name_one(server):
+    assert server.say("GET /ping HTTP/1.0").startswith(b"HTTP/1.1 200")
+
+
+def test_a_client_of_before_chunks_may_not_send_any(server):
+    received = server.say("POST /echo HTTP/1.0", "Transfer-Encoding: chunked", body=b'c\r\n{"text":"a"}\r\n0\r\n\r\n')
+
+    assert answer_in(received)[1]["code"] == "malformed_request"
 
 
 def test_a_head_request_has_the_length_and_no_body(server):
@@ -500,7 +668,7 @@ def test_a_body_in_chunks_gives_others_their_turn_while_it_is_read():
             eventlet.sleep(0)
 
     others = eventlet.spawn(take_turns)
-    body = io.BytesIO(b"1\r\n" * 3200)
+    body = io.BytesIO(b"1\r\n\r\n" * 1600)
     lines = http_protocol._BoundedLines(body)  # noqa: SLF001  over a socket, how often is a matter of luck
 
     while lines.readline():

@@ -12,6 +12,8 @@ import structlog
 
 from shared import logs
 from shared.config import Secret
+from shared.outside import Outside
+from tests.fakes import FakeSite
 
 Lines = Callable[[], list[dict[str, Any]]]
 
@@ -21,7 +23,7 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lines]:
     """Configure logging as a process does, into a buffer; leave no trace of that behind."""
     buffer = io.StringIO()
     monkeypatch.setattr("sys.stdout", buffer)
-    root, names = logging.getLogger(), ("nameko", "amqp")
+    root, names = logging.getLogger(), ("nameko", "amqp", "urllib3")
     before = root.handlers[:], root.level, [logging.getLogger(name).level for name in names]
     structlog_before = structlog.get_config()
     logs.configure(process="credits", level="INFO")
@@ -73,6 +75,46 @@ def test_nameko_does_not_repeat_what_our_entrypoints_log(lines: Lines) -> None:
     logging.getLogger("nameko.containers").error("error handling worker with arguments in clear")
 
     assert lines() == []
+
+
+def test_what_a_server_outside_answers_and_the_address_it_was_asked_by_are_in_no_line(lines: Lines) -> None:
+    """A header without a colon makes the HTTP library warn, with the whole address and the header."""
+    with FakeSite().running() as site:
+        site.answers["/p.png?sig=AZURESAS&e=1&hmac=HM99&jwt=JW99"] = (
+            b'HTTP/1.1 200 OK\r\nFAKE {"event":"forged_log_line"}\r\n'
+            b"Set-Cookie: sid=COOKIE99\r\nContent-Length: 3\r\n\r\nabc"
+        )
+        url = f"http://{site.place}/p.png?sig=AZURESAS&e=1&hmac=HM99&jwt=JW99"
+
+        fetched = Outside(allowed=[site.place]).fetch(url, max_bytes=100)
+
+    assert fetched.data is not None
+    assert not {part for part in ("AZURESAS", "HM99", "JW99", "COOKIE99", "forged") if part in json.dumps(lines())}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Failed to parse headers (url=https://store.test/p.png?{rest}): []",
+        "GET 'https://store.test/p.png?{rest}' failed",
+        "HTTPS://user.store.test:8443/a?{rest}",
+        "see https://store.test/p.png#{rest}",
+    ],
+)
+def test_of_an_address_in_a_librarys_line_only_what_stands_before_the_question_mark_is_written(
+    lines: Lines, line: str
+) -> None:
+    text = line.format(rest="e=1&hmac=HM99&jwt=JW99")
+
+    logging.getLogger("library").error(text)
+    try:
+        raise RuntimeError(text)  # noqa: TRY301  the traceback is what is tested
+    except RuntimeError:
+        logging.getLogger("library").exception("failed")
+        log().exception("failed")
+
+    assert not {part for part in ("HM99", "JW99", "e=1") if part in json.dumps(lines())}
+    assert "store.test" in lines()[0]["event"]
 
 
 @pytest.mark.parametrize(
@@ -155,11 +197,14 @@ def test_a_secret_in_a_traceback_is_masked(lines: Lines, name: str) -> None:
     assert "RuntimeError" in line["exception"]
 
 
-def test_masking_a_long_text_takes_no_time() -> None:
+def test_masking_a_long_text_takes_no_time(lines: Lines) -> None:
     started = time.monotonic()
 
     logs.masked("a-" * 50_000)
     logs.masked("a" * 100_000)
     logs.masked("://" * 30_000)
+    logging.getLogger("library").error("a://" * 30_000)
+    logging.getLogger("library").error("a" * 100_000)
 
     assert time.monotonic() - started < 2
+    assert len(lines()) == 2

@@ -2,6 +2,7 @@
 
 import gzip
 import itertools
+import json
 import resource
 import ssl
 import subprocess
@@ -677,6 +678,39 @@ shared.outside_names._getaddrinfo = eventlet.patcher.original("socket").getaddri
 print("127.0.0.1" in SystemResolver()("localhost", 5))
 print(max(later - earlier for earlier, later in zip(ticks, ticks[1:])) < 0.25)
 """
+
+
+UNKNOWN = """
+import sys, eventlet
+eventlet.monkey_patch()
+import time
+import shared.outside_names
+from shared import logs
+from shared.outside import Outside, UrlRefused
+
+logs.configure(process="gateway")
+def late(*asked):
+    eventlet.patcher.original("time").sleep(0.2)
+    raise OSError("nobody knows it")
+guard = Outside()
+for seconds in (5, 5, 0.05):
+    shared.outside_names._getaddrinfo = late if seconds < 1 else shared.outside_names._getaddrinfo
+    try:
+        guard.check("http://name.invalid/", seconds=seconds)
+    except UrlRefused:
+        pass
+eventlet.sleep(0.4)
+"""
+
+
+def test_an_unknown_host_is_one_line_of_the_log_and_no_traceback():
+    shown = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", UNKNOWN], capture_output=True, text=True, timeout=30, check=False
+    )
+
+    assert shown.stderr == ""
+    lines = [json.loads(line) for line in shown.stdout.splitlines()]
+    assert [(line["event"], line["host"]) for line in lines] == [("outside_refused", "name.invalid")] * 3
 
 
 def test_in_a_green_process_nothing_stops_the_others(site, secure_site, tmp_path):
