@@ -85,20 +85,27 @@ def an_address() -> str:
     return f"{new_id('mail').replace('_', '-')}@example.com"
 
 
-def token_sent_to(address: str) -> str:
-    """Wait for the mail to an address, in the folder the stack writes mails into, and return the token of its link."""
+def mail_to(address: str, *, about: str) -> str:
+    """Wait for a mail with something in it, in the folder the stack writes mails into; return its text."""
     folder = Path(os.environ[MAIL_FOLDER])
 
     def found() -> str | None:
         for file in folder.glob("*.eml"):
             mail = message_from_bytes(file.read_bytes(), policy=email.policy.default)
-            text = mail.get_body(("plain",))
-            link = re.search(r"[?&]token=([\w.~%-]+)", text.get_content()) if text and mail["To"] == address else None
-            if link:
-                return unquote(link.group(1))
+            body = mail.get_body(("plain",))
+            text = str(body.get_content()) if body else ""
+            if mail["To"] == address and about in text:
+                return text
         return None
 
-    return until(found, seconds=30)
+    return str(until(found, seconds=30, what=f"the mail to {address}"))
+
+
+def token_sent_to(address: str) -> str:
+    """Wait for the invitation to an address, and return the token of its link."""
+    link = re.search(r"[?&]token=([\w.~%-]+)", mail_to(address, about="token="))
+    assert link
+    return unquote(link[1])
 
 
 def joined(owner: Client, role: str) -> Person:
