@@ -1,4 +1,4 @@
-"""The story of what happens, told everywhere at once: on the stream, in the log, to a receiver, in the inbox, by mail."""
+"""The story of what happens, told everywhere: on the stream, in the log, to a receiver, in the inbox and by mail."""
 
 import json
 import queue

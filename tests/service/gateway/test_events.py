@@ -8,8 +8,9 @@ import sqlalchemy as sa
 from werkzeug.test import Client
 
 from services.gateway.models import ApiKey
-from services.gateway.streams import Streams
-from shared.http import application_of
+from services.gateway.streams import Streams, Wanted
+from shared.http import Principal, application_of
+from shared.problems import Forbidden, Unauthenticated, Unavailable
 from tests.service.gateway.people import join
 
 
@@ -216,3 +217,19 @@ def test_a_process_that_ends_lets_its_streams_end(gateway, studio):
     assert len(list(pieces)) <= 1
     answer.close()
     late.close()
+
+
+@pytest.mark.parametrize(
+    ("problem", "ends"), [(None, False), (Unauthenticated, True), (Forbidden, True), (Unavailable, False)]
+)
+def test_a_token_of_the_identity_provider_is_asked_about_again(gateway, services, problem, ends):
+    def recheck():
+        if problem:
+            raise problem
+
+    asker = Principal(kind="oidc", id="usr_1", name="Ada", org_id="org_1", user_id="usr_1", role="owner")
+    chosen = {"types": None, "session_id": None, "job_id": None}
+    stream = gateway.streams.open(Wanted(asker=asker, org_id="org_1", after=None, chosen=chosen, recheck=recheck))
+    stream.open()
+
+    assert ended(gateway, stream) == ends
