@@ -222,7 +222,7 @@ def test_a_process_that_ends_lets_its_streams_end(gateway, studio):
 @pytest.mark.parametrize(
     ("problem", "ends"), [(None, False), (Unauthenticated, True), (Forbidden, True), (Unavailable, False)]
 )
-def test_a_token_of_the_identity_provider_is_asked_about_again(gateway, services, problem, ends):
+def test_a_token_of_the_identity_provider_is_asked_about_again(gateway, problem, ends):
     def recheck():
         if problem:
             raise problem
