@@ -12,6 +12,13 @@ from tests.polling import until
 TOLD = {"JobAccepted", "GenerationStarted", "GenerationCompleted", "JobFinished"}
 
 
+def listen(darkroom: Darkroom, heard: "queue.Queue[LoggedEvent]") -> None:
+    for event in darkroom.events.stream(after="0"):
+        heard.put(event)
+        if event.type == "JobFinished":
+            return
+
+
 def test_a_job_is_told_on_the_stream_in_the_log_and_to_a_receiver_alike(
     new_client: NewClient, receiver: FakeReceiver
 ) -> None:
@@ -20,8 +27,7 @@ def test_a_job_is_told_on_the_stream_in_the_log_and_to_a_receiver_alike(
     heard: queue.Queue[LoggedEvent] = queue.Queue()
 
     with Darkroom(client.api_key, base_url=client.gateway_url) as darkroom:
-        stream = darkroom.events.stream(after="0")
-        threading.Thread(target=lambda: [heard.put(event) for event in stream], daemon=True).start()
+        threading.Thread(target=listen, args=(darkroom, heard), daemon=True).start()
         order = {"upload_id": client.upload(), "style": "modern", "room_type": "bedroom", "variants": 1}
         job = finished(client, post(client, "/v1/stagings", order).json()["id"])
         told: list[LoggedEvent] = []
