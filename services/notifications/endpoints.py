@@ -109,6 +109,8 @@ def change(
         raise BadRequest(f"An endpoint has no {', '.join(sorted(unknown))} to change.")
     _check(types=changes.get("types"), description=changes.get("description"), status=changes.get("status"))
     if "url" in changes:
+        with db.transaction(org_id=org_id) as session:  # nobody learns of an address by an endpoint they do not have
+            receivers.found(session, org_id=org_id, endpoint_id=endpoint_id)
         post.outside.check(changes["url"])
     with db.transaction(org_id=org_id) as session:
         endpoint = receivers.found(session, org_id=org_id, endpoint_id=endpoint_id, lock=True)
