@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import requests
 
+from tests import open_operations
 from tests.e2e.operations import AT_ONCE, Operation, asked, document_of, of_all, operations_of
 from tests.e2e.steps import NewClient, Person, an_address, finished, get, joined, post, settled
 from tests.faults.client import Client, credentials, small_photo
@@ -20,21 +21,6 @@ from tests.polling import until
 
 pytestmark = pytest.mark.stack
 
-OPEN = {
-    "GET /healthz",
-    "GET /readyz",
-    "GET /openapi.json",
-    "GET /docs",
-    "GET /docs/errors",
-    "POST /v1/invitations/lookup",
-    "POST /v1/auth/signup",
-    "POST /api/auth/signup",
-    "POST /v1/auth/login",
-    "POST /v1/auth/password-reset",
-    "POST /v1/auth/password-reset/confirm",
-    "GET /v1/unsubscribe",
-    "POST /v1/unsubscribe",
-}
 ROLES = ("owner", "editor", "viewer")
 SCOPES = ("read", "write", "spend", "manage")
 # These end sessions of the person who asks: each is asked by a person of its own.
@@ -149,7 +135,7 @@ def test_no_operation_but_the_open_ones_is_there_for_somebody_without_a_credenti
         lambda each: asked(nobody, each.method, each.address(dict.fromkeys(each.placeholders, NOTHING))), closed
     )
 
-    assert {operation.name for operation in operations if not operation.credential} == OPEN
+    assert {operation.name for operation in operations if not operation.credential} == open_operations.OPERATIONS
     assert statuses == dict.fromkeys(statuses, 401)
 
 

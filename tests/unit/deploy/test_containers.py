@@ -77,8 +77,18 @@ def test_no_password_or_key_has_a_default() -> None:
 
     with_default = {name for name, _ in re.findall(r"\$\{(\w+):-([^}]*)\}", text)}
 
-    no_secrets = {"GATEWAY_PUBLIC_URL", "FILES_PUBLIC_URL", "LOG_LEVEL", "AUTH_OIDC_ISSUER", "AUTH_OIDC_AUDIENCE"}
-    assert with_default == no_secrets | {"MAIL_FROM", "SMTP_URL"}
+    assert with_default == {"GATEWAY_PUBLIC_URL", "FILES_PUBLIC_URL"}
+
+
+@pytest.mark.parametrize("process", names.PROCESSES)
+def test_whatever_a_process_can_be_told_can_be_told_to_its_container(process: str) -> None:
+    service, prefix = process.partition("-")[0].upper(), process.upper().replace("-", "_")
+    source = (CHECKOUT / "shared" / "config.py").read_text()
+    read = set(re.findall(r"env\.\w+\(\W([A-Z_]+)", source)) - {"DRAIN_SECONDS"}  # that goes with stop_grace_period
+    read |= {f"{service}_DATABASE_URL", f"{prefix}_OPS_ADDRESS"}
+
+    assert len(read) > 20
+    assert read <= set(SERVICES[process]["environment"])
 
 
 def test_the_head_of_the_file_makes_every_variable_that_must_be_given() -> None:
