@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from tools.samples import sample_of
+from shared.event_samples import sample_of
 
 from services.notifications import story
 from services.notifications.story import Happened, tell
