@@ -20,6 +20,7 @@ _HIGHEST_PORT = 65_535
 _LONG_ENOUGH = validate.Length(min=32, error="a secret must have at least 32 characters")
 _LOG_LEVEL = validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"])
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]+)?", re.ASCII)
+_MAIL_ADDRESS = re.compile(r"[^\s@<>,;:\"()]{1,64}@[^\s@<>,;:\"()]{1,255}")
 _SOME = validate.Range(min=1)
 
 
@@ -61,6 +62,10 @@ class Settings:
     event_retention_days: int = 30
     smtp_url: Secret = Secret("")  # noqa: RUF009  a text cannot be changed
     mail_from: str = "Darkroom <no-reply@localhost>"
+    # Who is told when something is wrong with the system as such.
+    alert_emails: tuple[str, ...] = ()
+    alert_webhook_url: str = ""
+    alert_webhook_secret: Secret = Secret("")  # noqa: RUF009  a text cannot be changed
     terms_version: str = "1"
     drain_seconds: float = 8.0
     retry_delays_seconds: tuple[int, ...] = (1, 5, 30, 120, 600)
@@ -113,6 +118,9 @@ def load(process: str) -> Settings:
             opening_credits=env.int("OPENING_CREDITS", 0, validate=validate.Range(min=0)),
             smtp_url=Secret(env.str("SMTP_URL", "")),
             mail_from=env.str("MAIL_FROM", "Darkroom <no-reply@localhost>"),
+            alert_emails=tuple(env.list("ALERT_EMAILS", [], subcast=str.strip, validate=_mail_addresses)),
+            alert_webhook_url=env.str("ALERT_WEBHOOK_URL", ""),
+            alert_webhook_secret=Secret(env.str("ALERT_WEBHOOK_SECRET", "")),
             event_retention_days=env.int("EVENT_RETENTION_DAYS", 30, validate=_SOME),
             terms_version=env.str("TERMS_VERSION", "1", validate=validate.Length(1, 50)),
             # A worker lets its provider calls end, which may take as long as the slowest provider is allowed to.
@@ -206,6 +214,11 @@ def _a_rate(text: str) -> None:
 def _a_redis(text: str) -> None:
     if text and not text.startswith(("redis://", "rediss://", "redis+unix://")):
         raise ValidationError("must be the address of a Redis, e.g. redis://127.0.0.1:6379; empty to count in memory")
+
+
+def _mail_addresses(addresses: list[str]) -> None:
+    if not all(_MAIL_ADDRESS.fullmatch(address) for address in addresses):
+        raise ValidationError("must be e-mail addresses with commas between, e.g. ops@example.com")
 
 
 def _origins(origins: list[str]) -> None:

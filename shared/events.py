@@ -434,6 +434,15 @@ class ReservationOverdue(Event, frozen=True, kw_only=True):
     line_ids: list[str]
 
 
+@event("credits", subject="night", public=False)
+class LedgerInvariantViolated(Event, frozen=True, kw_only=True):
+    """The audit of a ``night`` (a date) found so many violations, first one of ``invariant``."""
+
+    night: str
+    violations: int
+    invariant: str
+
+
 # --- generation -------------------------------------------------------------------------------------------------
 
 
@@ -549,6 +558,28 @@ class JobFinished(Event, frozen=True, kw_only=True):
     session_id: str | None = None
     session_name: str | None = None
     livemode: bool = True
+
+
+@event("generation", subject="provider", public=False)
+class ProviderCircuitOpened(Event, frozen=True, kw_only=True):
+    """A provider's model failed ``failures`` times in a row, last with ``code``: its operations wait from now on."""
+
+    provider: str
+    model: str
+    failures: int
+    code: str
+    opened_at: str
+    probe_at: str
+
+
+@event("generation", subject="provider", public=False)
+class ProviderCircuitClosed(Event, frozen=True, kw_only=True):
+    """A provider's model works again, after its circuit was open since ``opened_at``."""
+
+    provider: str
+    model: str
+    opened_at: str
+    closed_at: str
 
 
 # --- catalog ----------------------------------------------------------------------------------------------------

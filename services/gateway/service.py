@@ -2,6 +2,7 @@
 
 from services.gateway import attempts, idempotency, identity_provider, password_resets, sessions, watching
 from services.gateway.authentication import KnownKeys
+from services.gateway.failed_sign_ups import FailedSignUps
 from services.gateway.routes.accounts import AccountRoutes
 from services.gateway.routes.admin import AdminRoutes
 from services.gateway.routes.admin_credits import AdminCreditRoutes
@@ -75,6 +76,7 @@ class Gateway(
         lambda settings: Streams(per_organization=settings.streams_per_organization, in_all=settings.streams),
     )
     watch = Built(lambda _: Watch())
+    failed_sign_ups = Built(lambda _: FailedSignUps())
     documents = Built(lambda _: documents_of(Gateway))  # before the first request: nobody else would have a turn
     image_line = Built(lambda _: Line())
     credits = RpcClient("credits")
@@ -91,6 +93,10 @@ class Gateway(
     @every(seconds=watching.EVERY_SECONDS)
     def end_streams_without_credential(self) -> None:
         self.watch.look(self.db, self.streams)
+
+    @every(seconds=10)
+    def report_failed_sign_ups(self) -> None:
+        self.failed_sign_ups.report(self.notifications)
 
     @every(seconds=600)
     def prune_idempotency_keys(self) -> None:

@@ -28,6 +28,7 @@ from shared.ids import new_id
 log = structlog.get_logger(__name__)
 
 MAILS_CHANNEL: Final = "mails"
+OPERATORS: Final = "operators"  # whose mails are of no organization
 SLOTS: Final = 4
 LEASE_SECONDS: Final = 120.0  # twice what the mail server may take, and some
 KEPT_DAYS: Final = 90
@@ -253,7 +254,7 @@ def _settle(session: Session, item: ClaimedMail, outcome: Outcome) -> list[Event
         return []
     label = {"sent": "delivered", "failed": "failed", "pending": "retried"}[status]
     once_committed(session, lambda: metrics.deliveries.labels("email", label).inc())
-    if status != "sent":
+    if status != "sent" or item.org_id == OPERATORS:
         return []
     return [EmailSent(mail_id=item.id, org_id=item.org_id, user_id=item.user_id, kind=item.kind)]
 

@@ -6,10 +6,12 @@ from typing import Any
 
 from services.notifications import (
     activity,
+    alerting,
     choosing,
     claiming,
     endpoints,
     inbox,
+    incidents,
     log,
     mailing,
     posting,
@@ -22,15 +24,19 @@ from services.notifications import (
 )
 from shared.config import Settings
 from shared.database import Batch
+from shared.dead_letters import counts as dead_letters
 from shared.events import (
     Event,
     JobFinished,
+    LedgerInvariantViolated,
     MemberChanged,
     MemberInvited,
     MemberJoined,
     MemberRemoved,
     OrganizationCreated,
     PasswordResetRequested,
+    ProviderCircuitClosed,
+    ProviderCircuitOpened,
     QuotaThresholdReached,
     WebhookEndpointDisabled,
     logged,
@@ -48,6 +54,7 @@ class Notifications:
     settings: Settings = SettingsProvider()
     post = Built(posting.post_for)
     mail_room = Built(mailing.mail_room_for)
+    alerts = Built(alerting.alerts_for)
 
     @rpc
     def events(self, *, org_id: str, **page: Any) -> dict[str, Any]:
@@ -142,6 +149,11 @@ class Notifications:
         """Send a tip to all who want some."""
         return summaries.send_tips(self.db, tip_id=tip_id, subject=subject, paragraphs=paragraphs)
 
+    @rpc
+    def report_failed_sign_ups(self, **what: Any) -> dict[str, Any]:
+        """Take note that people could not sign up."""
+        return alerting.report_failed_sign_ups(self.db, self.alerts, **what)
+
     @subscribe(logged())
     def on_event(self, events: Batch[Event]) -> None:
         """Append to the logs what organizations may see."""
@@ -162,6 +174,11 @@ class Notifications:
         """Tell people what they want to know."""
         self.db.once(events, partial(telling.tell, self.db))
 
+    @subscribe((ProviderCircuitOpened, ProviderCircuitClosed, LedgerInvariantViolated))
+    def on_trouble(self, events: Batch[Event]) -> None:
+        """Tell operators what is wrong with the system as such."""
+        self.db.once(events, partial(alerting.hear, self.db, self.alerts))
+
     @background
     def send_mails(self, stopping: Callable[[], bool]) -> None:
         """Hand due mails to the mail server."""
@@ -171,6 +188,16 @@ class Notifications:
     def deliver_webhooks(self, stopping: Callable[[], bool]) -> None:
         """Take due webhooks to their receivers."""
         posting.run(self.db, self.post, stopping)
+
+    @background
+    def send_alerts(self, stopping: Callable[[], bool]) -> None:
+        """Take alerts to where operators want them."""
+        alerting.run(self.db, self.alerts, stopping)
+
+    @every(seconds=30)
+    def look_at_dead_letters(self) -> None:
+        """Tell operators where messages were set aside."""
+        alerting.look_at_dead_letters(self.db, self.alerts, dead_letters(self.settings.amqp_url))
 
     @every(seconds=5)
     def cancel_for_disabled_endpoints(self) -> None:
@@ -194,6 +221,7 @@ class Notifications:
     def sweep_mails(self) -> None:
         """Delete mails and messages that nobody needs any more."""
         mailing.sweep(self.db)
+        incidents.sweep(self.db)
 
     @every(seconds=300)
     def send_summaries(self) -> None:

@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 from services.gateway.authentication import KnownKeys
+from services.gateway.failed_sign_ups import FailedSignUps
 from services.gateway.identity_provider import IdentityProvider
 from services.gateway.links import Links
 from services.gateway.streams import Streams
@@ -27,6 +28,7 @@ class Wiring:
     identity_provider: IdentityProvider | None
     turns: Turns
     streams: Streams
+    failed_sign_ups: FailedSignUps
     image_line: Line
     credits: Any
     catalog: Any

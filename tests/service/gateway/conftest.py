@@ -7,6 +7,7 @@ import pytest
 from werkzeug.test import Client
 
 from services.gateway.authentication import KnownKeys
+from services.gateway.failed_sign_ups import FailedSignUps
 from services.gateway.service import Gateway
 from services.gateway.streams import Streams
 from services.gateway.turns import Line, Turns
@@ -107,6 +108,7 @@ def gateway(gateway_db, settings, services, store):
     service.notifications = services.notifications
     service.streams = Streams()
     service.watch = Watch()
+    service.failed_sign_ups = FailedSignUps()
     return service
 
 

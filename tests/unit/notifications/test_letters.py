@@ -49,6 +49,12 @@ FACTS = {
         "failed": 4,
         "timezone": "UTC",
     },
+    "operator_alert": {
+        "text": "fal flux has failed 10 times in a row, last with timeout.",
+        "remedy": "Its work waits.",
+        "since": "2031-05-01T14:30:00Z",
+        "incident_id": "inc_1",
+    },
     "tips": {"subject_line": "Better photos", "paragraphs": ["Open the curtains.", "Hold it level."]},
     "daily_digest": {"items": ["Staging complete! 2 of 2 images generated."], "count": 3},
 }
@@ -103,6 +109,7 @@ def test_every_template_is_tested():
         ("generation_completed", "StudioSession 'Summer Catalog 2026' complete! 176 of 180 images generated."),
         ("generation_failed", "Staging failed. 0 of 2 images generated."),
         ("low_quota", "Generations are running low"),
+        ("operator_alert", "Darkroom alert: fal flux has failed 10 times in a row, last with timeout."),
         ("weekly_usage_summary", "Your week on Darkroom: 340 images"),
         ("daily_digest", "Your day on Darkroom: 3 messages"),
     ],

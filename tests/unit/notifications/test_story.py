@@ -4,11 +4,11 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from shared.event_samples import sample_of
 
 from services.notifications import story
 from services.notifications.story import Happened, tell
 from shared import events
+from shared.event_samples import sample_of
 
 AT = datetime(2031, 5, 1, 14, 30, tzinfo=UTC)
 NAMES = {"usr_anna": "Anna", "usr_ben": "Ben"}
