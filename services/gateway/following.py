@@ -4,6 +4,7 @@ The rule (docs/notifications.md): listen first, read the log until its end, then
 number; where a number is not the next one, read again.
 """
 
+import contextlib
 import random
 import time
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,7 @@ PIECE_SECONDS: Final = 30.0
 PAGE: Final = 100
 PIECE_BYTES: Final = 64_000
 LOG_AWAY_SECONDS: Final = 1.0
+BEGIN_WITHIN_SECONDS: Final = 0.5
 _RETRY_MS: Final = (1_000, 5_000)
 _DIGITS_MAX: Final = 18
 _jitter = random.SystemRandom()
@@ -87,16 +89,24 @@ class _Follower:
     def _beginning(self) -> bytes:
         after = self._stream.wanted.after
         if after is None:
-            self._position = self._told = int(self._page("0", limit=1)["last"])
+            with self._stream.turn_to_read():
+                self._position = self._told = int(self._page("0", limit=1)["last"])
             return b""
         self._position = self._told = int(after)
-        self._stream.begin_to_catch_up()
-        return self._of_page(self._page(after, limit=PAGE))
+        with contextlib.ExitStack() as turn:
+            try:
+                turn.enter_context(self._stream.turn_to_read(seconds=BEGIN_WITHIN_SECONDS))
+            except Unavailable:
+                self._stream.miss()  # many begin at once: it is let in, and gets its backlog when it is its turn
+                return b""
+            self._stream.begin_to_catch_up()
+            return self._of_page(self._page(after, limit=PAGE))
 
     def _from_log(self) -> bytes:
-        self._stream.begin_to_catch_up()
         try:
-            page = self._page(str(self._position), limit=PAGE)
+            with self._stream.turn_to_read():
+                self._stream.begin_to_catch_up()  # not before it is its turn: what is heard meanwhile is in the page
+                page = self._page(str(self._position), limit=PAGE)
         except (Unavailable, TimeLimitExceeded) as error:
             log.warning("stream_waits_for_the_log", error_type=type(error).__name__)
             self._stream.miss()

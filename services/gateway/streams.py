@@ -7,6 +7,7 @@ import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ import msgspec
 import structlog
 
 from services.gateway import metrics
+from services.gateway.turns import Line
 from shared.events import EventRecorded
 from shared.http import Principal
 from shared.http_problems import ReducedCapacity
@@ -22,6 +24,10 @@ from shared.problems import Problem
 log = structlog.get_logger(__name__)
 
 HEARD_MAX: Final = 1_000
+# How many look into the log at once: when all come back together, each is answered as soon as if few had come.
+READERS: Final = 16
+READERS_OF_ORGANIZATION: Final = 4
+READ_WITHIN_SECONDS: Final = 20.0
 SLOW_SECONDS: Final = 5.0
 PER_ORGANIZATION: Final = 100
 IN_ALL: Final = 2_000
@@ -92,6 +98,14 @@ class OpenStream:
         self._heard_max = heard_max
         self._news = threading.Event()
 
+    def turn_to_read(self, *, seconds: float | None = None) -> AbstractContextManager[None]:
+        """Wait for a turn to look into the log, ``seconds`` at most where they are given; keep it for the block.
+
+        Raises:
+            Unavailable: by the block's begin, where there was none in time.
+        """
+        return self._streams.readers.place_of(self.wanted.org_id, seconds=seconds)
+
     def open(self) -> None:
         """Be one of those that hear what passes.
 
@@ -156,6 +170,13 @@ class Streams:
         self._in_all = in_all
         self._open: dict[str, set[OpenStream]] = defaultdict(set)
         self._count = 0
+        self.readers = Line(
+            places=READERS,
+            per_organization=READERS_OF_ORGANIZATION,
+            in_line=in_all,
+            seconds=READ_WITHIN_SECONDS,
+            refusal="Too many are looking into the log of events; try again in a moment.",
+        )
 
     def open(self, wanted: Wanted) -> OpenStream:
         """Return a stream, which hears nothing before it is opened."""

@@ -7,7 +7,7 @@ import pytest
 
 from services.gateway import following
 from services.gateway.following import cursor_of, follow
-from services.gateway.streams import Streams, TooManyStreams, Wanted
+from services.gateway.streams import READERS_OF_ORGANIZATION, Streams, TooManyStreams, Wanted
 from shared.http import Principal
 from shared.http_problems import ReducedCapacity
 from shared.problems import BadRequest, Unavailable
@@ -250,6 +250,45 @@ def test_a_log_that_does_not_answer_at_the_beginning_is_an_answer(services, stre
         next(follow(streams.open(wanted()), services.notifications))
 
     assert streams.all() == []
+
+
+def test_who_comes_back_with_many_is_let_in_and_gets_the_backlog_when_it_is_its_turn(services, streams, monkeypatch):
+    monkeypatch.setattr(following, "BEGIN_WITHIN_SECONDS", 0.01)
+    services.log(ORG)
+    busy = threading.Event()
+    others = [threading.Thread(target=read_until, args=(streams, busy)) for _ in range(READERS_OF_ORGANIZATION)]
+    for other in others:
+        other.start()
+    pieces = follow(streams.open(wanted()), services.notifications)
+
+    first = next(pieces)
+    services.log(ORG)
+    busy.set()
+
+    assert (first.startswith(b"retry: "), ids_in(first)) == (True, [])
+    assert taken(pieces, 2) == [1, 2]
+    for other in others:
+        other.join()
+
+
+def test_one_organization_that_reads_leaves_the_others_their_turn(services, streams):
+    busy = threading.Event()
+    others = [threading.Thread(target=read_until, args=(streams, busy)) for _ in range(READERS_OF_ORGANIZATION + 3)]
+    for other in others:
+        other.start()
+    services.log("org_2")
+
+    first = next(follow(streams.open(wanted(org_id="org_2")), services.notifications))
+
+    busy.set()
+    assert ids_in(first) == [1]
+    for other in others:
+        other.join()
+
+
+def read_until(streams, done):
+    with streams.readers.place_of(ORG):
+        done.wait(10)
 
 
 def test_who_does_not_take_what_it_is_sent_is_sent_away(services, streams, monkeypatch):
