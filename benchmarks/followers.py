@@ -6,6 +6,7 @@ come again later does that too, and is counted.
 """
 
 import contextlib
+import math
 import random
 import resource
 import select
@@ -65,7 +66,7 @@ class Follower:
     heard: int = 0
     arrivals: list[Arrival] = field(default_factory=list)
     sock: socket.socket | None = None
-    again_at: float = 0.0
+    again_at: float = math.inf  # it was never opened yet
     _pieces: list[tuple[int, bytes]] = field(default_factory=list)
     _rest: bytes = b""
     _text: bytes = b""

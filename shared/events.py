@@ -457,6 +457,7 @@ class JobAccepted(Event, frozen=True, kw_only=True):
     generations: int
     deadline_at: str
     livemode: bool = True
+    session_id: str | None = None
 
 
 @event("generation", subject="generation_id")
@@ -468,6 +469,7 @@ class GenerationStarted(Event, frozen=True, kw_only=True):
     org_id: str
     workflow: str
     livemode: bool = True
+    session_id: str | None = None
 
 
 @event("generation", subject="generation_id")

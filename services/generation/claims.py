@@ -179,6 +179,7 @@ def begin(session: Session, claimed: Sequence[Claimed]) -> tuple[list[Claimed], 
                     org_id=job.org_id,
                     workflow=job.workflow,
                     livemode=job.livemode,
+                    session_id=job.session_id,
                 )
             )
         job.progressed_at = now

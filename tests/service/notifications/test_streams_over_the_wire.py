@@ -3,12 +3,14 @@
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 
 import eventlet
+import psutil
 import pytest
 import requests
 import sqlalchemy as sa
@@ -20,7 +22,7 @@ from services.gateway.organizations import NewOrganization
 from shared.ids import new_id
 from tests.polling import until
 from tests.service.notifications.test_event_log_on_the_broker import ROOT, logs, process, publish
-from tests.service.notifications.told import started
+from tests.service.notifications.told import failed, started
 
 pytestmark = pytest.mark.broker
 
@@ -62,8 +64,14 @@ class Gateway:
         return until(lambda: (self._running.poll(),) if self._running.poll() is not None else None, seconds=15)[0]
 
     def open_streams(self):
+        return self.metric("darkroom_sse_clients")
+
+    def metric(self, name):
         text = requests.get(f"http://127.0.0.1:{self.ops_port}/metrics", timeout=5).text
-        return next(float(line.split()[1]) for line in text.splitlines() if line.startswith("darkroom_sse_clients "))
+        return next((float(line.split()[1]) for line in text.splitlines() if line.startswith(f"{name} ")), 0.0)
+
+    def memory_bytes(self):
+        return psutil.Process(self._running.pid).memory_info().rss
 
 
 class Follower:
@@ -96,7 +104,7 @@ class Follower:
         url = f"http://127.0.0.1:{self._gateway.port}/v1/events/stream"
         with requests.get(url, params=self._query, headers=headers, stream=True, timeout=20) as answer:
             number = None
-            for line in answer.iter_lines(chunk_size=1):
+            for line in answer.iter_lines(chunk_size=None):
                 if line.startswith(b"id: "):
                     number = int(line[4:])
                 elif line.startswith(b"data: "):
@@ -186,6 +194,70 @@ def test_a_revoked_key_follows_nothing_after_5_seconds(gateway, gateway_db, envi
 
     assert time.monotonic() - began < 5
     assert gateway.open_streams() == 0
+
+
+@contextlib.contextmanager
+def client_that_does_not_read(gateway, key) -> Iterator[socket.socket]:
+    """Ask for a stream and read nothing of it, with as little room as the system gives."""
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.connect(("127.0.0.1", gateway.port))
+        sock.sendall(
+            f"GET /v1/events/stream?after=0 HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer {key}\r\n\r\n".encode()
+        )
+        yield sock
+
+
+def rest_of(sock) -> int:
+    """Read what there is, until the stream ends or is broken off; return how much that was."""
+    sock.settimeout(20)
+    taken, end = 0, b""
+    with contextlib.suppress(ConnectionError):
+        while not end.endswith(b"\r\n0\r\n\r\n") and (piece := sock.recv(1 << 16)):
+            taken += len(piece)
+            end = (end + piece)[-7:]
+    return taken
+
+
+# Sent away for what waits for it, or because it took nothing for 30 s while the log is read for it.
+def until_sent_away(gateway, amqp_url, org_id) -> int:
+    """Let events flow until somebody was sent away; return how many that took."""
+    sent = 0
+    deadline = time.monotonic() + 60
+    while gateway.open_streams() > 1:
+        assert time.monotonic() < deadline, "both streams are open still"
+        publish(amqp_url, [failed(org_id, message="m" * 1_000) for _ in range(50)])
+        sent += 50
+        time.sleep(0.5)
+    return sent
+
+
+def test_who_does_not_read_is_sent_away_and_holds_up_nobody(
+    gateway, environment, notifications_db, studio, followers, tmp_path
+):
+    org_id, key = studio
+    size, count = 16_000, 400
+    items = [failed(org_id, message="m" * size) for _ in range(count)]
+    with process(environment, log=tmp_path / "notifications.log"):
+        until(lambda: logs(notifications_db).get(org_id), seconds=20)
+        followers.append(Follower(gateway, key, after="0"))
+        with client_that_does_not_read(gateway, key) as stuck:
+            until(lambda: gateway.open_streams() == 2, seconds=20)
+            before = gateway.memory_bytes()
+
+            for first in range(0, count, 50):
+                publish(environment["AMQP_URL"], items[first : first + 50])
+            until(lambda: len(followers[0].ids) == count + 1, seconds=60, what="all events at who reads")
+            more = until_sent_away(gateway, environment["AMQP_URL"], org_id)
+            grown = gateway.memory_bytes() - before
+            held = rest_of(stuck)
+        publish(environment["AMQP_URL"], [started(org_id)])
+        until(lambda: len(followers[0].ids) == count + more + 2, seconds=10)
+
+    assert followers[0].ended == 0
+    assert followers[0].ids == list(range(1, count + more + 3))
+    assert held < size * count / 2
+    assert grown < 60 << 20
 
 
 @pytest.mark.usefixtures("notifications_db")
