@@ -11,7 +11,7 @@ from shared.ids import new_id
 from shared.problems import BadRequest, InsufficientCredits, NotFound, Unavailable
 from tests.fakes import HoldingCredits
 from tests.service.generation.conftest import a_submission
-from tests.service.generation.steps import claim, published, reserved
+from tests.service.generation.steps import begun, claim, published, reserved
 
 
 def status_of(db: Database, job_id: str) -> str:
@@ -45,7 +45,7 @@ def test_what_tells_that_a_job_was_taken_in_and_begins_names_its_session(
 ) -> None:
     handlers.submit(generation_db, credits_service, engine, a_submission(session_id="ses_1"))
 
-    claim(generation_db)
+    begun(generation_db, claim(generation_db))
 
     told = [item for item in published(generation_db) if isinstance(item, JobAccepted | GenerationStarted)]
     assert {type(item) for item in told} == {JobAccepted, GenerationStarted}
