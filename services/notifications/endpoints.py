@@ -32,6 +32,11 @@ DESCRIPTION_MAX: Final = 200
 OVERLAP: Final = timedelta(hours=24)
 OVERLAP_MAX_SECONDS: Final = 7 * 86_400
 TEST_TYPE: Final = "WebhookTest"
+_WAITING = sa.text("""
+SELECT count(*) FROM (
+    SELECT FROM webhook_deliveries WHERE endpoint_id = :endpoint_id AND status = 'pending' LIMIT :most
+) AS waiting
+""")
 _LOCK_ORGANIZATION = sa.text("SELECT pg_advisory_xact_lock(7301021, hashtext(:org_id))")
 _DROP_SOME = sa.text("""
 WITH dropped AS (
@@ -197,9 +202,11 @@ def test(db: Database, *, org_id: str, endpoint_id: str) -> dict[str, Any]:
     Raises:
         NotFound: the organization has no such endpoint.
         Conflict: it is disabled.
+        LimitExceeded: too much is on its way to it already.
     """
     with db.transaction(org_id=org_id) as session:
         endpoint = _enabled(session, org_id=org_id, endpoint_id=endpoint_id)
+        _check_waiting(session, endpoint_id=endpoint_id, more=1)
         event = {
             "specversion": "1.0",
             "id": new_id("evt"),
@@ -235,7 +242,7 @@ def replay(db: Database, *, org_id: str, endpoint_id: str, chosen: Range) -> dic
         NotFound: there is no such endpoint, or no such event any more.
         Conflict: the endpoint is disabled.
         BadRequest: neither an event nor where to begin is named, or a cursor is none.
-        LimitExceeded: these are too many at once.
+        LimitExceeded: these are too many at once, or with what is on its way already.
     """
     if (chosen.event_id is None) == (chosen.after is None):
         raise BadRequest(
@@ -253,10 +260,25 @@ def replay(db: Database, *, org_id: str, endpoint_id: str, chosen: Range) -> dic
             raise LimitExceeded(
                 f"At most {REPLAYED_MAX} events are replayed at once.", limit=REPLAYED_MAX, excess=count - REPLAYED_MAX
             )
+        _check_waiting(session, endpoint_id=endpoint_id, more=count)
         session.execute(_owed_again(endpoint_id, wanted))
         db.notify(session, WEBHOOKS_CHANNEL)
         log.info("webhooks_replayed", endpoint_id=endpoint_id, org_id=org_id, count=count)
         return {"endpoint_id": endpoint_id, "replayed": count}
+
+
+def _check_waiting(session: Session, *, endpoint_id: str, more: int) -> None:
+    """Refuse what would let ever more wait for a receiver: of what is asked for, events that happen come on top.
+
+    The endpoint is locked, so that no two count the same.
+    """
+    waiting = session.scalar(_WAITING, {"endpoint_id": endpoint_id, "most": REPLAYED_MAX}) or 0
+    if waiting + more > REPLAYED_MAX:
+        raise LimitExceeded(
+            f"{waiting} deliveries are on their way to this endpoint, and {REPLAYED_MAX} may be; ask again later.",
+            limit=REPLAYED_MAX,
+            excess=waiting + more - REPLAYED_MAX,
+        )
 
 
 def _chosen(chosen: Range) -> list[sa.ColumnElement[bool]]:

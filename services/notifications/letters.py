@@ -24,6 +24,7 @@ from shared.config import ConfigurationError
 
 SUBJECT_MAX: Final = 200
 NAME_MAX: Final = 100
+SENTENCE_MAX: Final = 500
 UNSUBSCRIBE_DAYS: Final = 60
 # The kinds that can be switched off, and by which preference for mails.
 OPTIONAL: Final = {
@@ -175,4 +176,5 @@ def _address(text: str) -> Address:
 
 
 _templates.filters["moment"] = moment
+_templates.filters["sentence"] = lambda text: single_line(str(text), most=SENTENCE_MAX)
 _templates.filters["line"] = lambda text: single_line(str(text), most=NAME_MAX)

@@ -155,7 +155,7 @@ class WebhookRoutes(Wiring):
         needs=MANAGE,
         guard=idempotent(prefix="tst"),
         answers={202: DeliverySchema},
-        problems=(Forbidden, Conflict, RequestInProgress, IdempotencyKeyReused),
+        problems=(Forbidden, Conflict, LimitExceeded, RequestInProgress, IdempotencyKeyReused),
         summary="Send a webhook endpoint an event of the type WebhookTest",
         tags=_TAGS,
     )

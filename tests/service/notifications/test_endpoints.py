@@ -177,6 +177,23 @@ def test_replays_are_of_something_and_of_a_bounded_number(notifications_db, endp
     assert told.value.extra == {"limit": 3, "excess": 2}
 
 
+def test_nobody_lets_ever_more_wait_for_a_receiver(notifications_db, endpoint, org_id, monkeypatch):
+    asked = {"org_id": org_id, "endpoint_id": endpoint["id"]}
+    tell(notifications_db, *[finished(org_id) for _ in range(5)])
+    monkeypatch.setattr(endpoints, "REPLAYED_MAX", 8)
+    endpoints.replay(notifications_db, **asked, chosen=Range(after="3"))
+    endpoints.test(notifications_db, **asked)
+
+    with pytest.raises(LimitExceeded) as told:
+        endpoints.replay(notifications_db, **asked, chosen=Range(after="3"))
+    with pytest.raises(LimitExceeded):
+        endpoints.test(notifications_db, **asked)
+    tell(notifications_db, finished(org_id))
+
+    assert told.value.extra == {"limit": 8, "excess": 2}
+    assert len(deliveries(notifications_db, endpoint, org_id=org_id)) == 9  # what happens is never left out
+
+
 @pytest.mark.parametrize("overlap_seconds", [-1, 7 * 86_400 + 1])
 def test_an_old_secret_goes_on_for_a_week_at_most(notifications_db, post, endpoint, org_id, overlap_seconds):
     asked = {"org_id": org_id, "endpoint_id": endpoint["id"]}

@@ -112,6 +112,26 @@ def test_two_replicas_record_what_comes_twice_once_each_while_connections_break(
     assert_each_once(notifications_db, items)
 
 
+def test_replicas_that_are_killed_at_any_moment_leave_no_gap_and_record_nothing_twice(
+    notifications_db, environment, tmp_path
+):
+    organizations = [new_id("org") for _ in range(3)]
+    groups = [[started(organizations[number % 3]) for number in range(100)] for _ in range(4)]
+
+    with process(environment, log=tmp_path / "steady"):
+        for number, group in enumerate(groups):
+            with process(environment, log=tmp_path / f"killed{number}") as other:
+                until((tmp_path / f"killed{number}").read_bytes, seconds=30, what="its first line")
+                publish(environment["AMQP_URL"], group, times=2)
+                wanted = number * 100 + 30
+                until(lambda enough=wanted: sum(map(len, logs(notifications_db).values())) > enough, seconds=30)
+                other.kill()
+        until(lambda: sum(map(len, logs(notifications_db).values())) >= 400, seconds=30)
+        until(lambda: depth(environment["AMQP_URL"]) == 0, seconds=30)
+
+    assert_each_once(notifications_db, [item for group in groups for item in group])
+
+
 def test_one_replica_keeps_the_order_of_a_publisher(notifications_db, environment):
     org_id = new_id("org")
     items = [started(org_id) for _ in range(250)]

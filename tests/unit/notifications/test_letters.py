@@ -194,6 +194,18 @@ def test_a_name_from_outside_gets_out_of_no_header_and_no_page(hostile):
     assert not any(sign in message["Subject"] for sign in "\r\n\u2028\u202e")
 
 
+@pytest.mark.parametrize("kind", ["generation_completed", "generation_failed", "daily_digest", "low_quota"])
+def test_what_a_session_is_called_stays_within_its_line(kind):
+    hostile = "Summer'\n\nYour account is closed: <a href='https://evil.example'>log in</a>\u2028\u202e"
+    facts = {"items": [hostile], "count": 1} if kind == "daily_digest" else {"text": hostile}
+
+    message = written(kind, **facts)
+
+    assert [line for line in text(message).splitlines() if "Your account" in line and "Summer" not in line] == []
+    assert "<a href='https://evil" not in html(message)
+    assert "\u202e" not in text(message) + html(message)
+
+
 @pytest.mark.parametrize(
     "recipient",
     [
