@@ -343,6 +343,10 @@ class FakeReceiver:
         self.place = f"127.0.0.1:{self._server.server_address[1]}"
         self.url = f"http://{self.place}/hook"
 
+    def posted_to(self, path: str) -> list[Posted]:
+        """Return what came to one path: several may use one receiver."""
+        return [posted for posted in self.posted if posted.path == path]
+
     def be_down(self) -> None:
         """Leave, until `running` is called again."""
         self._server.server_close()

@@ -23,7 +23,7 @@ def test_a_job_is_told_on_the_stream_in_the_log_and_to_a_receiver_alike(
     new_client: NewClient, receiver: FakeReceiver
 ) -> None:
     client = new_client(100)
-    endpoint = post(client, "/v1/webhook-endpoints", {"url": receiver.url, "types": ["JobFinished"]}).json()
+    endpoint = post(client, "/v1/webhook-endpoints", {"url": f"{receiver.url}/story", "types": ["JobFinished"]}).json()
     heard: queue.Queue[LoggedEvent] = queue.Queue()
 
     with Darkroom(client.api_key, base_url=client.gateway_url) as darkroom:
@@ -38,8 +38,7 @@ def test_a_job_is_told_on_the_stream_in_the_log_and_to_a_receiver_alike(
     assert [int(event.id) for event in told] == list(range(1, len(told) + 1))
     assert {event.type for event in told if event.data.get("job_id") == job["id"]} >= TOLD
     assert [event.event for event in logged][: len(told)] == [event.event for event in told]
-    until(lambda: receiver.posted, seconds=20, what="the webhook")
-    posted = receiver.posted[0]
+    posted = until(lambda: receiver.posted_to("/hook/story"), seconds=20, what="the webhook")[0]
     assert verify_webhook(endpoint["secret"], posted.headers, posted.body) == told[-1].event
     sent = until(
         lambda: [
