@@ -48,7 +48,7 @@ def send_weekly(db: Database, *, now: datetime | None = None) -> int:
     if moment < monday + timedelta(hours=WEEKLY_HOUR):
         return 0
     with db.transaction() as session:
-        readers = _opted_in(session, "weekly_usage_summary")
+        readers = _without(session, _opted_in(session, "weekly_usage_summary"), until=monday)
     sent = 0
     for org_id, members in groupby(readers, key=lambda person: person.org_id):
         with db.transaction() as session:
@@ -105,7 +105,6 @@ def send_tips(db: Database, *, tip_id: str, subject: str, paragraphs: Sequence[s
 def _weekly_mails(session: Session, org_id: str, readers: Sequence[Person], *, until: datetime) -> list[NewMail]:
     week = session.execute(_WEEK, {"org_id": org_id, "since": until - timedelta(days=7), "until": until}).one()
     chosen = preferences.of(session, [person.user_id for person in readers])
-    year, number, _ = (until - timedelta(days=1)).isocalendar()
     facts = {
         "organization": people.organization_name(session, org_id=org_id) or "your organization",
         "until": rfc3339(until),
@@ -117,7 +116,7 @@ def _weekly_mails(session: Session, org_id: str, readers: Sequence[Person], *, u
         NewMail(
             org_id=org_id,
             user_id=person.user_id,
-            key=f"weekly_usage_summary/{year}-W{number:02d}/{person.user_id}",
+            key=_weekly_key(person, until=until),
             kind="weekly_usage_summary",
             recipient=person.email or "",
             facts={**facts, "timezone": chosen[org_id, person.user_id]["timezone"]},
@@ -125,6 +124,18 @@ def _weekly_mails(session: Session, org_id: str, readers: Sequence[Person], *, u
         )
         for person in readers
     ]
+
+
+def _weekly_key(person: Person, *, until: datetime) -> str:
+    year, number, _ = (until - timedelta(days=1)).isocalendar()
+    return f"weekly_usage_summary/{year}-W{number:02d}/{person.user_id}"
+
+
+def _without(session: Session, readers: Sequence[Person], *, until: datetime) -> Sequence[Person]:
+    """Return those who have no mail of this week yet: a week is added up for them only, not every time we look."""
+    keys = [_weekly_key(person, until=until) for person in readers]
+    known = set(session.scalars(sa.select(Mail.key).where(Mail.key.in_(keys))))
+    return [person for person, key in zip(readers, keys, strict=True) if key not in known]
 
 
 def _send_digest(db: Database, session: Session, *, org_id: str, user_id: str, now: datetime) -> int:

@@ -4,6 +4,7 @@ import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import sqlalchemy as sa
 
 from services.notifications import summaries
 from shared import events
@@ -124,6 +125,40 @@ def test_a_day_is_gathered_into_one_mail(notifications_db, org_id):
     assert [status for kind, status in rows(notifications_db, "kind, status") if kind == "generation_completed"] == [
         "digested"
     ] * 3
+
+
+def test_replicas_that_gather_a_day_at_once_send_one_mail_and_lose_nothing(notifications_db, org_id):
+    user_id = a_member(notifications_db, org_id)
+    choose(notifications_db, org_id, user_id, frequency="daily_digest")
+    tell(notifications_db, *[finished(org_id, user_id=user_id) for _ in range(5)])
+    sent: list[int] = []
+    threads = [
+        threading.Thread(target=lambda: sent.append(summaries.send_digests(notifications_db, now=WEDNESDAY)))
+        for _ in range(4)
+    ]
+
+    for thread in threads:
+        thread.start()
+    tell(notifications_db, *[finished(org_id, user_id=user_id) for _ in range(5)])
+    for thread in threads:
+        thread.join()
+    summaries.send_digests(notifications_db, now=WEDNESDAY + timedelta(days=1))
+
+    assert sum(sent) == 1
+    assert sum(facts["count"] for _, facts in of_kind(notifications_db, "daily_digest")) == 10
+
+
+def test_a_week_is_added_up_once_however_often_it_is_looked_at(notifications_db, org_id):
+    choose(notifications_db, org_id, a_member(notifications_db, org_id), email={"weekly_usage_summary": True})
+    asked: list[str] = []
+    sa.event.listen(
+        notifications_db.engine, "before_cursor_execute", lambda _connection, _cursor, text, *_: asked.append(text)
+    )
+
+    for _ in range(5):
+        summaries.send_weekly(notifications_db, now=WEDNESDAY)
+
+    assert len([text for text in asked if "FROM recorded_events" in text]) == 1
 
 
 def test_what_comes_after_a_days_mail_waits_for_the_next_day(notifications_db, org_id):
