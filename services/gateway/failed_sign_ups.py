@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from shared.problems import Problem
+from shared.problems import Problem, Unavailable
 from shared.times import rfc3339
 
 log = structlog.get_logger(__name__)
@@ -41,7 +41,11 @@ class FailedSignUps:
             count, error, since = self._count, self._error, self._since
         if since is None:
             return
-        notifications.report_failed_sign_ups(count=count, error=error, since=rfc3339(since))
+        try:
+            notifications.report_failed_sign_ups(count=count, error=error, since=rfc3339(since))
+        except Unavailable:
+            log.warning("failed_sign_ups_not_told", count=count)
+            return
         with self._lock:
             self._count -= count
             self._since = datetime.now(UTC) if self._count else None
