@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo up down status logs check test live bench faults hammer contracts
+.PHONY: help setup demo up down status logs mail check test live bench faults hammer contracts
 
 PYTHON := .venv/bin/python
 STACK := $(PYTHON) -m deploy.local
@@ -35,6 +35,9 @@ status: ## one line per process: id, state, address
 
 logs: setup ## show and follow the logs; S=credits one process only, LINES=20 how many lines of the past
 	@$(STACK) logs $(call given,$(S)) $(if $(LINES),--lines "$(LINES)")
+
+mail: setup ## the mails the embedded stack wrote, the newest last; M=eml_… shows one
+	@$(PYTHON) -m tools mail $(call given,$(M))
 
 check: ## ruff, ruff format, mypy, import-linter
 	@sh deploy/local/setup.sh python

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks import claiming, engine, inbox, ledger, machine, outbox, report, submit
+from benchmarks import claiming, engine, inbox, ledger, machine, outbox, report, stream, submit
 from benchmarks.audit import AuditFailed
 from benchmarks.children import ChildFailed
 
@@ -30,6 +30,7 @@ BENCHMARKS = {
     "outbox": Benchmark(title="draining the outbox, commit to broker; latency when idle", run=outbox.run),
     "inbox": Benchmark(title="draining a full queue, one deduplicated state update an event", run=inbox.run),
     "ledger": Benchmark(title="holding credits: 16 writers at one account; 2,000 lines in one call", run=ledger.run),
+    "stream": Benchmark(title="events to 1,000 clients of 100 organizations, commit to client", run=stream.run),
     "submit": Benchmark(title="taking jobs in: POST to 202 over HTTP, 16 connections and one", run=submit.run),
 }
 

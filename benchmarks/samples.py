@@ -1,15 +1,20 @@
 """The events the benchmarks move: of a real type and of the usual size, with ids both sides can work out."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
 from shared import events
 from shared.events import CreditCaptured, Meta
 
+ORGANIZATION = "org_01kap000000000000000000000"
 
-def captured(run: str, *, count: int) -> list[CreditCaptured]:
-    """Return ``count`` events whose ids and lines are `event_id` and `line_id` of their number."""
+
+def captured(run: str, *, count: int, org_ids: Sequence[str] = (ORGANIZATION,)) -> list[CreditCaptured]:
+    """Return ``count`` events whose ids and lines are `event_id` and `line_id` of their number.
+
+    The organizations take turns.
+    """
     return [
         CreditCaptured(
             meta=Meta(
@@ -17,7 +22,7 @@ def captured(run: str, *, count: int) -> list[CreditCaptured]:
             ),
             reservation_id=f"res_{number:026d}",
             job_id=f"job_{number:026d}",
-            org_id="org_01kap000000000000000000000",
+            org_id=org_ids[number % len(org_ids)],
             line_id=line_id(number),
             amount=10,
             unit="credit",

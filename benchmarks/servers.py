@@ -47,6 +47,7 @@ class Servers(Observed):
     amqp_url: str
     log_folder: Path
     database: Database
+    postgres: Postgres
 
     def addresses(self) -> dict[str, str]:
         """Return what a contender needs to know to get to both."""
@@ -74,6 +75,7 @@ def started() -> Iterator[Servers]:
             amqp_url=node.url,
             log_folder=home,
             database=Database(observed.database_url, application="benchmark"),
+            postgres=postgres,
         )
         stack.callback(servers.database.engine.dispose)
         _make_tables(servers.database_url)

@@ -19,6 +19,12 @@ from deploy.local.environment import ops_setting
 READY_SECONDS = 90.0
 STOP_SECONDS = 15.0
 ADMIN_KEY = "benchmark-" + "a" * 32
+SETTINGS = {
+    "EVENTLET_NO_GREENDNS": "yes",
+    "SIGNING_SECRET": "s" * 32,
+    "ENCRYPTION_KEYS": "e" * 32,
+    "ADMIN_API_KEY": ADMIN_KEY,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,10 +66,7 @@ def ours(
     """Run our services by ``python -m <runner> <service>``; the first of them answers."""
     port, *ops = ports.pick_several(1 + len(services))
     settings = {
-        "EVENTLET_NO_GREENDNS": "yes",
-        "SIGNING_SECRET": "s" * 32,
-        "ENCRYPTION_KEYS": "e" * 32,
-        "ADMIN_API_KEY": ADMIN_KEY,
+        **SETTINGS,
         "GATEWAY_ADDRESS": f"127.0.0.1:{port}",
         **{ops_setting(service): f"127.0.0.1:{number}" for service, number in zip(services, ops, strict=True)},
         **variables,

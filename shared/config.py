@@ -24,6 +24,7 @@ _LONG_ENOUGH = validate.Length(min=32, error="a secret must have at least 32 cha
 _LOG_LEVEL = validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"])
 _SIGNING_KEY_BYTES = range(24, 65)
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]+)?", re.ASCII)
+_MAIL_ADDRESS = re.compile(r"[^\s@<>,;:\"()]{1,64}@[^\s@<>,;:\"()]{1,255}")
 _SOME = validate.Range(min=1)
 
 
@@ -65,6 +66,13 @@ class Settings:
     analysis_cache_days: int = 30
     open_test_generations: int = 50
     opening_credits: int = 0
+    event_retention_days: int = 30
+    smtp_url: Secret = Secret("")  # noqa: RUF009  a text cannot be changed
+    mail_from: str = "Darkroom <no-reply@localhost>"
+    # Who is told when something is wrong with the system as such.
+    alert_emails: tuple[str, ...] = ()
+    alert_webhook_url: str = ""
+    alert_webhook_secret: Secret = Secret("")  # noqa: RUF009  a text cannot be changed
     terms_version: str = "1"
     drain_seconds: float = 8.0
     retry_delays_seconds: tuple[int, ...] = (1, 5, 30, 120, 600)
@@ -75,6 +83,8 @@ class Settings:
     trusted_proxies: int = 0
     cors_origins: tuple[str, ...] = ()
     connections_per_address: int = 0
+    streams_per_organization: int = 100
+    streams: int = 2000
     provider_routes: Mapping[str, list[str]] = field(default_factory=dict)
     # What webhooks of providers are signed with. Without it, one's are refused: nothing unsigned is ever taken.
     replicate_webhook_secret: Secret = Secret("")  # noqa: RUF009  as above
@@ -119,6 +129,12 @@ def load(process: str) -> Settings:
             analysis_cache_days=env.int("ANALYSIS_CACHE_DAYS", 30, validate=validate.Range(min=0)),
             open_test_generations=env.int("OPEN_TEST_GENERATIONS", 50, validate=_SOME),
             opening_credits=env.int("OPENING_CREDITS", 0, validate=validate.Range(min=0)),
+            smtp_url=Secret(env.str("SMTP_URL", "")),
+            mail_from=env.str("MAIL_FROM", "Darkroom <no-reply@localhost>"),
+            alert_emails=tuple(env.list("ALERT_EMAILS", [], subcast=str.strip, validate=_mail_addresses)),
+            alert_webhook_url=env.str("ALERT_WEBHOOK_URL", ""),
+            alert_webhook_secret=Secret(env.str("ALERT_WEBHOOK_SECRET", "")),
+            event_retention_days=env.int("EVENT_RETENTION_DAYS", 30, validate=_SOME),
             terms_version=env.str("TERMS_VERSION", "1", validate=validate.Length(1, 50)),
             # A worker lets its provider calls end, which may take as long as the slowest provider is allowed to.
             drain_seconds=env.float("DRAIN_SECONDS", 120.0 if process.endswith("-worker") else 8.0),
@@ -134,6 +150,8 @@ def load(process: str) -> Settings:
             trusted_proxies=env.int("TRUSTED_PROXIES", 0, validate=validate.Range(min=0, max=10)),
             cors_origins=tuple(env.list("CORS_ORIGINS", [], validate=_origins)),
             connections_per_address=env.int("CONNECTIONS_PER_ADDRESS", 2000, validate=validate.Range(min=0)),
+            streams_per_organization=env.int("STREAMS_PER_ORGANIZATION", 100, validate=_SOME),
+            streams=env.int("STREAMS", 2000, validate=_SOME),
             provider_routes=json.loads(env.str("PROVIDER_ROUTES", "{}", validate=_routes)),
             replicate_webhook_secret=Secret(
                 env.str("PROVIDER_REPLICATE_WEBHOOK_SECRET", "", validate=_webhook_secrets)
@@ -234,6 +252,11 @@ def _a_rate(text: str) -> None:
 def _a_redis(text: str) -> None:
     if text and not text.startswith(("redis://", "rediss://", "redis+unix://")):
         raise ValidationError("must be the address of a Redis, e.g. redis://127.0.0.1:6379; empty to count in memory")
+
+
+def _mail_addresses(addresses: list[str]) -> None:
+    if not all(_MAIL_ADDRESS.fullmatch(address) for address in addresses):
+        raise ValidationError("must be e-mail addresses with commas between, e.g. ops@example.com")
 
 
 def _origins(origins: list[str]) -> None:

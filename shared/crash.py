@@ -38,6 +38,10 @@ POINTS = (
     "scheduler.after_store",
     "scheduler.after_record",
     "analyses.before_commit",
+    "webhooks.after_claim",
+    "webhooks.after_call",
+    "mails.after_claim",
+    "mails.after_call",
 )
 
 

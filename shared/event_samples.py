@@ -5,6 +5,7 @@ The documents of events and of the API show them.
 
 import hashlib
 import json
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -17,6 +18,8 @@ _SEQUENCE = f"{1:020d}"
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _PREFIXES = {
     "asset": "ast",
+    "mail": "eml",
+    "endpoint": "whe",
     "generation": "gen",
     "grant": "grt",
     "image": "img",
@@ -36,10 +39,12 @@ _WORDS = {
     "content_type": "image/jpeg",
     "email": "grace@example.com",
     "inviter_name": "Ada",
+    "invariant": "wallet_equals_its_entries",
     "kind": "promotional",
     "message": "The provider did not answer in time.",
     "model": "preview-1",
     "name": "Demo Studio",
+    "night": "2026-01-15",
     "outcome": "captured",
     "organization_name": "Demo Studio",
     "changed_by": "admin:root",
@@ -59,6 +64,7 @@ _WORDS = {
     "status": "succeeded",
     "style": "scandinavian",
     "sunset": "2027-01-31",
+    "type": "JobFinished",
     "unit": "credits",
     "workflow": "staging",
 }
@@ -67,6 +73,7 @@ _NUMBERS = {
     "used": 80,
     "limit": 100,
     "failures": 10,
+    "violations": 1,
     "waiting": 165,
     "amount": 10,
     "available": 980,
@@ -76,6 +83,7 @@ _NUMBERS = {
     "width": 1600,
 }
 _REASONS = {
+    "WebhookEndpointDisabled": "failing",
     "SourceDeleted": "requested",
     "JobPaused": "quota_exceeded",
     "CreditsAdjusted": "invoice 7 was entered twice",
@@ -116,15 +124,15 @@ def _value(name: str, part: Any, schema: Any) -> Any:
         return {inner: _value(inner, each, schema) for inner, each in properties.items()}
     if "anyOf" in part:
         return _value(name, part["anyOf"][0], schema)
-    match part["type"]:
-        case "array":
-            return [_value(name.removesuffix("s"), part["items"], schema)]
-        case "integer":
-            return _NUMBERS.get(name, 1)
-        case "boolean":
-            return True
-        case "string":
-            return _text(name)
+    plain: dict[str, Callable[[], Any]] = {
+        "array": lambda: [_value(name.removesuffix("s"), part["items"], schema)],
+        "integer": lambda: _NUMBERS.get(name, 1),
+        "boolean": lambda: True,
+        "object": lambda: {"specversion": "1.0", "id": _id("evt", name), "type": _WORDS["type"], "data": {}},
+        "string": lambda: _text(name),
+    }
+    if part["type"] in plain:
+        return plain[part["type"]]()
     raise ValueError(f"no sample is known for the field {name}: {part}; teach shared/event_samples.py its kind")
 
 
@@ -132,7 +140,7 @@ def _text(name: str) -> str:
     if name.endswith("_id"):
         kind = name.removesuffix("_id")
         return _id(_PREFIXES.get(kind, kind), "")
-    if name.endswith("_at") or name in {"period_start", "since"}:
+    if name.endswith("_at") or name in {"period_start", "since", "failing_since"}:
         return _MOMENT
     if name == "sha256":
         return hashlib.sha256(b"a picture").hexdigest()

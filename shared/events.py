@@ -443,6 +443,15 @@ class ReservationOverdue(Event, frozen=True, kw_only=True):
     line_ids: list[str]
 
 
+@event("credits", subject="night", public=False)
+class LedgerInvariantViolated(Event, frozen=True, kw_only=True):
+    """The audit of a ``night`` (a date) found so many violations, first one of ``invariant``."""
+
+    night: str
+    violations: int
+    invariant: str
+
+
 # --- generation -------------------------------------------------------------------------------------------------
 
 
@@ -457,6 +466,7 @@ class JobAccepted(Event, frozen=True, kw_only=True):
     generations: int
     deadline_at: str
     livemode: bool = True
+    session_id: str | None = None
 
 
 @event("generation", subject="generation_id")
@@ -468,6 +478,7 @@ class GenerationStarted(Event, frozen=True, kw_only=True):
     org_id: str
     workflow: str
     livemode: bool = True
+    session_id: str | None = None
 
 
 @event("generation", subject="generation_id")
@@ -632,3 +643,42 @@ class SourceDeleted(Event, frozen=True, kw_only=True):
     reason: str
     sha256: str
     livemode: bool = True
+
+
+# --- notifications ----------------------------------------------------------------------------------------------
+
+
+@event("notifications", subject="org_id", public=False)
+class EventRecorded(Event, frozen=True, kw_only=True):
+    """An organization's log has one more event, ``orgsequence`` in it: for gateways, which pass it on to who listens.
+
+    ``event`` is the CloudEvent as its organization may see it; None where it is too large to be sent along, to be read
+    from the log instead.
+    """
+
+    org_id: str
+    orgsequence: int
+    type: str
+    event: dict[str, Any] | None
+    job_id: str | None = None
+    session_id: str | None = None
+
+
+@event("notifications", subject="mail_id")
+class EmailSent(Event, frozen=True, kw_only=True):
+    """A mail was handed to the mail server; ``kind`` says what it told."""
+
+    mail_id: str
+    org_id: str
+    user_id: str | None
+    kind: str
+
+
+@event("notifications", subject="endpoint_id")
+class WebhookEndpointDisabled(Event, frozen=True, kw_only=True):
+    """An endpoint gets nothing any more: it answered 410 (``gone``), or only failed for too long (``failing``)."""
+
+    endpoint_id: str
+    org_id: str
+    reason: str
+    failing_since: str | None = None

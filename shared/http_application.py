@@ -71,6 +71,8 @@ class Application:
         self._unlimited = {endpoint.route.url for endpoint in endpoints if endpoint.route.quiet}
         self._large_bodies = Semaphore(LARGE_BODIES_AT_ONCE)
         self._proxy_told_of = False
+        self._leaving: set[Begun] = set()
+        self._closed = False
         # A second slash or a trailing one is another address, not a redirect: redirects lose bodies.
         self._map = Map(strict_slashes=True, merge_slashes=False, redirect_defaults=False)
         for endpoint in endpoints:
@@ -79,8 +81,11 @@ class Application:
                 self._map.add(Rule(alias.url, methods=[alias.method], endpoint=(endpoint, alias)))
 
     def close(self) -> None:
-        """Send home who waits: the process is about to end."""
+        """Send home who waits, and let who follows something leave: the process is about to end."""
+        self._closed = True
         self._room.close()
+        for body in list(self._leaving):
+            _let_leave(body)
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request; nothing is ever raised from here."""
@@ -183,7 +188,20 @@ class Application:
         if isinstance(body, Begun):
             environ["eventlet.minimum_write_chunk_size"] = 1  # each piece goes out as soon as it is made
             break_off = environ.get("darkroom.break_off")
-        return Sending(body, request_id=sent.request.request_id, done=sent.note, break_off=break_off)
+            self._leaving.add(body)
+            if self._closed:
+                _let_leave(body)
+
+        def done(**more: Any) -> None:
+            self._leaving.discard(body)
+            sent.note(**more)
+
+        return Sending(body, request_id=sent.request.request_id, done=done, break_off=break_off)
+
+
+def _let_leave(body: Begun) -> None:
+    if body.leave:
+        body.leave()
 
 
 class _Options(Exception):

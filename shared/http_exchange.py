@@ -117,11 +117,13 @@ class Stream:
     The first of ``pieces`` is made before the answer begins, within the route's time: what that raises is answered as
     a problem. What a later one raises breaks the connection, so that nobody takes a part for the whole. Each may take
     ``piece_seconds``, and the next is made when the client has taken the one before. A generator is closed in the end,
-    however it ends.
+    however it ends. ``leave`` is called when the process is about to end, for pieces that would go on: they have to end
+    soon after.
     """
 
     pieces: Iterable[bytes]
     piece_seconds: float = 5.0
+    leave: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True)

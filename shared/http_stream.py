@@ -23,6 +23,7 @@ class Begun:
     """
 
     def __init__(self, stream: Stream) -> None:
+        self.leave = stream.leave
         self._pieces = _timed(stream)
         self._first = next(self._pieces, None)
 

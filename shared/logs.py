@@ -23,7 +23,7 @@ _SECRET_WORD = (
 _SECRET_NAME = re.compile(_SECRET_WORD, re.IGNORECASE)
 _SECRETS_IN_TEXT = (
     (re.compile(r"\b(sk_live_|sk_test_|whsec_|adm_|ust_)[\w+/=-]+"), r"\1***"),
-    (re.compile(r"\b((?:inv|pwr)_[0-9a-z]{26}\.\d+\.)[\w-]+"), r"\1***"),
+    (re.compile(r"\b((?:inv|pwr|eml)_[0-9a-z]{26}\.\d+\.)[\w-]+"), r"\1***"),
     (re.compile(r"(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"), "***"),
     (
         re.compile(rf"""(\b{_SECRET_WORD}['"]?\s*[=:]\s*['"]?)(?:(?:Bearer|Basic)\s+)?[^&\s"',;)]+""", re.IGNORECASE),

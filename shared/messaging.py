@@ -23,6 +23,7 @@ from shared.events import Event, MalformedEvent, UnknownEventType
 from shared.host import forever, health_of, run_in_worker, settings_of
 from shared.topology import (
     Binding,
+    Subscribed,
     binding,
     dead_letters_queue,
     declare_binding,
@@ -58,12 +59,12 @@ class Subscription(Entrypoint):
     """Feeds one method from its own quorum queue, over its own connection, one batch at a time.
 
     Args:
-        event_type: the type to subscribe to, or `ANY`.
+        event_type: the type to subscribe to, several that come in one queue, or `ANY`.
         prefetch: how many messages the broker may send ahead; the memory bound of a backlog.
         workers: how many batches may be handled at once; each has its own connection.
     """
 
-    def __init__(self, event_type: type[Event] | None, *, prefetch: int = 200, workers: int = 1, **kwargs: Any) -> None:
+    def __init__(self, event_type: Subscribed, *, prefetch: int = 200, workers: int = 1, **kwargs: Any) -> None:
         self.event_type = event_type
         self._prefetch = prefetch
         self._workers = workers

@@ -181,6 +181,14 @@ class QuoteUsed(Conflict):
     remedy = "Ask for a new quote for each job."
 
 
+class UnsubscribeInvalid(BadRequest):
+    """The token was altered, or never ours, or its mail is too old."""
+
+    code = "unsubscribe_invalid"
+    title = "This link is not valid"
+    remedy = "Change your notification settings after logging in instead."
+
+
 class PreconditionFailed(Problem):
     """What was to be changed is not as the client saw it (If-Match); ``current`` is how it is now, ``etag`` its tag."""
 

@@ -14,7 +14,8 @@ from shared.ids import is_id
 
 INVITATION: Final = "invitation-link"
 PASSWORD_RESET: Final = "password-reset-link"  # noqa: S105  the name of a purpose
-_PREFIXES: Final = {INVITATION: "inv", PASSWORD_RESET: "pwr"}
+UNSUBSCRIBE: Final = "unsubscribe-link"
+_PREFIXES: Final = {INVITATION: "inv", PASSWORD_RESET: "pwr", UNSUBSCRIBE: "eml"}
 _SECONDS = re.compile(r"[1-9][0-9]{0,11}", re.ASCII)
 
 

@@ -11,6 +11,9 @@ from typing import Any
 from shared.config import SERVICES, retry_delays
 from shared.events import Event, types
 
+# One type of event, several, or None for all there are.
+Subscribed = type[Event] | tuple[type[Event], ...] | None
+
 UNROUTED = "unrouted"
 UNROUTED_LIMIT = 100_000
 
@@ -34,9 +37,13 @@ class Binding:
         return [(f"{types[name].SOURCE}.events", name) for name in self.event_types]
 
 
-def binding(service: str, method: str, event_type: type[Event] | None) -> Binding:
+def binding(service: str, method: str, event_type: Subscribed) -> Binding:
     """Return the binding of a handler method; the queue's name is explicit, so that code may move."""
-    return Binding(service, f"{service}.{method}", None if event_type is None else (event_type.__name__,))
+    queue = f"{service}.{method}"
+    if event_type is None:
+        return Binding(service, queue, None)
+    wanted = event_type if isinstance(event_type, tuple) else (event_type,)
+    return Binding(service, queue, tuple(cls.__name__ for cls in wanted))
 
 
 def dead_letters_queue(service: str) -> str:

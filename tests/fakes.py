@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -41,8 +42,18 @@ from services.generation.operations import (
 )
 from services.generation.providers import Request
 from shared.database import Database
+from shared.events import EventRecorded
 from shared.ids import new_id
-from shared.problems import BadRequest, Conflict, NotFound, PreconditionFailed, Problem, Unavailable, from_dict
+from shared.problems import (
+    BadRequest,
+    Conflict,
+    NotFound,
+    PreconditionFailed,
+    Problem,
+    Unavailable,
+    UnsubscribeInvalid,
+    from_dict,
+)
 from shared.rpc_batches import answers_to
 
 
@@ -299,6 +310,82 @@ def an_answer(body: bytes = b"", *, status: str = "200 OK", **headers: str) -> b
     described = {"Content_Length": str(len(body)), **headers}
     lines = [f"{name.replace('_', '-')}: {value}\r\n" for name, value in described.items()]
     return f"HTTP/1.1 {status}\r\n{''.join(lines)}\r\n".encode() + body
+
+
+@dataclass
+class Posted:
+    """One request a `FakeReceiver` got: its path, its headers by lower-case name, and its body as it came."""
+
+    path: str
+    headers: dict[str, str]
+    body: bytes
+    at: float = field(default_factory=time.monotonic)
+
+
+class FakeReceiver:
+    """A customer's server for webhooks: keeps what is posted, and answers as ``answer`` says for it.
+
+    ``answer`` gets the request and returns status, headers and body, at once or after a while.
+    """
+
+    def __init__(self, answer: Callable[[Posted], tuple[int, dict[str, str], bytes]] | None = None) -> None:
+        self.answer = answer or (lambda _posted: (204, {}, b""))
+        self.posted: list[Posted] = []
+        self.at_once = 0
+        self.most_at_once = 0
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                receiver.at_once += 1
+                receiver.most_at_once = max(receiver.most_at_once, receiver.at_once)
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                posted = Posted(self.path, {name.lower(): value for name, value in self.headers.items()}, body)
+                receiver.posted.append(posted)
+                try:
+                    status, headers, content = receiver.answer(posted)
+                    self.send_response(status)
+                    for name, value in {"Content-Length": str(len(content)), **headers}.items():
+                        self.send_header(name, value)
+                    self.end_headers()
+                    self.wfile.write(content)
+                finally:
+                    receiver.at_once -= 1
+
+            def log_message(self, *_arguments: Any) -> None:
+                pass
+
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+            request_queue_size = 128
+
+            def handle_error(self, *_arguments: Any) -> None:
+                """Somebody hung up."""
+
+        self._handler, self._kind = Handler, Server
+        self._server = Server(("127.0.0.1", 0), Handler)
+        self.place = f"127.0.0.1:{self._server.server_address[1]}"
+        self.url = f"http://{self.place}/hook"
+
+    def posted_to(self, path: str) -> list[Posted]:
+        """Return what came to one path: several may use one receiver."""
+        return [posted for posted in self.posted if posted.path == path]
+
+    def be_down(self) -> None:
+        """Leave, until `running` is called again."""
+        self._server.server_close()
+
+    @contextmanager
+    def running(self) -> Iterator["FakeReceiver"]:
+        """Serve until the block ends."""
+        if self._server.socket.fileno() < 0:
+            self._server = self._kind(self._server.server_address, self._handler)
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        try:
+            yield self
+        finally:
+            self._server.shutdown()
+            self._server.server_close()
 
 
 class HoldingCredits:
@@ -762,6 +849,9 @@ class _ScriptedHandler(BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         self._play()
 
+    def do_PATCH(self) -> None:
+        self._play()
+
     def do_DELETE(self) -> None:
         self._play()
 
@@ -862,6 +952,117 @@ class FakeServices:
             providers=lambda: {"data": [_a_provider()]},
             give_share=lambda **share: share,
         )
+
+        self.endpoints: dict[str, dict[str, Any]] = {}
+        self.logged: list[dict[str, Any]] = []
+        self.choices: dict[str, dict[str, Any]] = {}
+        self.notifications = FakeRpc(
+            events=self._events,
+            activity=lambda **_: _page([_AN_ACTIVITY]),
+            create_endpoint=self._create_endpoint,
+            endpoints=lambda org_id, **_: _page([e for e in self.endpoints.values() if e["org_id"] == org_id]),
+            endpoint=self._endpoint,
+            change_endpoint=self._change_endpoint,
+            delete_endpoint=lambda **asked: self.endpoints.pop(self._endpoint(**asked)["id"]),
+            rotate_endpoint_secret=lambda org_id, endpoint_id, rotation_id, **_: {
+                **self._endpoint(org_id=org_id, endpoint_id=endpoint_id),
+                "secret": f"whsec_{rotation_id}",
+            },
+            test_endpoint=lambda **asked: self._endpoint(**asked) and _A_DELIVERY,
+            replay=lambda org_id, endpoint_id, **_: {
+                "endpoint_id": self._endpoint(org_id=org_id, endpoint_id=endpoint_id)["id"],
+                "replayed": 1,
+            },
+            deliveries=lambda org_id, endpoint_id, **_: (
+                self._endpoint(org_id=org_id, endpoint_id=endpoint_id) and _page([_A_DELIVERY])
+            ),
+            messages=lambda **_: {**_page([_A_MESSAGE]), "unread": 1},
+            mark_read=lambda **_: {"read": 1, "unread": 0},
+            preferences=lambda user_id, **_: self.choices.get(user_id, _PREFERENCES),
+            change_preferences=self._choose,
+            unsubscribe=self._unsubscribe,
+            send_tips=lambda tip_id, **_: {"tip_id": tip_id, "mails": 3},
+        )
+
+    def log(self, org_id: str, *, livemode: bool = True, type: str = "JobFinished", **data: Any) -> EventRecorded:  # noqa: A002  as in the event
+        """Append an event to an organization's log and return what tells the gateways of it."""
+        number = 1 + sum(each["org_id"] == org_id for each in self.logged)
+        event = {"id": f"evt_{number}", "type": type, "orgsequence": number, "data": {"livemode": livemode, **data}}
+        job_id, session_id = data.get("job_id"), data.get("session_id")
+        self.logged.append({"org_id": org_id, "livemode": livemode, "event": event})
+        return EventRecorded(
+            org_id=org_id, orgsequence=number, type=type, event=event, job_id=job_id, session_id=session_id
+        )
+
+    def _events(
+        self,
+        *,
+        org_id: str,
+        livemode: bool,
+        after: str,
+        limit: int,
+        types: list[str] | None = None,
+        session_id: str | None = None,
+        job_id: str | None = None,
+    ) -> dict[str, Any]:
+        mine = [each for each in self.logged if each["org_id"] == org_id]
+        wanted = {"job_id": job_id, "session_id": session_id}
+        found = [
+            each["event"]
+            for each in mine
+            if each["livemode"] == livemode
+            and each["event"]["orgsequence"] > int(after)
+            and (types is None or each["event"]["type"] in types)
+            and all(value is None or each["event"]["data"].get(name) == value for name, value in wanted.items())
+        ]
+        more = len(found) > limit
+        data = [
+            {"id": str(event["orgsequence"]), "type": event["type"], "time": _TIME, "event": event}
+            for event in found[:limit]
+        ]
+        return {
+            "data": data,
+            "has_more": more,
+            "next_cursor": data[-1]["id"] if more else None,
+            "oldest": "1",
+            "last": str(len(mine)),
+            "resync": int(after) > len(mine),
+        }
+
+    def _create_endpoint(self, *, org_id: str, endpoint_id: str, created_by: str, **wanted: Any) -> dict[str, Any]:
+        del created_by
+        made = {**_AN_ENDPOINT, "id": endpoint_id, "org_id": org_id, **wanted}
+        return {**self.endpoints.setdefault(endpoint_id, made), "secret": "whsec_first"}
+
+    def _endpoint(self, *, org_id: str, endpoint_id: str) -> dict[str, Any]:
+        found = self.endpoints.get(endpoint_id)
+        if found is None or found["org_id"] != org_id:
+            raise NotFound("There is no such webhook endpoint.")
+        return found
+
+    def _change_endpoint(
+        self, *, org_id: str, endpoint_id: str, version: int | None = None, **changes: Any
+    ) -> dict[str, Any]:
+        found = self._endpoint(org_id=org_id, endpoint_id=endpoint_id)
+        if version not in {None, found["version"]}:
+            raise PreconditionFailed(current=found)
+        found.update(changes, version=found["version"] + 1)
+        return found
+
+    def _choose(
+        self, *, org_id: str, user_id: str, change: dict[str, Any], version: int | None = None
+    ) -> dict[str, Any]:
+        del org_id
+        known = self.choices.get(user_id, _PREFERENCES)
+        if version not in {None, known["version"]}:
+            raise PreconditionFailed(current=known)
+        self.choices[user_id] = {**known, **change, "version": known["version"] + 1}
+        return self.choices[user_id]
+
+    def _unsubscribe(self, *, token: str) -> dict[str, Any]:
+        if token != "good":
+            raise UnsubscribeInvalid("This link is not valid any more.")
+        return {"kinds": ["tips_and_best_practices"]}
 
     def finish(self, job_id: str, status: str = "succeeded") -> None:
         """End a job; one that succeeds has an image."""
@@ -1007,6 +1208,66 @@ class FakeServices:
 
 
 _TIME = "2026-01-01T00:00:00Z"
+
+
+_AN_ENDPOINT: dict[str, Any] = {
+    "types": None,
+    "description": None,
+    "ordered": False,
+    "status": "enabled",
+    "disabled_reason": None,
+    "failing_since": None,
+    "old_secret_until": None,
+    "version": 1,
+    "created_at": "2031-05-01T12:00:00Z",
+    "updated_at": "2031-05-01T12:00:00Z",
+}
+_A_DELIVERY: dict[str, Any] = {
+    "id": "7",
+    "event_id": "evt_1",
+    "event": None,
+    "type": "WebhookTest",
+    "cause": "test",
+    "status": "pending",
+    "failure": None,
+    "attempt": 0,
+    "next_attempt_at": "2031-05-01T12:00:00Z",
+    "created_at": "2031-05-01T12:00:00Z",
+    "ended_at": None,
+    "attempts": [],
+}
+_A_MESSAGE: dict[str, Any] = {
+    "id": "ntf_1",
+    "kind": "generation_completed",
+    "text": "Your staging is complete!",
+    "job_id": None,
+    "session_id": None,
+    "created_at": "2031-05-01T12:00:00Z",
+    "read_at": None,
+}
+_AN_ACTIVITY: dict[str, Any] = {
+    "id": "42",
+    "time": "2031-05-01T12:00:00Z",
+    "type": "JobFinished",
+    "text": "A staging was completed at 12:00 PM",
+    "count": 1,
+    "actor_id": None,
+    "job_id": None,
+    "session_id": None,
+}
+_PREFERENCES: dict[str, Any] = {
+    "email": {
+        "generation_completed": True,
+        "generation_failed": True,
+        "weekly_usage_summary": False,
+        "tips_and_best_practices": False,
+    },
+    "browser": {"generation_completed": True, "low_quota_warning": True},
+    "frequency": "realtime",
+    "timezone": "UTC",
+    "quiet_hours": None,
+    "version": 0,
+}
 
 
 def _of(things: dict[str, dict[str, Any]], thing_id: str, *, org_id: str, livemode: bool) -> dict[str, Any]:

@@ -11,6 +11,8 @@ ROUTES = {
     "POST /v1/auth/login",
     "POST /v1/auth/password-reset",
     "POST /v1/auth/password-reset/confirm",
+    "GET /v1/unsubscribe",
+    "POST /v1/unsubscribe",
 }
 ALIASES = {"POST /api/auth/signup"}
 OPERATIONS = ROUTES | ALIASES

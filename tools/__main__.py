@@ -22,6 +22,7 @@ COMMANDS = {
     "audit": "recompute the money and compare rows, objects, events and queues",
     "jobs": "look at one job through all services",
     "events": "follow the events as they are published",
+    "mail": "look at the mails that the embedded stack wrote into its folder",
     "dead-letters": "look at messages that were set aside, send them again or drop them",
     "cleanup": "delete stored objects that no row names",
     "contracts": "write the API's and the events' documents anew, or check them",

@@ -19,7 +19,8 @@ def main() -> None:
     orders = talk.orders()
     database = Database(orders["database_url"], application="idle writer")
     randomness = random.Random(orders["run"])
-    events = samples.captured(orders["run"], count=orders["count"])
+    org_ids = orders.get("org_ids", [samples.ORGANIZATION])
+    events = samples.captured(orders["run"], count=orders["count"], org_ids=org_ids)
     with database.transaction():
         pass  # the connection and its first statement are no part of what is measured
     talk.say("ready")

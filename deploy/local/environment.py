@@ -79,6 +79,7 @@ def embedded(
         "AMQP_URL": f"amqp://{rabbitmq.USER}:{secrets['rabbitmq:password']}@{host}:{chosen['rabbitmq']}/%2F",
         **databases,
         "STORAGE_URL": stack.storage.as_uri(),
+        "SMTP_URL": stack.mail.as_uri(),
         "GATEWAY_ADDRESS": f"{host}:{chosen['gateway']}",
         "GATEWAY_PUBLIC_URL": f"http://{host}:{chosen['gateway']}",
         "DOWNLOADS_ADDRESS": f"{host}:{chosen['downloads']}",

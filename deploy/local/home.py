@@ -45,6 +45,11 @@ class Home:
         return self.folder / "storage"
 
     @property
+    def mail(self) -> Path:
+        """The folder mails are written into, in place of a mail server."""
+        return self.folder / "mail"
+
+    @property
     def run(self) -> Path:
         """Process ids of what runs now."""
         return self.folder / "run"
@@ -67,7 +72,7 @@ class Home:
         """Make the folders. Others may pass through (PostgreSQL's own account must), but not look around."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o711)
-        for private in (self.storage, self.run, self.logs):
+        for private in (self.storage, self.mail, self.run, self.logs):
             private.mkdir(exist_ok=True)
             private.chmod(0o700)
 

@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from services.credits import audit, metrics, seals
 from services.credits.handlers import OVERDUE_AFTER
 from shared.database import Database
+from shared.events import LedgerInvariantViolated
 
 log = structlog.get_logger(__name__)
 
@@ -63,6 +64,11 @@ def _audit(db: Database, night: date, *, now: datetime | None) -> None:
         values = {"night": night, "now": now, "violations": len(violations), "first": first}
         session.execute(_FINISH, values)
         session.execute(_PRUNE, {"night": night, "kept": KEPT})
+        if first is not None:
+            told = LedgerInvariantViolated(
+                night=night.isoformat(), violations=len(violations), invariant=first["invariant"]
+            )
+            db.publish(session, [told])
     _tell(night, report, first)
 
 

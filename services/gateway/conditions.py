@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from shared.http import Request, Schema
-from shared.http_conditions import require_match
+from shared.http_conditions import require_match, tags_in
 from shared.http_schemas import shape_of
+from shared.problems import PreconditionFailed
 
 Check = Callable[[Mapping[str, Any]], None]
 
@@ -25,3 +26,33 @@ def as_seen(request: Request, schema: type[Schema], **unknown: Any) -> Check:
     if "If-Match" not in request.headers:
         return unchecked
     return lambda current: require_match(request, {**current, **unknown}, shape_of(schema))
+
+
+def changed_as_seen(
+    request: Request,
+    schema: type[Schema],
+    look: Callable[[], Mapping[str, Any]],
+    change: Callable[..., Mapping[str, Any]],
+    asked: Mapping[str, Any],
+) -> Mapping[str, Any]:
+    """Return what another service made of a resource with a ``version``, if it is as the client saw it (If-Match).
+
+    Args:
+        request: the client's.
+        schema: of what its GET answers.
+        look: gives the resource as it is.
+        change: the other service's method; with ``version`` it refuses to change any other version than that.
+        asked: its arguments.
+
+    Raises:
+        PreconditionFailed: it is not as the client saw it; the problem has its state and tag.
+    """
+    if "*" in tags_in(request.headers.get("If-Match", "*"), weak=False):
+        return change(**asked)
+    seen = look()
+    require_match(request, seen, shape_of(schema))
+    try:
+        return change(**asked, version=seen["version"])
+    except PreconditionFailed:
+        require_match(request, look(), shape_of(schema))
+        raise

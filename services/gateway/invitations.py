@@ -1,8 +1,9 @@
 """Inviting people: a member that waits, an invitation of 7 days that is good once, and the token in its link.
 
-No token is ever kept: it is made of the invitation's id and end whenever somebody may see it. A known limit: as long
-as no mail carries the token, it is whoever invites who gets it, and nothing proves that the address is theirs who
-sign up with it. So an owner can take an address that is somebody else's, who then cannot sign up anywhere.
+No token is ever kept: it is made of the invitation's id and end whenever somebody may see it. Where mail is sent, the
+mail alone has it (notifications makes it likewise), so that who signs up with it has proved that the address is theirs.
+A known limit: where no mail is set up (no SMTP_URL), whoever invites gets it, and nothing proves that. So an owner can
+take an address that is somebody else's, who then cannot sign up anywhere.
 """
 
 import time

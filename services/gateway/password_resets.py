@@ -56,8 +56,8 @@ class ResetUsed(Conflict):
 def request(db: Database, *, email: str, address: str) -> None:
     """Let whoever sends mail send a link for a new password, where there is such an account; nobody is told whether.
 
-    The event has no token: notifications makes it of the reset's id and end, with the signing secret. Until mail is
-    sent, nobody gets one.
+    The event has no token: notifications makes it of the reset's id and end, with the signing secret. Where no
+    mail is set up, nobody gets one.
 
     Raises:
         TooManyAttempts: too many were asked for, for this account or from this address.

@@ -1,5 +1,6 @@
 """Reads of the gateway's own tables, as plain values."""
 
+from collections.abc import Collection
 from typing import Any
 
 import sqlalchemy as sa
@@ -46,6 +47,15 @@ def key_by_hash(session: Session, *, secret_sha256: str) -> dict[str, Any] | Non
         .where(ApiKey.secret_sha256 == secret_sha256, _USABLE, Member.status != "removed")
     ).one_or_none()
     return dict(row._mapping) if row else None  # noqa: SLF001  the documented way to a row's names
+
+
+def usable_keys(key_ids: Collection[str]) -> sa.Select[str]:
+    """Return the query for the ids of those keys that can be used still, by members who are some."""
+    return (
+        sa.select(ApiKey.id)
+        .join(Member, sa.and_(Member.org_id == ApiKey.org_id, Member.id == ApiKey.user_id))
+        .where(ApiKey.id.in_(key_ids), _USABLE, Member.status != "removed")
+    )
 
 
 def note_key_used(session: Session, *, key_id: str) -> None:

@@ -1,7 +1,8 @@
 """The gateway as a nameko service: wiring only."""
 
-from services.gateway import attempts, callbacks, idempotency, identity_provider, password_resets, sessions
+from services.gateway import attempts, callbacks, idempotency, identity_provider, password_resets, sessions, watching
 from services.gateway.authentication import KnownKeys
+from services.gateway.failed_sign_ups import FailedSignUps
 from services.gateway.routes.accounts import AccountRoutes
 from services.gateway.routes.admin import AdminRoutes
 from services.gateway.routes.admin_credits import AdminCreditRoutes
@@ -9,6 +10,7 @@ from services.gateway.routes.admin_engine import AdminEngineRoutes
 from services.gateway.routes.admin_keys import AdminKeyRoutes
 from services.gateway.routes.api_keys import ApiKeyRoutes
 from services.gateway.routes.credits import CreditRoutes
+from services.gateway.routes.events import EventRoutes
 from services.gateway.routes.flags import FlagRoutes
 from services.gateway.routes.health import HealthRoutes, documents_of
 from services.gateway.routes.images import ImageRoutes
@@ -17,13 +19,18 @@ from services.gateway.routes.job_control import JobControlRoutes
 from services.gateway.routes.jobs import JobRoutes
 from services.gateway.routes.me import MeRoutes
 from services.gateway.routes.members import MemberRoutes
+from services.gateway.routes.notifications import NotificationRoutes
 from services.gateway.routes.quotes import QuoteRoutes
 from services.gateway.routes.stagings import StagingRoutes
 from services.gateway.routes.uploads import UploadRoutes
+from services.gateway.routes.webhooks import WebhookRoutes
 from services.gateway.routes.webhooks_in import WebhookInRoutes
 from services.gateway.routes.workflows import WorkflowRoutes
+from services.gateway.streams import Streams
 from services.gateway.turns import Line, Turns
+from services.gateway.watching import Watch
 from shared import events
+from shared.broadcast import Heard
 from shared.host import Built, DatabaseProvider, HealthProvider, SettingsProvider, StoreProvider, every
 from shared.outside import Outside
 from shared.rpc import RpcClient
@@ -38,6 +45,7 @@ class Gateway(
     AdminRoutes,
     ApiKeyRoutes,
     CreditRoutes,
+    EventRoutes,
     FlagRoutes,
     HealthRoutes,
     ImageRoutes,
@@ -46,10 +54,12 @@ class Gateway(
     JobRoutes,
     MeRoutes,
     MemberRoutes,
+    NotificationRoutes,
     QuoteRoutes,
     StagingRoutes,
     UploadRoutes,
     WebhookInRoutes,
+    WebhookRoutes,
     WorkflowRoutes,
 ):
     """AI image products over HTTP: send a picture, ask for a job, follow it, fetch its images.
@@ -68,6 +78,12 @@ class Gateway(
     identity_provider = Built(identity_provider.of)
     vendors = Built(callbacks.vendors_of)
     turns = Built(lambda _: Turns())
+    streams = Heard(
+        events.EventRecorded,
+        lambda settings: Streams(per_organization=settings.streams_per_organization, in_all=settings.streams),
+    )
+    watch = Built(lambda _: Watch())
+    failed_sign_ups = Built(lambda _: FailedSignUps())
     documents = Built(lambda _: documents_of(Gateway))  # before the first request: nobody else would have a turn
     image_line = Built(lambda _: Line())
     credits = RpcClient("credits")
@@ -78,6 +94,16 @@ class Gateway(
     generation = RpcClient(
         "generation", gathers={"submit": Gathers(twin="submit_many", size=lambda asked: len(asked["assets"]))}
     )
+
+    notifications = RpcClient("notifications")
+
+    @every(seconds=watching.EVERY_SECONDS)
+    def end_streams_without_credential(self) -> None:
+        self.watch.look(self.db, self.streams)
+
+    @every(seconds=10)
+    def report_failed_sign_ups(self) -> None:
+        self.failed_sign_ups.report(self.notifications)
 
     @every(seconds=600)
     def prune_idempotency_keys(self) -> None:

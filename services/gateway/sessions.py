@@ -1,6 +1,7 @@
 """Being logged in: an opaque token for 7 days, of which only the hash is kept, so that a session can be ended."""
 
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -110,6 +111,15 @@ def principal_of(db: Database, token: str) -> Principal:
         role=row.role,
         session_id=row.id,
         features=flags.features(row.switched),
+    )
+
+
+def usable(session_ids: Collection[str]) -> sa.Select[str]:
+    """Return the query for the ids of those sessions that go on, of members who are some."""
+    return (
+        sa.select(AuthSession.id)
+        .join(Member, sa.and_(Member.org_id == AuthSession.org_id, Member.id == AuthSession.user_id))
+        .where(AuthSession.id.in_(session_ids), _USABLE, Member.status == "active")
     )
 
 

@@ -44,7 +44,7 @@ class Turns:
 
 
 class Line:
-    """The line before the image workers: no organization ever has all of them, and each waits for its own only.
+    """The line before the image workers, or what else is scarce: no organization has all of it, and waits for its own.
 
     ``places`` are at work at once, ``per_organization`` of them for one. A free place goes to the organization with
     the fewest at work, of these to the one that waits longest; ``in_line`` of one may wait, for at most ``seconds``.
@@ -57,18 +57,20 @@ class Line:
         per_organization: int = max(1, WORKERS - 1),
         in_line: int = IN_LINE,
         seconds: float = LINE_SECONDS,
+        refusal: str = _TOO_MANY,
     ) -> None:
         self._places = places
         self._per_organization = per_organization
         self._in_line = in_line
         self._seconds = seconds
+        self._refusal = refusal
         self._at_work: Counter[str] = Counter()
         self._waiting: deque[tuple[str, threading.Event]] = deque()
         self._lock = threading.Lock()
 
     @contextmanager
-    def place_of(self, org_id: str) -> Iterator[None]:
-        """Wait for a place and keep it for the time of the block.
+    def place_of(self, org_id: str, *, seconds: float | None = None) -> Iterator[None]:
+        """Wait for a place, ``seconds`` at most where they are given, and keep it for the time of the block.
 
         Raises:
             Unavailable: too many of the organization wait already, or no place came free in time.
@@ -76,8 +78,8 @@ class Line:
         mine = (org_id, threading.Event())
         self._join(mine)
         try:
-            if not mine[1].wait(self._seconds):
-                raise Unavailable(_TOO_MANY, retry_after=RETRY_SECONDS)
+            if not mine[1].wait(self._seconds if seconds is None else seconds):
+                raise Unavailable(self._refusal, retry_after=RETRY_SECONDS)
             yield
         finally:  # also when the caller is cancelled while it waits
             self._leave(mine)
@@ -88,7 +90,7 @@ class Line:
             self._call()
             if mine in self._waiting and sum(org_id == mine[0] for org_id, _ in self._waiting) > self._in_line:
                 self._waiting.remove(mine)
-                raise Unavailable(_TOO_MANY, retry_after=RETRY_SECONDS)
+                raise Unavailable(self._refusal, retry_after=RETRY_SECONDS)
 
     def _leave(self, mine: tuple[str, threading.Event]) -> None:
         with self._lock:

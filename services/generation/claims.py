@@ -265,7 +265,7 @@ _JOB_ENDS = ", ".join(f"'{status}'" for status in sorted(JOB_ENDS))
 _GENERATION_ENDS = ", ".join(f"'{status}'" for status in sorted(GENERATION_ENDS))
 
 _OPEN_JOBS = sa.text(f"""
-SELECT id, org_id, workflow, livemode, correlation_id FROM jobs
+SELECT id, org_id, workflow, livemode, correlation_id, session_id FROM jobs
 WHERE id = ANY (:job_ids) AND status NOT IN ({_JOB_ENDS}) ORDER BY id FOR UPDATE
 """)
 _OPEN_GENERATIONS = sa.text(f"""
@@ -355,6 +355,7 @@ def _started(job: sa.Row[*tuple[Any, ...]], generation_id: str) -> GenerationSta
         org_id=job.org_id,
         workflow=job.workflow,
         livemode=job.livemode,
+        session_id=job.session_id,
     )
 
 

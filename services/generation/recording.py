@@ -298,6 +298,7 @@ def _begun(job: Job, generation: Generation, *, now: datetime) -> list[Event]:
             org_id=job.org_id,
             workflow=job.workflow,
             livemode=job.livemode,
+            session_id=job.session_id,
         )
     ]
 

@@ -232,6 +232,7 @@ def _accepted(each: Planned, row: Mapping[str, Any]) -> JobAccepted:
         generations=len(each.generations),
         deadline_at=row["deadline_at"].isoformat(),
         livemode=each.asked.livemode,
+        session_id=each.asked.session_id,
     )
 
 

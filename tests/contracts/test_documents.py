@@ -1,65 +1,16 @@
 """The documents in the repository are what the code says; `make contracts` brings them up to date."""
 
+import copy
 import json
+from pathlib import Path
 
-import jsonschema
 import pytest
-from jsonschema import Draft202012Validator
+from jsonschema import Draft7Validator, Draft202012Validator
 
 from shared import events
 from tools import contracts
 
-REF = {
-    "type": "object",
-    "required": ["$ref"],
-    "properties": {"$ref": {"type": "string"}},
-    "additionalProperties": False,
-}
-ESSENTIAL_ASYNCAPI = {
-    "type": "object",
-    "required": ["asyncapi", "info", "channels", "operations", "components"],
-    "additionalProperties": False,
-    "properties": {
-        "asyncapi": {"const": "3.0.0"},
-        "info": {"type": "object", "required": ["title", "version"]},
-        "defaultContentType": {"type": "string"},
-        "channels": {
-            "type": "object",
-            "additionalProperties": {
-                "type": "object",
-                "required": ["address", "messages", "bindings"],
-                "properties": {
-                    "address": {"type": "string"},
-                    "messages": {"type": "object", "minProperties": 1, "additionalProperties": REF},
-                },
-            },
-        },
-        "operations": {
-            "type": "object",
-            "additionalProperties": {
-                "type": "object",
-                "required": ["action", "channel", "messages"],
-                "properties": {
-                    "action": {"enum": ["send", "receive"]},
-                    "channel": REF,
-                    "messages": {"type": "array", "minItems": 1, "items": REF},
-                },
-            },
-        },
-        "components": {
-            "type": "object",
-            "required": ["messages", "schemas"],
-            "properties": {
-                "messages": {
-                    "additionalProperties": {
-                        "type": "object",
-                        "required": ["name", "contentType", "payload"],
-                    }
-                }
-            },
-        },
-    },
-}
+OFFICIAL = Path(__file__).parent / "official" / "asyncapi-3.0.0.json"
 
 
 @pytest.fixture(scope="module")
@@ -99,8 +50,31 @@ def test_no_change_breaks_the_readers_of_an_event(wanted):
     assert contracts.breaches(wanted) == []
 
 
-def test_the_asyncapi_document_has_the_essential_shape(asyncapi):
-    jsonschema.validate(asyncapi, ESSENTIAL_ASYNCAPI)
+@pytest.fixture(scope="module")
+def official():
+    return Draft7Validator(json.loads(OFFICIAL.read_text()))
+
+
+def test_the_asyncapi_document_is_valid_by_the_official_schema(asyncapi, official):
+    assert [f"{error.json_path}: {error.message[:200]}" for error in official.iter_errors(asyncapi)] == []
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda document: document.pop("info"),
+        lambda document: document.update(asyncapi="2.6.0"),
+        lambda document: document["channels"]["credits.events"].update(address=7),
+        lambda document: document["channels"]["credits.events"].update(exchange="credits.events"),
+        lambda document: next(iter(document["operations"].values())).update(action="publish"),
+        lambda document: next(iter(document["components"]["messages"].values())).update(contentType=1),
+    ],
+)
+def test_the_official_schema_refuses_what_is_wrong(asyncapi, official, spoil):
+    spoilt = copy.deepcopy(asyncapi)
+    spoil(spoilt)
+
+    assert not official.is_valid(spoilt)
 
 
 def test_every_reference_of_the_asyncapi_document_leads_somewhere(asyncapi):

@@ -6,8 +6,8 @@ from contextlib import ExitStack
 import pytest
 
 from darkroom_client import Darkroom
-from tests.e2e.steps import NewClient, NewDarkroom
-from tests.fakes import FakeSite
+from tests.e2e.steps import MAIL_FOLDER, NewClient, NewDarkroom
+from tests.fakes import FakeReceiver, FakeSite
 from tests.faults.client import Client, credentials, new_organization
 from tests.faults.stack import Stack, running_stack
 from tests.oidc_issuer import AUDIENCE, LocalIssuer
@@ -28,12 +28,20 @@ def issuer() -> Iterator[LocalIssuer]:
 
 
 @pytest.fixture(scope="session")
-def stack(outside_site: FakeSite, issuer: LocalIssuer) -> Iterator[Stack]:
+def receiver() -> Iterator[FakeReceiver]:
+    """Serve a customer's receiver of webhooks, likewise."""
+    with FakeReceiver().running() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def stack(outside_site: FakeSite, issuer: LocalIssuer, receiver: FakeReceiver) -> Iterator[Stack]:
     with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("OUTSIDE_ALLOWED", outside_site.place)
+        environment.setenv("OUTSIDE_ALLOWED", f"{outside_site.place},{receiver.place}")
         environment.setenv("AUTH_OIDC_ISSUER", issuer.url)
         environment.setenv("AUTH_OIDC_AUDIENCE", AUDIENCE)
         with running_stack() as running:
+            environment.setenv(MAIL_FOLDER, str(running.home / "mail"))
             yield running
 
 

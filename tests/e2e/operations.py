@@ -12,6 +12,7 @@ from shared.ids import new_id
 from tests.faults.client import Client
 
 AT_ONCE = 8
+STREAM = "text/event-stream"
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 
@@ -75,13 +76,17 @@ def operations_of(document: Mapping[str, Any]) -> list[Operation]:
 
 
 def asked(client: Client, method: str, path: str, body: Any = None) -> requests.Response:
-    """Send one request as a client; one without a key sends no credential."""
+    """Send one request as a client; one without a key sends no credential. A stream is not waited for."""
     headers = {"Authorization": f"Bearer {client.api_key}"} if client.api_key else {}
     if method == "POST":
         headers["Idempotency-Key"] = new_id("key")
-    return requests.request(
-        method, client.gateway_url + path, json=body, headers=headers, timeout=30, allow_redirects=False
-    )
+    url = client.gateway_url + path
+    answer = requests.request(method, url, json=body, headers=headers, timeout=30, allow_redirects=False, stream=True)
+    if answer.headers.get("Content-Type") == STREAM:
+        answer.close()
+    else:
+        assert answer.content is not None  # read before the connection is given back
+    return answer
 
 
 def of_all(ask: Callable[[Operation], requests.Response], operations: Iterable[Operation]) -> dict[str, int]:

@@ -1,9 +1,15 @@
 """What the stories do again and again: requests of a client and of the administrator, and waiting."""
 
+import email.policy
+import os
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from email import message_from_bytes
+from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import requests
 
@@ -15,6 +21,7 @@ from tests.polling import until
 NewClient = Callable[..., Client]
 NewDarkroom = Callable[..., Darkroom]
 POLL_SECONDS = 0.1
+MAIL_FOLDER = "E2E_MAIL_FOLDER"
 PASSWORD = "correct horse battery"
 
 
@@ -78,16 +85,39 @@ def an_address() -> str:
     return f"{new_id('mail').replace('_', '-')}@example.com"
 
 
+def mail_to(address: str, *, about: str) -> str:
+    """Wait for a mail with something in it, in the folder the stack writes mails into; return its text."""
+    folder = Path(os.environ[MAIL_FOLDER])
+
+    def found() -> str | None:
+        for file in folder.glob("*.eml"):
+            mail = message_from_bytes(file.read_bytes(), policy=email.policy.default)
+            body = mail.get_body(("plain",))
+            text = str(body.get_content()) if body else ""
+            if mail["To"] == address and about in text:
+                return text
+        return None
+
+    return str(until(found, seconds=30, what=f"the mail to {address}"))
+
+
+def token_sent_to(address: str) -> str:
+    """Wait for the invitation to an address, and return the token of its link."""
+    link = re.search(r"[?&]token=([\w.~%-]+)", mail_to(address, about="token="))
+    assert link
+    return unquote(link[1])
+
+
 def joined(owner: Client, role: str) -> Person:
     """Let somebody be invited into the owner's organization with a role and sign up."""
-    email = an_address()
-    invited = post(owner, "/v1/invitations", {"email": email, "role": role})
+    address = an_address()
+    invited = post(owner, "/v1/invitations", {"email": address, "role": role})
     assert invited.status_code == 201, invited.text
     nobody = Client(gateway_url=owner.gateway_url, api_key="")
-    about = {"token": invited.json()["token"], "name": role, "password": PASSWORD, "terms_accepted": True}
+    about = {"token": token_sent_to(address), "name": role, "password": PASSWORD, "terms_accepted": True}
     signed_up = post(nobody, "/v1/auth/signup", about)
     assert signed_up.status_code == 201, signed_up.text
-    return _person(owner, signed_up.json(), email)
+    return _person(owner, signed_up.json(), address)
 
 
 def logged_in(person: Person) -> Person:

@@ -42,6 +42,8 @@ OF_PEOPLE = {
     "DELETE /v1/auth/sessions/{session_id}",
     "PATCH /v1/me",
     "PUT /v1/me/defaults",
+    "PUT /v1/me/preferences",
+    "POST /v1/notifications/read",
 }
 CHECKS = [
     not_a_server_error,
@@ -93,11 +95,13 @@ def world(new_client: NewClient, admin: Client) -> World:
         "upload_id": client.upload(),
         "user_id": colleague.user_id,
         "key_id": kept,
+        "endpoint_id": post(client, "/v1/webhook-endpoints", {"url": "https://93.184.216.34/"}).json()["id"],
     }
     spare = {
         "upload_id": client.upload(1),
         "user_id": leaver.user_id,
         "key_id": revoked,
+        "endpoint_id": post(client, "/v1/webhook-endpoints", {"url": "https://93.184.216.34/"}).json()["id"],
         "invitation_id": post(client, "/v1/invitations", {"email": an_address()}).json()["id"],
         "session_id": logged_in(person).session_id,
     }
@@ -151,7 +155,8 @@ def test_what_the_document_does_not_promise_is_found(new_client: NewClient) -> N
 def operations(gateway_url: str) -> Iterator[APIOperation]:
     schema = schemathesis.openapi.from_url(gateway_url + "/openapi.json")
     for result in schema.get_all_operations():
-        yield result.ok()
+        if not result.ok().path.endswith("/events/stream"):  # its good answers have no end to wait for
+            yield result.ok()
 
 
 def rounds(every: list[APIOperation]) -> Iterator[tuple[int, APIOperation]]:

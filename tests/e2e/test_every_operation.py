@@ -17,6 +17,7 @@ from tests.e2e.operations import AT_ONCE, Operation, asked, document_of, of_all,
 from tests.e2e.steps import NewClient, Person, an_address, finished, get, joined, post, settled
 from tests.faults.client import Client, credentials, small_photo
 from tests.faults.stack import Stack
+from tests.polling import until
 
 pytestmark = pytest.mark.stack
 
@@ -81,6 +82,8 @@ def with_one_of_each(client: Client) -> Organization:
             "user_id": person.user_id,
             "session_id": person.session_id,
             "invitation_id": post(client, "/v1/invitations", {"email": an_address()}).json()["id"],
+            "event_id": until(lambda: get(client, "/v1/events")["data"])[0]["event"]["id"],
+            "endpoint_id": post(client, "/v1/webhook-endpoints", {"url": "https://93.184.216.34/"}).json()["id"],
             "key_id": get(client, "/v1/api-keys")["data"][0]["id"],
         },
     )
@@ -287,6 +290,7 @@ def state_of(others: Organization) -> dict[str, Any]:
     return {
         "members": get(client, "/v1/members")["data"],
         "invitations": get(client, "/v1/invitations")["data"],
+        "endpoints": get(client, "/v1/webhook-endpoints")["data"],
         "keys": [(key["id"], key["status"]) for key in get(client, "/v1/api-keys")["data"]],
         "jobs": [(job["id"], job["status"]) for job in get(client, "/v1/jobs")["data"]],
         "upload": asked(client, "GET", f"/v1/uploads/{ids['upload_id']}").status_code,

@@ -57,13 +57,17 @@ class AccountRoutes(Wiring):
         """Make an invited person a member."""
         said = {name: request.body[name] for name in ("token", "email", "name", "password")}
         wanted = SignUp(**said, terms_version=self.settings.terms_version, request_key=request.claim)
-        signed_in = accounts.sign_up(
-            self.db,
-            wanted,
-            device=Device.of(request),
-            secret=self.settings.signing_secret,
-            public_url=self.settings.public_url,
-        )
+        try:
+            signed_in = accounts.sign_up(
+                self.db,
+                wanted,
+                device=Device.of(request),
+                secret=self.settings.signing_secret,
+                public_url=self.settings.public_url,
+            )
+        except Exception as error:
+            self.failed_sign_ups.note(error)
+            raise
         answer = _shown(201, signed_in)
         return answer.with_headers({idempotency.REPLAYED: "true"}) if signed_in.again else answer
 

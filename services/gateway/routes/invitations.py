@@ -46,15 +46,19 @@ class InvitationRoutes(Wiring):
         answers={201: SentInvitationSchema},
         problems=(Forbidden, AlreadyMember, LastOwner, RequestInProgress, IdempotencyKeyReused),
         summary="Invite somebody into the organization",
-        description="The link is good for 7 days, once. An earlier invitation of the same person ends.",
+        description="The link is good for 7 days, once. An earlier invitation of the same person ends. It is sent by "
+        "mail; only where the operator has set up no mail is it in this answer, to be passed on.",
         tags=_TAGS,
     )
     def create_invitation(self, request: Request) -> Answer:
-        """Invite; the link is in this answer and nowhere else."""
+        """Invite; the link is in the mail, or where none is sent, in this answer and nowhere else."""
         wanted = Wanted(id=request.claim.resource_id, org_id=request.org_id, **request.body)
         made = invitations.invite(self.db, wanted, asker=request.asker)
+        headers = {"Cache-Control": "no-store"}
+        if self.settings.smtp_url:
+            return Answer(201, made, headers)
         link = invitations.link(made, secret=self.settings.signing_secret, public_url=self.settings.public_url)
-        return Answer(201, {**made, **link}, {"Cache-Control": "no-store"})
+        return Answer(201, {**made, **link}, headers)
 
     @route(
         "GET",

@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from services.gateway.authentication import KnownKeys
+from services.gateway.failed_sign_ups import FailedSignUps
 from services.gateway.identity_provider import IdentityProvider
 from services.gateway.links import Links
+from services.gateway.streams import Streams
 from services.gateway.turns import Line, Turns
 from services.gateway.webhooks.deliveries import Vendor
 from shared.config import Settings
@@ -28,10 +30,13 @@ class Wiring:
     identity_provider: IdentityProvider | None
     vendors: Mapping[str, Vendor]
     turns: Turns
+    streams: Streams
+    failed_sign_ups: FailedSignUps
     image_line: Line
     credits: Any
     catalog: Any
     generation: Any
+    notifications: Any
 
 
 def links_now(service: Any) -> Links:

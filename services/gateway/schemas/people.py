@@ -48,10 +48,10 @@ class InvitationSchema(Schema):
 
 
 class SentInvitationSchema(InvitationSchema):
-    """An invitation with its link, which is good once, for 7 days, for whoever has it."""
+    """An invitation; where no mail is set up, with its link, which is good once, for 7 days, for whoever has it."""
 
-    token = fields.String(required=True)
-    url = fields.String(required=True)
+    token = fields.String()
+    url = fields.String()
 
 
 InvitationsSchema = page_of(InvitationSchema, "Invitations")

@@ -11,8 +11,9 @@ from prometheus_client import REGISTRY
 from services.credits import metrics
 from services.credits.nightly import audit_nightly
 from shared.database import Database
+from shared.events import LedgerInvariantViolated
 from tests.builders import given_account, given_held_job
-from tests.service.credits.ledger_steps import change, rows
+from tests.service.credits.ledger_steps import change, rows, told
 
 NIGHT = datetime(2031, 5, 2, 3, 0, 1, tzinfo=UTC)
 GAUGE = "darkroom_ledger_invariant_violations"
@@ -78,6 +79,8 @@ def test_the_first_broken_row_is_named(credits_db: Database, tamper: Callable[..
     assert alarm["violations"] == 2
     assert first.items() <= alarm.items()
     assert rows(credits_db, "SELECT first FROM audits") == [(first,)]
+    (event,) = told(credits_db, LedgerInvariantViolated)
+    assert (event.night, event.violations, event.invariant) == ("2031-05-02", 2, "wallet_equals_its_entries")
 
 
 def test_a_repaired_ledger_is_shown_after_the_next_night(credits_db: Database, tamper: Callable[..., None]) -> None:

@@ -8,8 +8,11 @@ from werkzeug.test import Client
 
 from services.gateway import callbacks
 from services.gateway.authentication import KnownKeys
+from services.gateway.failed_sign_ups import FailedSignUps
 from services.gateway.service import Gateway
+from services.gateway.streams import Streams
 from services.gateway.turns import Line, Turns
+from services.gateway.watching import Watch
 from shared.config import Secret, Settings
 from shared.health import Health
 from shared.http import application_of
@@ -106,6 +109,10 @@ def gateway(gateway_db, settings, services, store):
     service.credits = services.credits
     service.catalog = services.catalog
     service.generation = services.generation
+    service.notifications = services.notifications
+    service.streams = Streams()
+    service.watch = Watch()
+    service.failed_sign_ups = FailedSignUps()
     return service
 
 

@@ -1,10 +1,13 @@
 """Invitations: who may send them, what their link shows, and for how long."""
 
+import dataclasses
+
 import pytest
 import sqlalchemy as sa
 
 from services.gateway import invitations
 from services.gateway.models import Invitation, Member
+from shared.config import Secret
 from shared.events import MemberInvited
 from shared.http import Principal
 from shared.ids import new_id
@@ -230,3 +233,31 @@ def test_who_was_removed_while_asking_invites_nobody(client, studio, gateway_db)
         invitations.invite(gateway_db, wanted, asker=let_in)
 
     assert "accomplice@example.com" not in statuses(gateway_db)
+
+
+@pytest.fixture
+def with_mail(gateway):
+    gateway.settings = dataclasses.replace(gateway.settings, smtp_url=Secret("smtp://mail.test"))
+
+
+@pytest.mark.usefixtures("with_mail")
+def test_where_mail_is_sent_only_the_mail_has_the_link(client, studio, gateway_db):
+    headers = {**studio[1], "Idempotency-Key": "one"}
+    body = {"email": "grace@example.com"}
+
+    answers = [client.post("/v1/invitations", json=body, headers=headers) for _ in range(2)]
+
+    assert [answer.status_code for answer in answers] == [201, 201]
+    assert answers[0].json == answers[1].json
+    assert not {"token", "url"} & answers[0].json.keys()
+    [event] = told(gateway_db, MemberInvited)
+    assert event.invitation_id == answers[0].json["id"]
+
+
+@pytest.mark.usefixtures("with_mail")
+def test_an_administrator_gets_the_link_of_the_first_owner_whether_mail_is_sent_or_not(client, admin):
+    body = {"name": "A studio", "owner_email": "ada@example.com"}
+
+    made = client.post("/v1/admin/organizations", json=body, headers=admin).json
+
+    assert lookup(client, made["invitation"]["token"]).status_code == 200

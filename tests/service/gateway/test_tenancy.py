@@ -1,5 +1,7 @@
 """Every route of the document: closed without a credential, and blind to what belongs to another organization."""
 
+import json
+
 import pytest
 
 from shared.ids import new_id
@@ -25,6 +27,9 @@ BODIES = {
     "/v1/jobs/{job_id}/retry": {},
     "/v1/members/{user_id}": {"role": "viewer"},
     "/v1/api-keys/{key_id}/rotate": {},
+    "/v1/webhook-endpoints/{endpoint_id}": {"description": "mine now"},
+    "/v1/webhook-endpoints/{endpoint_id}/rotate": {},
+    "/v1/webhook-endpoints/{endpoint_id}/replay": {"after": "0"},
 }
 
 
@@ -36,7 +41,9 @@ def ids_of_another(client, services, an_organization, a_staging):
     job = client.post("/v1/stagings", json=body, headers={**headers, "Idempotency-Key": "k"}).json
     services.finish(job["id"])
     user_id, person = join(client, headers, "else@example.com", role="owner")
+    endpoint = client.post("/v1/webhook-endpoints", json={"url": "https://example.com"}, headers=headers)
     return {
+        "{endpoint_id}": endpoint.json["id"],
         "{upload_id}": body["upload_id"],
         "{job_id}": job["id"],
         "{image_id}": next(iter(services.images)),
@@ -51,6 +58,11 @@ def ids_of_another(client, services, an_organization, a_staging):
 def person(client, studio):
     """Give the headers of an owner who is logged in: one who may use every route of an organization."""
     return join(client, studio[1], role="owner")[1]
+
+
+def everything_of(services, db):
+    things = (services.assets, services.jobs, services.images, services.endpoints)
+    return json.dumps(things), everything_kept(db)
 
 
 def test_the_document_lists_the_routes_that_are_open():
@@ -70,7 +82,7 @@ def test_no_credential_opens_nothing(client):
 
 
 def test_what_belongs_to_another_is_not_there(client, services, gateway_db, person, ids_of_another):
-    before = (dict(services.assets), dict(services.jobs), dict(services.images), everything_kept(gateway_db))
+    before = everything_of(services, gateway_db)
 
     answers = {}
     for method, path in OF_ORGANIZATIONS:
@@ -83,7 +95,7 @@ def test_what_belongs_to_another_is_not_there(client, services, gateway_db, pers
 
     assert {answer.status_code for answer in answers.values()} == {404}
     assert {answer.json["code"] for answer in answers.values()} == {"not_found"}
-    assert (services.assets, services.jobs, services.images, everything_kept(gateway_db)) == before
+    assert everything_of(services, gateway_db) == before
 
 
 def test_what_is_no_id_is_not_there_either(client, person):
@@ -159,7 +171,7 @@ def test_credits_is_always_asked_about_the_organization_of_the_key(client, servi
 
 @pytest.mark.usefixtures("ids_of_another")
 def test_the_lists_of_one_hold_nothing_of_another(client, studio):
-    for path in ("/v1/jobs", "/v1/images", "/v1/invitations"):
+    for path in ("/v1/jobs", "/v1/images", "/v1/invitations", "/v1/events", "/v1/webhook-endpoints"):
         assert client.get(path, headers=studio[1]).json["data"] == []
     for path in ("/v1/members", "/v1/api-keys"):
         assert len(client.get(path, headers=studio[1]).json["data"]) == 1  # the first owner, and the first key

@@ -6,12 +6,12 @@ from services.generation.engine import Engine
 from services.generation.models import Job, Operation
 from shared import events
 from shared.database import Database
-from shared.events import ReservationOverdue
+from shared.events import GenerationStarted, JobAccepted, ReservationOverdue
 from shared.ids import new_id
 from shared.problems import BadRequest, InsufficientCredits, NotFound, Unavailable
 from tests.fakes import HoldingCredits
 from tests.service.generation.conftest import a_submission
-from tests.service.generation.steps import published, reserved
+from tests.service.generation.steps import begun, claim, published, reserved
 
 
 def status_of(db: Database, job_id: str) -> str:
@@ -38,6 +38,18 @@ def test_a_submitted_job_holds_one_line_per_generation_and_is_queued(
     assert answer["balance"] == {"available": 0, "held": 20, "version": 1}
     assert due_operations(generation_db, asked.job_id) == 2
     assert [type(item).__name__ for item in published(generation_db)] == ["JobAccepted"]
+
+
+def test_what_tells_that_a_job_was_taken_in_and_begins_names_its_session(
+    generation_db: Database, engine: Engine, credits_service: HoldingCredits
+) -> None:
+    handlers.submit(generation_db, credits_service, engine, a_submission(session_id="ses_1"))
+
+    begun(generation_db, claim(generation_db))
+
+    told = [item for item in published(generation_db) if isinstance(item, JobAccepted | GenerationStarted)]
+    assert {type(item) for item in told} == {JobAccepted, GenerationStarted}
+    assert {item.session_id for item in told} == {"ses_1"}
 
 
 def test_the_variants_of_a_job_have_different_seeds(

@@ -30,6 +30,7 @@ def test_with_nothing_given_every_part_is_embedded_and_every_process_has_its_own
     assert settings.variables["FILES_PUBLIC_URL"] == f"http://{settings.variables['DOWNLOADS_ADDRESS']}"
     assert settings.variables["AMQP_URL"].endswith("/%2F")
     assert settings.variables["STORAGE_URL"] == (stack.folder / "storage").as_uri()
+    assert settings.variables["SMTP_URL"] == (stack.folder / "mail").as_uri()
 
 
 def test_the_embedded_stack_lets_its_only_client_ask_as_often_as_it_likes_unless_told_otherwise(stack: Home) -> None:
@@ -189,6 +190,7 @@ def test_make_alone_explains_every_command() -> None:
         "down",
         "status",
         "logs",
+        "mail",
         "check",
         "test",
         "live",

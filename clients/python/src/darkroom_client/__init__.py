@@ -32,8 +32,10 @@ from darkroom_client.errors import (
     ServiceUnavailable,
     UnexpectedAnswer,
 )
+from darkroom_client.events import Resync
 from darkroom_client.jobs import JobNotFinished
 from darkroom_client.models import (
+    Activity,
     AiModel,
     ApiKey,
     Attempt,
@@ -41,15 +43,19 @@ from darkroom_client.models import (
     Cache,
     Counts,
     Defaults,
+    Delivery,
+    Endpoint,
     Entry,
     Estimate,
     Failure,
     Generation,
     Image,
     Job,
+    LoggedEvent,
     Me,
     ModelHealth,
     NewApiKey,
+    NewEndpoint,
     Organization,
     Plan,
     Price,
@@ -71,8 +77,10 @@ from darkroom_client.models import (
     Workflow,
 )
 from darkroom_client.version import __version__
+from darkroom_client.webhooks import WebhookForged, verify_webhook
 
 __all__ = [
+    "Activity",
     "AiModel",
     "ApiKey",
     "Attempt",
@@ -85,7 +93,9 @@ __all__ = [
     "Darkroom",
     "DarkroomError",
     "Defaults",
+    "Delivery",
     "DownloadCorrupt",
+    "Endpoint",
     "Entry",
     "Estimate",
     "Failure",
@@ -100,9 +110,11 @@ __all__ = [
     "JobNotFinished",
     "LimitExceeded",
     "LinkRefused",
+    "LoggedEvent",
     "Me",
     "ModelHealth",
     "NewApiKey",
+    "NewEndpoint",
     "NoAnswer",
     "NotFound",
     "Organization",
@@ -122,6 +134,7 @@ __all__ = [
     "ReceiptReason",
     "ReceiptTotal",
     "RequestInProgress",
+    "Resync",
     "ServerFailed",
     "ServiceUnavailable",
     "TimelineStep",
@@ -131,6 +144,8 @@ __all__ = [
     "UsageDay",
     "UsageTotals",
     "Wallet",
+    "WebhookForged",
     "Workflow",
     "__version__",
+    "verify_webhook",
 ]

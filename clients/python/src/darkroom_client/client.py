@@ -5,11 +5,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from darkroom_client.credits import Credits
+from darkroom_client.events import Events
 from darkroom_client.images import Images
 from darkroom_client.jobs import Jobs, Models, Quotes, Stagings, Workflows
 from darkroom_client.people import ApiKeys, Myself
 from darkroom_client.transport import Transport
 from darkroom_client.uploads import Uploads
+from darkroom_client.webhooks import WebhookEndpoints
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing only from Python 3.11 on
@@ -44,6 +46,8 @@ class Darkroom:
         self.models = Models(self._transport)
         self.me = Myself(self._transport)
         self.api_keys = ApiKeys(self._transport)
+        self.events = Events(self._transport)
+        self.webhook_endpoints = WebhookEndpoints(self._transport)
 
     def request(
         self,

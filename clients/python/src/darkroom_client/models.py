@@ -591,3 +591,88 @@ class AiModel(Model):
     sunset: date | None
     replacement: str | None
     health: ModelHealth
+
+
+class LoggedEvent(Model):
+    """Something that happened; ``event`` is the CloudEvent with its ``data``, ``id`` the place to go on after."""
+
+    id: str
+    type: str
+    time: datetime
+    event: dict[str, Any]
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What the event tells."""
+        data: dict[str, Any] = self.event["data"]
+        return data
+
+
+@dataclass(frozen=True, kw_only=True)
+class Activity(Model):
+    """Something that happened, in a sentence."""
+
+    id: str
+    time: datetime
+    type: str
+    text: str
+    count: int
+    actor_id: str | None
+    job_id: str | None
+    session_id: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoint(Model):
+    """Where events are sent to; ``types`` of None are all. ``old_secret_until`` ends the secret before."""
+
+    id: str
+    url: str
+    types: list[str] | None
+    description: str | None
+    ordered: bool
+    status: str
+    disabled_reason: str | None
+    failing_since: datetime | None
+    old_secret_until: datetime | None
+    version: int
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewEndpoint(Endpoint):
+    """An endpoint with its secret, which is shown this once."""
+
+    secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeliveryAttempt(Model):
+    """One try to deliver: the status that was answered, or the error in its place."""
+
+    number: int
+    url: str
+    ended_at: datetime
+    duration_ms: int
+    status: int | None
+    error: str | None
+    response: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delivery(Model):
+    """One event on its way to an endpoint: `pending`, then `delivered`, `failed` or `cancelled`."""
+
+    id: str
+    event_id: str
+    event: str | None
+    type: str
+    cause: str
+    status: str
+    failure: str | None
+    attempt: int
+    next_attempt_at: datetime | None
+    created_at: datetime
+    ended_at: datetime | None
+    attempts: list[DeliveryAttempt]

@@ -146,13 +146,22 @@ class Transport:
 
     @contextmanager
     def opened(
-        self, method: str, url: str, *, with_key: bool = True, more_seconds: float = 0.0, **request: Any
+        self,
+        method: str,
+        url: str,
+        *,
+        with_key: bool = True,
+        more_seconds: float = 0.0,
+        silent_seconds: float | None = None,
+        **request: Any,
     ) -> Iterator[requests.Response]:
         """Send one request and give its successful answer, unread; whatever breaks off meanwhile is `NoAnswer`.
 
-        Redirects are not followed: the key stays with the address it was given for.
+        Redirects are not followed: the key stays with the address it was given for. ``silent_seconds`` is how long
+        nothing may come, where that is not as long as the client's setting.
         """
-        limits = (min(CONNECT_SECONDS, self.timeout_seconds), self.timeout_seconds + more_seconds)
+        patience = self.timeout_seconds + more_seconds if silent_seconds is None else silent_seconds
+        limits = (min(CONNECT_SECONDS, self.timeout_seconds), patience)
         auth = self._key if with_key else self._nobody
         try:
             with self._session.request(

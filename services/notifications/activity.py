@@ -1,0 +1,95 @@
+"""The activity of an organization or of one session: its log, read backwards and told in sentences."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from services.notifications import log as event_log
+from services.notifications import pages, people, preferences, story
+from services.notifications.models import RecordedEvent
+from services.notifications.story import Happened, Line
+from shared.times import rfc3339
+
+_EVENTS_A_LINE: Final = 10
+
+
+def activity(
+    session: Session,
+    *,
+    org_id: str,
+    session_id: str | None = None,
+    job_id: str | None = None,
+    livemode: bool | None = None,
+    limit: int = pages.PAGE,
+    after: str | None = None,
+    timezone: str = "UTC",
+) -> dict[str, Any]:
+    """Return a page of what happened, the newest first: ``{data, has_more, next_cursor}``.
+
+    Each item is ``{id, time, type, text, count, actor_id, job_id, session_id}``; ``text`` is a sentence with the time
+    of day in ``timezone``, and ``count`` how many events it tells.
+
+    ``livemode`` says whether only what test keys have made is told (False), or only everything else; None is both.
+
+    Raises:
+        BadRequest: the cursor or the limit is of no such form.
+    """
+    pages.check_limit(limit)
+    wanted = [RecordedEvent.org_id == org_id, RecordedEvent.type.in_(story.TOLD_TYPES)]
+    if livemode is not None:
+        wanted.append(RecordedEvent.of_test_key.is_(not livemode))
+    if after is not None:
+        wanted.append(RecordedEvent.sequence < event_log.cursor_of(after))
+    wanted += _about(org_id=org_id, session_id=session_id, job_id=job_id)
+    happened, more = _happened(session, wanted, most=limit * _EVENTS_A_LINE)
+    user_ids = sorted(set().union(*(story.people_in(item.data) for item in happened)))
+    names = people.names(session, org_id=org_id, user_ids=user_ids)
+    lines = story.tell(happened, names=names, zone=preferences.zone(timezone))
+    shown = lines[:limit]
+    has_more = more or len(lines) > limit
+    return {
+        "data": [_as_dict(line) for line in shown],
+        "has_more": has_more,
+        "next_cursor": str(shown[-1].sequence) if has_more and shown else None,
+    }
+
+
+def _happened(session: Session, wanted: Sequence[sa.ColumnElement[bool]], *, most: int) -> tuple[list[Happened], bool]:
+    newest_first = sa.select(RecordedEvent).where(*wanted).order_by(RecordedEvent.sequence.desc())
+    rows = session.scalars(newest_first.limit(most + 1)).all()
+    return [_read(row) for row in rows[:most]], len(rows) > most
+
+
+def _about(*, org_id: str, session_id: str | None, job_id: str | None) -> list[sa.ColumnElement[bool]]:
+    event = RecordedEvent
+    wanted: list[sa.ColumnElement[bool]] = [] if job_id is None else [event.job_id == job_id]
+    if session_id is not None:
+        # What tells of a session's job does not always name the session.
+        of_session = sa.and_(event.org_id == org_id, event.session_id == session_id)
+        jobs = sa.select(event.job_id).where(of_session, event.job_id.is_not(None))
+        wanted.append(sa.or_(event.session_id == session_id, event.job_id.in_(jobs)))
+    return wanted
+
+
+def _read(row: RecordedEvent) -> Happened:
+    found = msgspec.json.decode(row.body)
+    return Happened(
+        sequence=row.sequence, type=row.type, time=datetime.fromisoformat(found["time"]), data=found["data"]
+    )
+
+
+def _as_dict(line: Line) -> dict[str, Any]:
+    return {
+        "id": str(line.sequence),
+        "time": rfc3339(line.time),
+        "type": line.type,
+        "text": line.text,
+        "count": line.count,
+        "actor_id": line.actor_id,
+        "job_id": line.job_id,
+        "session_id": line.session_id,
+    }

@@ -1,0 +1,34 @@
+"""How the lists of notifications are cut into pages. Knows no table."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from shared.problems import BadRequest
+
+PAGE = 50
+LARGEST_PAGE = 200
+T = TypeVar("T")
+
+
+def check_limit(limit: int) -> None:
+    """Refuse a page of no rows or of too many.
+
+    Raises:
+        BadRequest: it is not 1 to 200.
+    """
+    if not 1 <= limit <= LARGEST_PAGE:
+        raise BadRequest(f"A page has 1 to {LARGEST_PAGE} items, not {limit}.")
+
+
+def page(rows: Sequence[T], *, limit: int, show: Callable[[T], dict[str, Any]], key: str = "id") -> dict[str, Any]:
+    """Return ``{data, has_more, next_cursor}`` of rows that were read with one more than ``limit``.
+
+    Args:
+        rows: in the order of the list.
+        limit: how many are shown at most.
+        show: makes an item of a row.
+        key: the field of an item that is its cursor.
+    """
+    data = [show(row) for row in rows[:limit]]
+    more = len(rows) > limit
+    return {"data": data, "has_more": more, "next_cursor": data[-1][key] if more else None}

@@ -1,0 +1,213 @@
+"""The story of an organization in sentences, made of the events in its log. Pure: names and times are given.
+
+A type that has no sentence here is not told. Several of the same in a row, by the same person, are one sentence.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from services.notifications.letters import clock, single_line
+from services.notifications.notices import label
+
+TOGETHER: Final = timedelta(minutes=10)
+_TEXT_MAX: Final = 100
+_PHOTOS: Final = {
+    "room": "room photo",
+    "product": "product photo",
+    "inspiration": "inspiration",
+    "face": "portrait",
+    "profile": "profile photo",
+}
+_ENDS: Final = {"failed": "failed", "expired": "took too long", "cancelled": "was cancelled", "rejected": "was refused"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Happened:
+    """One event of the log as a story needs it: its number, its type, its time and its public data."""
+
+    sequence: int
+    type: str
+    time: datetime
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One sentence: ``sequence`` is the number of the oldest of its ``count`` events, ``time`` that of the newest."""
+
+    sequence: int
+    type: str
+    time: datetime
+    count: int
+    text: str
+    actor_id: str | None
+    job_id: str | None
+    session_id: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """What one event says: who, what, and what it can be told together with."""
+
+    say: Callable[[int], str]
+    actor_id: str | None = None
+    together: tuple[Any, ...] | None = None
+
+
+Names = Mapping[str, str]
+_Teller = Callable[[Mapping[str, Any], Names], _Part]
+
+
+def people_in(data: Mapping[str, Any]) -> set[str]:
+    """Return the ids of those whose names a sentence may need."""
+    return {data[field] for field in ("user_id", "changed_by", "removed_by", "invited_by") if data.get(field)}
+
+
+def tell(happened: Sequence[Happened], *, names: Names, zone: Any) -> list[Line]:
+    """Return the sentences for events, in their order, which is the newest first.
+
+    Args:
+        happened: events of one log.
+        names: of people, by id.
+        zone: the reader's, for the time in each sentence.
+    """
+    lines: list[Line] = []
+    gathered: list[Happened] = []
+    parts = [_TELLERS[item.type](item.data, names) for item in happened]
+    for place, (item, part) in enumerate(zip(happened, parts, strict=True)):
+        gathered.append(item)
+        following = place + 1
+        if following < len(happened) and _belongs(part, parts[following], item, happened[following]):
+            continue
+        lines.append(_line(gathered, part, zone=zone))
+        gathered = []
+    return lines
+
+
+def _belongs(part: _Part, other: _Part, item: Happened, older: Happened) -> bool:
+    return part.together is not None and part.together == other.together and item.time - older.time <= TOGETHER
+
+
+def _line(gathered: Sequence[Happened], part: _Part, *, zone: Any) -> Line:
+    newest, oldest = gathered[0], gathered[-1]
+    return Line(
+        sequence=oldest.sequence,
+        type=newest.type,
+        time=newest.time,
+        count=len(gathered),
+        text=f"{part.say(len(gathered))} at {clock(newest.time.astimezone(zone))}",
+        actor_id=part.actor_id,
+        job_id=newest.data.get("job_id"),
+        session_id=newest.data.get("session_id"),
+    )
+
+
+def _who(user_id: str | None, names: Names) -> str:
+    """Return a person's name at the beginning of a sentence."""
+    if user_id is None:
+        return "The API"
+    if user_id.startswith("admin:"):
+        return "An administrator"
+    return single_line(names.get(user_id, "Somebody"), most=_TEXT_MAX)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _uploaded(data: Mapping[str, Any], names: Names) -> _Part:
+    noun = _PHOTOS.get(data["purpose"], "photo")
+    return _Part(
+        say=lambda count: f"{_who(data['user_id'], names)} uploaded {_counted(count, noun)}",
+        actor_id=data["user_id"],
+        together=("uploaded", data["user_id"], data["purpose"]),
+    )
+
+
+def _source_deleted(data: Mapping[str, Any], _names: Names) -> _Part:
+    why = "on request" if data["reason"] == "requested" else "as their time was over"
+    return _Part(
+        say=lambda count: f"{_counted(count, 'upload')} {'was' if count == 1 else 'were'} deleted {why}",
+        together=("deleted", data["reason"]),
+    )
+
+
+def _accepted(data: Mapping[str, Any], names: Names) -> _Part:
+    asked = _counted(data["generations"], "image")
+    what = label(data["workflow"], None).lower()
+    return _said(f"{_who(data['user_id'], names)} asked for {asked} ({what})", data["user_id"])
+
+
+def _paused(data: Mapping[str, Any], _names: Names) -> _Part:
+    return _said(f"{label(data['workflow'], None)} paused, with {_counted(data['waiting'], 'image')} to go")
+
+
+def _finished(data: Mapping[str, Any], _names: Names) -> _Part:
+    what = single_line(label(data["workflow"], data["session_name"]), most=_TEXT_MAX)
+    total = data["succeeded"] + data["failed"]
+    if data["status"] in _ENDS:
+        return _said(f"{what} {_ENDS[data['status']]}, with {data['succeeded']} of {total} images generated")
+    return _said(f"{what} was completed, with {data['succeeded']} of {total} images generated")
+
+
+def _invited(data: Mapping[str, Any], names: Names) -> _Part:
+    whom = single_line(names.get(data["user_id"], "somebody"), most=_TEXT_MAX)
+    inviter = single_line(data["inviter_name"], most=_TEXT_MAX)
+    return _said(f"{inviter} invited {whom} as {data['role']}", data["invited_by"])
+
+
+def _joined(data: Mapping[str, Any], _names: Names) -> _Part:
+    return _said(f"{single_line(data['name'], most=_TEXT_MAX)} joined as {data['role']}", data["user_id"])
+
+
+def _role_changed(data: Mapping[str, Any], names: Names) -> _Part:
+    whom = single_line(names.get(data["user_id"], "somebody"), most=_TEXT_MAX)
+    return _said(f"{_who(data['changed_by'], names)} made {whom} {data['role']}", data["changed_by"])
+
+
+def _removed(data: Mapping[str, Any], names: Names) -> _Part:
+    whom = single_line(names.get(data["user_id"], "somebody"), most=_TEXT_MAX)
+    return _said(f"{_who(data['removed_by'], names)} removed {whom}", data["removed_by"])
+
+
+def _plan_changed(data: Mapping[str, Any], names: Names) -> _Part:
+    who = _who(data["changed_by"], names)
+    return _said(f"{who} changed the plan from {data['previous_plan']} to {data['plan']}", data["changed_by"])
+
+
+def _credits_moved(verb: str) -> _Teller:
+    def told(data: Mapping[str, Any], _names: Names) -> _Part:
+        noun = "credit" if data["unit"] == "credits" else "generation"
+        were = "was" if abs(data["amount"]) == 1 else "were"
+        taken_back = data["amount"] < 0
+        return _said(f"{_counted(abs(data['amount']), noun)} {were} {'taken back' if taken_back else verb}")
+
+    return told
+
+
+def _said(text: str, actor_id: str | None = None) -> _Part:
+    return _Part(say=lambda _count: text, actor_id=actor_id)
+
+
+_TELLERS: Final[Mapping[str, _Teller]] = {
+    "OrganizationCreated": lambda _data, _names: _said("The organization was created"),
+    "MemberInvited": _invited,
+    "MemberJoined": _joined,
+    "MemberChanged": _role_changed,
+    "MemberRemoved": _removed,
+    "PlanChanged": _plan_changed,
+    "CreditsGranted": _credits_moved("added"),
+    "CreditsAdjusted": _credits_moved("added"),
+    "CreditsExpired": _credits_moved("lost, as their time was over"),
+    "QuotaThresholdReached": lambda data, _names: _said(f"{data['percent']} % of the month's generations were used up"),
+    "JobAccepted": _accepted,
+    "JobPaused": _paused,
+    "JobResumed": lambda data, _names: _said(f"{label(data['workflow'], None)} went on"),
+    "JobFinished": _finished,
+    "AssetUploaded": _uploaded,
+    "SourceDeleted": _source_deleted,
+    "WebhookEndpointDisabled": lambda data, _names: _said(f"The webhook endpoint {data['endpoint_id']} was disabled"),
+}
+TOLD_TYPES: Final = tuple(_TELLERS)

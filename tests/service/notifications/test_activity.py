@@ -1,0 +1,110 @@
+"""The activity of an organization, read from its log."""
+
+import pytest
+
+from services.notifications import activity
+from shared import events
+from shared.events import AssetUploaded, JobAccepted
+from shared.ids import new_id
+from shared.problems import BadRequest
+from tests.service.notifications.hooks import tell as record
+from tests.service.notifications.test_telling import a_member
+from tests.service.notifications.told import finished, started
+
+
+@pytest.fixture
+def org_id():
+    return new_id("org")
+
+
+def uploaded(org_id, user_id):
+    return AssetUploaded(
+        meta=events.correlated(None),
+        asset_id=new_id("ast"),
+        org_id=org_id,
+        user_id=user_id,
+        purpose="product",
+        content_type="image/jpeg",
+        bytes=1,
+        sha256="0" * 64,
+    )
+
+
+def accepted(org_id, user_id, *, job_id):
+    return JobAccepted(
+        meta=events.correlated(None),
+        job_id=job_id,
+        org_id=org_id,
+        user_id=user_id,
+        workflow="staging",
+        generations=2,
+        deadline_at="2131-05-01T12:00:00Z",
+    )
+
+
+def read(db, org_id, **asked):
+    with db.transaction(org_id=org_id) as session:
+        return activity.activity(session, org_id=org_id, **asked)
+
+
+def sentences(page):
+    return [item["text"].partition(" at ")[0] for item in page["data"]]
+
+
+def test_the_story_is_told_newest_first_with_names(notifications_db, org_id):
+    anna = a_member(notifications_db, org_id)
+    job_id = new_id("job")
+    record(notifications_db, *[uploaded(org_id, anna) for _ in range(10)])
+    record(notifications_db, accepted(org_id, anna, job_id=job_id), started(org_id), finished(org_id, job_id=job_id))
+
+    page = read(notifications_db, org_id)
+
+    assert sentences(page) == [
+        "Staging was completed, with 2 of 2 images generated",
+        "Grace Hopper asked for 2 images (staging)",
+        "Grace Hopper uploaded 10 product photos",
+    ]
+    assert page["data"][2]["count"] == 10
+    assert page["data"][2]["actor_id"] == anna
+    assert page["has_more"] is False
+
+
+def test_a_session_has_its_own_story(notifications_db, org_id):
+    job_id = new_id("job")
+    record(
+        notifications_db,
+        accepted(org_id, None, job_id=job_id),
+        accepted(org_id, None, job_id=new_id("job")),
+        finished(org_id, job_id=job_id, session_id="ses_1", session_name="Elm Street 4"),
+    )
+
+    assert sentences(read(notifications_db, org_id, session_id="ses_1")) == [
+        "Staging session 'Elm Street 4' was completed, with 2 of 2 images generated",
+        "The API asked for 2 images (staging)",
+    ]
+    assert len(sentences(read(notifications_db, org_id, job_id=job_id))) == 2
+
+
+def test_pages_follow_one_another_to_the_beginning(notifications_db, org_id):
+    for user_id in [new_id("usr") for _ in range(5)]:
+        record(notifications_db, *[uploaded(org_id, user_id) for _ in range(3)])
+
+    pages, after = [], None
+    while not pages or pages[-1]["has_more"]:
+        pages.append(read(notifications_db, org_id, limit=2, after=after))
+        after = pages[-1]["next_cursor"]
+
+    assert [len(page["data"]) for page in pages] == [2, 2, 1]
+    assert sum(item["count"] for page in pages for item in page["data"]) == 15
+
+
+def test_an_organization_reads_its_own_story_only(notifications_db, org_id):
+    record(notifications_db, finished(org_id))
+
+    assert read(notifications_db, new_id("org"))["data"] == []
+
+
+@pytest.mark.parametrize("asked", [{"after": "x"}, {"limit": 0}, {"limit": 201}])
+def test_a_page_that_does_not_exist_is_refused(notifications_db, org_id, asked):
+    with pytest.raises(BadRequest):
+        read(notifications_db, org_id, **asked)

@@ -1,0 +1,118 @@
+"""The story of an organization in sentences."""
+
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from services.notifications import story
+from services.notifications.story import Happened, tell
+from shared import events
+from shared.event_samples import sample_of
+
+AT = datetime(2031, 5, 1, 14, 30, tzinfo=UTC)
+NAMES = {"usr_anna": "Anna", "usr_ben": "Ben"}
+
+
+def happened(kind, /, *, number=1, minutes=0, **data):
+    return Happened(sequence=number, type=kind, time=AT - timedelta(minutes=minutes), data=data)
+
+
+def uploaded(*, number=1, minutes=0, user_id="usr_anna", purpose="product"):
+    return happened("AssetUploaded", number=number, minutes=minutes, user_id=user_id, purpose=purpose)
+
+
+def told(*items, zone=UTC):
+    return [line.text for line in tell(items, names=NAMES, zone=zone)]
+
+
+def finished(status, **data):
+    known = {"workflow": "studio", "session_name": "Summer", "succeeded": 176, "failed": 4}
+    return happened("JobFinished", status=status, **{**known, **data})
+
+
+@pytest.mark.parametrize(
+    ("item", "sentence"),
+    [
+        (uploaded(), "Anna uploaded 1 product photo at 2:30 PM"),
+        (uploaded(user_id=None, purpose="room"), "The API uploaded 1 room photo at 2:30 PM"),
+        (uploaded(user_id="usr_gone"), "Somebody uploaded 1 product photo at 2:30 PM"),
+        (happened("OrganizationCreated"), "The organization was created at 2:30 PM"),
+        (
+            happened("MemberInvited", user_id="usr_x", inviter_name="Anna", invited_by="usr_anna", role="viewer"),
+            "Anna invited somebody as viewer at 2:30 PM",
+        ),
+        (happened("MemberJoined", user_id="usr_ben", name="Ben", role="editor"), "Ben joined as editor at 2:30 PM"),
+        (
+            happened("MemberChanged", user_id="usr_ben", role="owner", changed_by="usr_anna"),
+            "Anna made Ben owner at 2:30 PM",
+        ),
+        (
+            happened("MemberRemoved", user_id="usr_ben", removed_by="admin:root"),
+            "An administrator removed Ben at 2:30 PM",
+        ),
+        (
+            happened("PlanChanged", plan="pro", previous_plan="free", changed_by="usr_anna"),
+            "Anna changed the plan from free to pro at 2:30 PM",
+        ),
+        (happened("CreditsGranted", amount=100, unit="credits"), "100 credits were added at 2:30 PM"),
+        (happened("CreditsAdjusted", amount=-1, unit="credits"), "1 credit was taken back at 2:30 PM"),
+        (
+            happened("JobAccepted", user_id="usr_anna", workflow="staging", generations=2),
+            "Anna asked for 2 images (staging) at 2:30 PM",
+        ),
+        (
+            finished("partially_succeeded"),
+            "StudioSession 'Summer' was completed, with 176 of 180 images generated at 2:30 PM",
+        ),
+        (finished("cancelled"), "StudioSession 'Summer' was cancelled, with 176 of 180 images generated at 2:30 PM"),
+    ],
+)
+def test_each_kind_of_event_has_its_sentence(item, sentence):
+    assert told(item) == [sentence]
+
+
+def test_several_in_a_row_by_one_person_are_one_sentence():
+    items = [uploaded(number=20 - number, minutes=number) for number in range(10)]
+
+    (line,) = tell(items, names=NAMES, zone=UTC)
+
+    assert line.text == "Anna uploaded 10 product photos at 2:30 PM"
+    assert (line.count, line.sequence, line.time) == (10, 11, AT)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        uploaded(user_id="usr_ben"),
+        uploaded(purpose="room"),
+        uploaded(minutes=11),
+        happened("MemberJoined", user_id="usr_ben", name="Ben", role="editor"),
+    ],
+)
+def test_what_differs_is_a_sentence_of_its_own(other):
+    assert len(told(uploaded(), other)) == 2
+
+
+def test_the_time_is_the_readers():
+    assert told(uploaded(), zone=ZoneInfo("America/New_York")) == ["Anna uploaded 1 product photo at 10:30 AM"]
+
+
+def test_a_name_stays_within_its_sentence():
+    (text,) = told(happened("MemberJoined", user_id="usr_x", name="Eve\nBen left" + "!" * 500, role="editor"))
+
+    assert "\n" not in text
+    assert len(text) < 200
+
+
+@pytest.mark.parametrize("kind", story.TOLD_TYPES)
+def test_every_told_type_exists_is_public_and_can_be_told_of_its_sample(kind):
+    cls = events.types[kind]
+    sample = sample_of(cls)["data"]
+    public = {name: sample[name] for name in events.public_fields(cls)}
+
+    (line,) = tell([happened(kind, **public)], names={}, zone=UTC)
+
+    assert cls in events.logged()
+    assert line.text.endswith("at 2:30 PM")
+    assert "None" not in line.text
