@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo up down status logs mail check test bench faults hammer contracts
+.PHONY: help setup demo up down status logs mail check test live bench faults hammer contracts
 
 PYTHON := .venv/bin/python
 STACK := $(PYTHON) -m deploy.local
@@ -24,8 +24,8 @@ setup: ## install what is missing: Python packages into .venv, rabbitmq-server b
 demo: setup ## stage a real photo end to end, print the story, stop again; PHOTO=path takes your photo
 	@$(PYTHON) -m tools.demo $(call given,$(PHOTO))
 
-up: setup ## start the embedded stack in the background; prints gateway address, docs address and API key
-	@$(STACK) up
+up: setup ## start the embedded stack in the background; PROVIDERS=hostile: with AI vendors that misbehave
+	@$(STACK) up $(if $(PROVIDERS),--providers "$(PROVIDERS)")
 
 down: ## stop the embedded stack; its data stays for the next `make up`
 	@if [ -x $(PYTHON) ]; then $(STACK) down; else echo "The stack is not running."; fi
@@ -51,6 +51,9 @@ test: ## every test; starts what the tests need and stops it
 	@$(SETUP_WITH_BROKER)
 	@$(PYTHON) -m tests
 
+live: setup ## call every AI vendor whose key is set, for real: costs cents; P=name
+	@$(PYTHON) -m tests.live $(call given,$(P))
+
 bench: ## benchmarks, all or one; B=name
 	@$(SETUP_WITH_BROKER)
 	@$(PYTHON) -m benchmarks $(call given,$(B))
@@ -63,5 +66,5 @@ hammer: setup ## many clients at the ledger for a minute, then its audit; SECOND
 	@$(PYTHON) -m tools hammer $(if $(SECONDS),--seconds "$(SECONDS)") $(if $(CLIENTS),--clients "$(CLIENTS)") \
 		$(if $(SEED),--seed "$(SEED)")
 
-contracts: setup ## write docs/openapi.json, docs/asyncapi.json, docs/events and shared/contracts anew
+contracts: setup ## write docs/openapi.json, asyncapi.json, events, failures.md and shared/contracts anew
 	@$(PYTHON) -m tools contracts

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks import inbox, ledger, machine, outbox, report, stream, submit
+from benchmarks import claiming, inbox, ledger, machine, outbox, report, stream, submit
 from benchmarks.audit import AuditFailed
 from benchmarks.children import ChildFailed
 
@@ -25,6 +25,7 @@ class Benchmark:
 
 
 BENCHMARKS = {
+    "claiming": Benchmark(title="claiming from 100,000 queued operations of 1,000 organizations", run=claiming.run),
     "outbox": Benchmark(title="draining the outbox, commit to broker; latency when idle", run=outbox.run),
     "inbox": Benchmark(title="draining a full queue, one deduplicated state update an event", run=inbox.run),
     "ledger": Benchmark(title="holding credits: 16 writers at one account; 2,000 lines in one call", run=ledger.run),

@@ -57,6 +57,8 @@ class Settings:
     max_workers: int = 50
     worker_slots: int = 8
     operations_per_organization: int = 20
+    open_generations: int = 20_000
+    operation_log_days: int = 400
     open_test_generations: int = 50
     opening_credits: int = 0
     event_retention_days: int = 30
@@ -114,6 +116,8 @@ def load(process: str) -> Settings:
             max_workers=env.int("MAX_WORKERS", 50, validate=_SOME),
             worker_slots=env.int("WORKER_SLOTS", 8, validate=_SOME),
             operations_per_organization=env.int("OPERATIONS_PER_ORGANIZATION", 20, validate=_SOME),
+            open_generations=env.int("OPEN_GENERATIONS_PER_ORGANIZATION", 20_000, validate=_SOME),
+            operation_log_days=env.int("OPERATION_LOG_DAYS", 400, validate=_SOME),
             open_test_generations=env.int("OPEN_TEST_GENERATIONS", 50, validate=_SOME),
             opening_credits=env.int("OPENING_CREDITS", 0, validate=validate.Range(min=0)),
             smtp_url=Secret(env.str("SMTP_URL", "")),

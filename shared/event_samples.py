@@ -25,6 +25,7 @@ _PREFIXES = {
     "image": "img",
     "invitation": "inv",
     "line": "gen",
+    "operation": "op",
     "owner": "usr",
     "product": "prd",
     "reservation": "rsv",
@@ -54,6 +55,7 @@ _WORDS = {
     "previous_role": "viewer",
     "provider": "local",
     "purpose": "room",
+    "replacement": "preview-2",
     "reason": "provider_timeout",
     "role": "editor",
     "room_type": "living_room",
@@ -61,6 +63,7 @@ _WORDS = {
     "sku": "staging.variant",
     "status": "succeeded",
     "style": "scandinavian",
+    "sunset": "2027-01-31",
     "type": "JobFinished",
     "unit": "credits",
     "workflow": "staging",
@@ -137,7 +140,7 @@ def _text(name: str) -> str:
     if name.endswith("_id"):
         kind = name.removesuffix("_id")
         return _id(_PREFIXES.get(kind, kind), "")
-    if name.endswith("_at") or name in {"period_start", "failing_since"}:
+    if name.endswith("_at") or name in {"period_start", "since", "failing_since"}:
         return _MOMENT
     if name == "sha256":
         return hashlib.sha256(b"a picture").hexdigest()

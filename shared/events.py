@@ -312,6 +312,15 @@ class PasswordResetRequested(Event, frozen=True, kw_only=True):
     email: Annotated[str, Internal]
 
 
+@event("gateway", subject="operation_id", public=False)
+class ProviderCallbackReceived(Event, frozen=True, kw_only=True):
+    """A provider's webhook came with a good signature: a hint to ask it for an operation, nothing more."""
+
+    provider: str
+    operation_id: str
+    delivery_id: str
+
+
 # --- credits ----------------------------------------------------------------------------------------------------
 
 
@@ -562,6 +571,20 @@ class JobFinished(Event, frozen=True, kw_only=True):
     livemode: bool = True
 
 
+@event("generation", subject="job_id")
+class JobStalled(Event, frozen=True, kw_only=True):
+    """Nothing of an open job has moved since ``since``; it goes on being waited for until its deadline."""
+
+    job_id: str
+    org_id: str
+    user_id: str | None
+    workflow: str
+    since: str
+    deadline_at: str
+    session_id: str | None = None
+    livemode: bool = True
+
+
 @event("generation", subject="provider", public=False)
 class ProviderCircuitOpened(Event, frozen=True, kw_only=True):
     """A provider's model failed ``failures`` times in a row, last with ``code``: its operations wait from now on."""
@@ -582,6 +605,16 @@ class ProviderCircuitClosed(Event, frozen=True, kw_only=True):
     model: str
     opened_at: str
     closed_at: str
+
+
+@event("generation", subject="model", public=False)
+class ModelSunsetApproaching(Event, frozen=True, kw_only=True):
+    """The vendor will end a model we use on the day ``sunset``, within 30 days; ``replacement`` is what it advises."""
+
+    provider: str
+    model: str
+    sunset: str
+    replacement: str | None
 
 
 # --- catalog ----------------------------------------------------------------------------------------------------

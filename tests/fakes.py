@@ -7,10 +7,12 @@ import hmac
 import io
 import json
 import os
+import re
 import socket
 import ssl
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -24,7 +26,18 @@ import PIL.Image
 from werkzeug.formparser import FormDataParser
 from werkzeug.http import parse_options_header
 
-from services.generation.operations import Answered, MadeImage, Outcome
+from services.generation.operations import (
+    Absent,
+    Answered,
+    Found,
+    Lost,
+    MadeImage,
+    Outcome,
+    Progress,
+    Running,
+    Submission,
+    Submitted,
+)
 from services.generation.providers import Request
 from shared.events import EventRecorded
 from shared.ids import new_id
@@ -262,7 +275,7 @@ class FakeSite:
             if isinstance(opened, ssl.SSLSocket):
                 opened.do_handshake()
             head = b""
-            while b"\r\n\r\n" not in head and (piece := opened.recv(65536)):
+            while not _is_whole(head) and (piece := opened.recv(65536)):
                 head += piece
             asked = head.decode("latin-1")
             if "\r\n\r\n" not in asked:
@@ -279,6 +292,13 @@ class FakeSite:
         if self._tls is None:
             return plain
         return self._tls.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
+
+
+def _is_whole(request: bytes) -> bool:
+    """Return whether a request has come with all the body it announces."""
+    head, end, body = request.partition(b"\r\n\r\n")
+    announced = re.search(rb"\r\ncontent-length: *(\d+)", head, re.IGNORECASE)
+    return bool(end) and len(body) >= int(announced[1] if announced else 0)
 
 
 def an_answer(body: bytes = b"", *, status: str = "200 OK", **headers: str) -> bytes:
@@ -429,25 +449,124 @@ class HoldingCredits:
         return self.prices(skus={"staging.variant": 7})
 
 
+def a_model_of_local() -> dict[str, Any]:
+    """Return a model as generation shows it."""
+    return {
+        "provider": "local",
+        "id": "local-preview-1",
+        "aliases": [],
+        "operations": ["image.stage"],
+        "in_use_for": ["image.stage"],
+        "available": True,
+        "valid_from": "2026-01-01",
+        "sunset": None,
+        "replacement": None,
+        "health": {
+            "status": "ok",
+            "state": "closed",
+            "failures_in_a_row": 0,
+            "last_failure": None,
+            "last_failure_at": None,
+            "open_since": None,
+            "paused_until": None,
+            "p50_seconds": {"image.stage": 1.25},
+        },
+    }
+
+
 class ScriptedProvider:
     """An AI provider that answers by script; with an empty script, by one small picture of the seed's colour."""
 
     name = "local"
-    model = "scripted-1"
     operations = frozenset({"image.stage", "image.product_scene"})
     after_lost_answer = "resend"
     time_limit_seconds = 5.0
     concurrency = 4
-    cost_microusd = 5
+    requests_per_minute = None
+    calls_back = False
 
     def __init__(self) -> None:
-        self.script: list[Outcome | Callable[[Request], Outcome]] = []
+        self.script: list[Submission | Callable[[Request], Submission]] = []
         self.requests: list[Request] = []
 
-    def call(self, request: Request) -> Outcome:
+    def model_for(self, _operation: str) -> str:
+        return "scripted-1"
+
+    def expected_cost_microusd(self, _operation: str, _parameters: Mapping[str, Any]) -> int:
+        return 5
+
+    def submit(self, request: Request) -> Submission:
         self.requests.append(request)
         answer = self.script.pop(0) if self.script else picture_of
         return answer(request) if callable(answer) else answer
+
+
+class TakingProvider(ScriptedProvider):
+    """An asynchronous one: it takes operations, and is at them until the test has it done.
+
+    ``jobs`` are what it has at work, by its own ids; ``done`` what those come to, else they run. With ``drops`` it
+    takes the next and answers with `Lost`; with ``ignores`` it does not even take it. ``cancelled`` are those it was
+    asked to stop; ``searchable``: it can be looked through by now. ``billed`` counts pieces of work by operation.
+    """
+
+    operations = frozenset({"image.stage", "image.product_scene"})
+    after_lost_answer = "lookup"
+
+    def __init__(self, name: str = "replicate") -> None:
+        super().__init__()
+        self.name = name
+        self.concurrency = 2000
+        self.time_limit_seconds = 300.0
+        self.jobs: dict[str, Request] = {}
+        self.done: dict[str, Outcome] = {}
+        self.polled: list[str] = []
+        self.cancelled: list[str] = []
+        self.drops = self.ignores = 0
+        self.searchable = True
+        self.wishes: float | None = None
+        self.phase = "running"
+        self.while_polled: Callable[[], object] = lambda: None
+
+    @property
+    def billed(self) -> Counter[str]:
+        return Counter(request.operation_id for request in self.jobs.values())
+
+    def submit(self, request: Request) -> Submission:
+        self.requests.append(request)
+        if self.script:
+            answer = self.script.pop(0)
+            return answer(request) if callable(answer) else answer
+        if self.ignores:
+            self.ignores -= 1
+            return Lost(detail="the connection broke")
+        external_id = f"there_{len(self.jobs)}"
+        self.jobs[external_id] = request
+        if self.drops:
+            self.drops -= 1
+            return Lost(detail="the answer broke off")
+        return Submitted(external_id=external_id)
+
+    def poll(self, external_id: str) -> Progress:
+        self.polled.append(external_id)
+        self.while_polled()
+        if external_id in self.done:
+            return self.done[external_id]
+        return Running(phase=self.phase, poll_after_seconds=self.wishes)
+
+    def find(self, operation_id: str, *, sent_at: datetime) -> Found:
+        assert sent_at.tzinfo
+        if not self.searchable:
+            return Lost(detail="too early to tell")
+        found = [key for key, request in self.jobs.items() if request.operation_id == operation_id]
+        return Submitted(external_id=found[0]) if found else Absent(detail="never came")
+
+    def cancel(self, external_id: str) -> bool:
+        self.cancelled.append(external_id)
+        return True
+
+    def finish(self, external_id: str = "there_0", outcome: Outcome | None = None) -> None:
+        """Have one of its pieces of work done: with a picture unless it comes to something else."""
+        self.done[external_id] = outcome or picture_of(self.jobs[external_id])
 
 
 def picture_of(request: Request) -> Outcome:
@@ -773,6 +892,7 @@ class FakeServices:
             image=self._image,
             images=lambda org_id, livemode, **_: _page(_all_of(self.images, org_id=org_id, livemode=livemode)),
             workflows=lambda: {"data": [{"name": "staging", "title": "Virtual staging", "example": {}, "choices": {}}]},
+            models=lambda: {"data": [a_model_of_local()]},
         )
 
         self.endpoints: dict[str, dict[str, Any]] = {}

@@ -27,6 +27,7 @@ COMMANDS = {
     "cleanup": "delete stored objects that no row names",
     "contracts": "write the API's and the events' documents anew, or check them",
     "hammer": "let many clients at the ledger at once, then audit it",
+    "hostile-providers": "serve AI vendors of our own that misbehave by script",
     "demo": "stage a photo end to end, as a client would",
 }
 

@@ -11,7 +11,7 @@ from services.gateway.service import Gateway
 from services.generation import contract
 from shared import events
 from shared.openapi import openapi_document
-from tools import asyncapi, event_documents, problems, roles_table, topology
+from tools import asyncapi, event_documents, failure_page, problems, roles_table, topology
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 _EVENTS = "docs/events"
@@ -39,6 +39,7 @@ def documents(root: Path = CHECKOUT) -> dict[str, str]:
     return {
         **texts,
         "docs/errors.md": problems.page(problems.entries()),
+        "docs/failures.md": failure_page.page(),
         _IDENTITY: roles_table.page((CHECKOUT / _IDENTITY).read_text()),
     }
 
@@ -84,7 +85,14 @@ def write(wanted: Mapping[str, str], root: Path = CHECKOUT) -> list[str]:
 
 
 def _files(root: Path) -> list[Path]:
-    names = ("docs/openapi.json", "docs/asyncapi.json", "docs/errors.md", _IDENTITY, "shared/problems.json")
+    names = (
+        "docs/openapi.json",
+        "docs/asyncapi.json",
+        "docs/errors.md",
+        "docs/failures.md",
+        _IDENTITY,
+        "shared/problems.json",
+    )
     single = [root / name for name in names]
     several = [*(root / _EVENTS).glob("*.json"), *(root / _WORKFLOWS).glob("*.json")]
     return [path for path in single if path.exists()] + sorted(several)

@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> int:
 def _run(given: argparse.Namespace, stack: home.Home) -> int:
     match given.command:
         case "up":
-            up(stack)
+            up(stack, hostile=given.providers == "hostile")
         case "down":
             down(stack)
         case "status":
@@ -44,7 +44,8 @@ def _run(given: argparse.Namespace, stack: home.Home) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m deploy.local", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("up", help="start everything in the background, return when all is ready")
+    start = commands.add_parser("up", help="start everything in the background, return when all is ready")
+    start.add_argument("--providers", choices=("hostile",), help="AI vendors of our own that misbehave by script")
     commands.add_parser("down", help="end everything")
     commands.add_parser("status", help="one line per process; exit code 0 when all are ready")
     follow = commands.add_parser("logs", help="show and follow the logs")

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from deploy.local import home, ports, rabbitmq, secret
+from deploy.local import home, ports, providers, rabbitmq, secret
 from deploy.local.home import Home
 from deploy.local.names import PROCESSES, SERVICES
 
@@ -20,6 +20,7 @@ PORTS = (
     "gateway",
     "downloads",
     *(f"{process}_ops" for process in PROCESSES),
+    providers.PORT,
 )
 DATABASE_SETTINGS = tuple(f"{service.upper()}_DATABASE_URL" for service in SERVICES)
 
@@ -48,6 +49,11 @@ class Settings:
         """The embedded servers that run."""
         return (("postgres",) if self.needs_postgres else ()) + (("epmd", "rabbitmq") if self.needs_rabbitmq else ())
 
+    @property
+    def vendors(self) -> tuple[str, ...]:
+        """The AI vendors of our own that run."""
+        return (providers.HOSTILE,) if "HOSTILE_PROVIDERS_PORT" in self.variables else ()
+
     def ops_address(self, process: str) -> tuple[str, int]:
         """Host and port where the process serves /healthz, /readyz and /metrics."""
         host, _, port = self.variables[ops_setting(process)].rpartition(":")
@@ -59,13 +65,16 @@ def ops_setting(process: str) -> str:
     return f"{process.upper().replace('-', '_')}_OPS_ADDRESS"
 
 
-def embedded(stack: Home, *, chosen: Mapping[str, int], secrets: Mapping[str, str]) -> dict[str, str]:
-    """The variables of a stack to which the caller gives nothing."""
+def embedded(
+    stack: Home, *, chosen: Mapping[str, int], secrets: Mapping[str, str], hostile: bool = False
+) -> dict[str, str]:
+    """The variables of a stack to which the caller gives nothing; ``hostile``: with AI vendors of our own."""
     postgres, host = chosen["postgres"], "127.0.0.1"
     databases = {
         setting: f"postgresql+psycopg2://{service}:{secrets[f'postgres:{service}']}@{host}:{postgres}/{service}"
         for setting, service in zip(DATABASE_SETTINGS, SERVICES, strict=True)
     }
+    vendors = providers.variables(port=chosen[providers.PORT], secret=secrets["SIGNING_SECRET"]) if hostile else {}
     return {
         "AMQP_URL": f"amqp://{rabbitmq.USER}:{secrets['rabbitmq:password']}@{host}:{chosen['rabbitmq']}/%2F",
         **databases,
@@ -84,11 +93,14 @@ def embedded(stack: Home, *, chosen: Mapping[str, int], secrets: Mapping[str, st
         "RATE_LIMIT_REFUSED_CREDENTIALS": "6000/minute",
         "EVENTLET_NO_GREENDNS": "yes",
         "LOG_LEVEL": "INFO",
+        **vendors,
     }
 
 
-def decide(stack: Home, *, environ: Mapping[str, str] = os.environ) -> Settings:
+def decide(stack: Home, *, environ: Mapping[str, str] = os.environ, hostile: bool = False) -> Settings:
     """Choose free ports (those of last time where they still are), then settle every variable.
+
+    With ``hostile``, the AI vendors are a server of our own that misbehaves; see `providers`.
 
     Call it only while the stack is down: its own servers would make its ports look taken.
     """
@@ -96,13 +108,16 @@ def decide(stack: Home, *, environ: Mapping[str, str] = os.environ) -> Settings:
     before: dict[str, int] = home.read_json(stack.ports_file) or {}
     chosen = choose_ports(before)
     home.write_json(stack.ports_file, chosen)
-    defaults = embedded(stack, chosen=chosen, secrets=secrets)
-    last_time = embedded(stack, chosen={**chosen, **before}, secrets=secrets)
+    defaults = embedded(stack, chosen=chosen, secrets=secrets, hostile=hostile)
+    last_time = embedded(stack, chosen={**chosen, **before}, secrets=secrets, hostile=hostile)
     given = {
         # A shell that has loaded our own env file gives us back what we wrote: that is nothing given.
         name: environ[name]
         for name in defaults
-        if environ.get(name) and environ[name] not in (defaults[name], last_time[name])
+        if environ.get(name)
+        and environ[name] not in (defaults[name], last_time[name])
+        # A real vendor's key has no business at a hostile one.
+        and not (hostile and name in providers.NAMES)
     }
     return Settings(ports=chosen, secrets=secrets, variables=defaults | given, given=frozenset(given))
 

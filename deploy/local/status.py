@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from deploy.local import environment, home, readiness, records
+from deploy.local import environment, home, programs, providers, readiness, records
 from deploy.local.home import Home
 from deploy.local.names import PROCESSES, SERVERS
 
@@ -16,6 +16,9 @@ def status(stack: Home) -> bool:
         return False
     names = [name for name in SERVERS if records.read(stack, name).keeper is not None]
     checks = readiness.server_checks(stack, tuple(names)) | readiness.process_checks(variables)
+    if port := variables.get("HOSTILE_PROVIDERS_PORT"):
+        names.append(providers.HOSTILE)
+        checks[providers.HOSTILE] = lambda: "" if programs.accepts_connections(int(port)) else "not listening yet"
     addresses = addresses_of(stack, variables)
     states = {}
     print(f"{'process':<18} {'pid':>8}  {'state':<9} address")
@@ -42,6 +45,7 @@ def addresses_of(stack: Home, variables: Mapping[str, str]) -> dict[str, str]:
     """Where each process is reached: its service address where it has one, and its ops address."""
     ports = home.read_json(stack.ports_file)
     found = {name: f"127.0.0.1:{ports[name]}" for name in SERVERS}
+    found[providers.HOSTILE] = f"127.0.0.1:{ports.get(providers.PORT)}"
     for process in PROCESSES:
         own = variables.get(f"{process.upper()}_ADDRESS")
         ops = f"ops {variables[environment.ops_setting(process)]}"

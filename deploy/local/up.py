@@ -18,8 +18,11 @@ READY_SECONDS = 180.0
 HOPELESS_RESTARTS = 8  # within some 13 s: whatever ends that often will not come up by waiting
 
 
-def up(stack: Home) -> None:
-    """Start what is not running and wait for it. Raises NotReady or RuntimeError with what to do about it."""
+def up(stack: Home, *, hostile: bool = False) -> None:
+    """Start what is not running and wait for it; with ``hostile``, AI vendors of our own that misbehave, too.
+
+    Raises NotReady or RuntimeError with what to do about it.
+    """
     began = time.monotonic()
     stack.make()
     with home.locked(stack):
@@ -28,17 +31,17 @@ def up(stack: Home) -> None:
             variables = environment.read_file(stack)
             _wait_for_processes(stack, variables, deadline=began + READY_SECONDS)
         else:
-            variables = _start(stack, deadline=began + READY_SECONDS)
+            variables = _start(stack, hostile=hostile, deadline=began + READY_SECONDS)
     _tell(stack, variables, seconds=time.monotonic() - began)
 
 
-def _start(stack: Home, *, deadline: float) -> dict[str, str]:
+def _start(stack: Home, *, hostile: bool, deadline: float) -> dict[str, str]:
     down.end_all(stack)  # what a killed supervisor may have left running
-    settings = environment.decide(stack)
+    settings = environment.decide(stack, hostile=hostile)
     environment.write_file(stack, settings)
     _make_server_folders(stack, settings)
     variables = os.environ | settings.variables
-    _start_supervisor(stack, names=(*settings.servers, *PROCESSES), variables=variables)
+    _start_supervisor(stack, names=(*settings.servers, *settings.vendors, *PROCESSES), variables=variables)
     try:
         _prepare(stack, settings, variables=variables, deadline=deadline)
         stack.prepared_file.touch()
@@ -185,5 +188,7 @@ def _tell(stack: Home, variables: Mapping[str, str], *, seconds: float) -> None:
     print(f"  gateway   {gateway}")
     print(f"  docs      {gateway}/docs")
     print(f"  API key   {credentials.get('api_key', '(missing: make down, then make up)')}")
+    if port := variables.get("HOSTILE_PROVIDERS_PORT"):
+        print(f"  vendors   http://127.0.0.1:{port}/control (hostile: GET lists their scripts)")
     print(f"  settings  {stack.folder} (credentials.json, env, logs)")
     print("Next: make status, make logs [S=credits], make down.")

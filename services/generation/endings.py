@@ -227,14 +227,20 @@ def _close(session: Session, job: Job, count: int, *, now: datetime, ends_as: st
 
 
 def _cancel_operations(session: Session, generation_ids: Sequence[str], *, now: datetime) -> None:
-    """Take operations out of the queue; one that is at work keeps its fence, so that its cost can be logged."""
+    """Take operations out of the queue; one that is at work keeps its fence, so that its cost can be logged.
+
+    One that a provider has taken is to be cancelled there, now; one that is looked for goes on being so.
+    """
+    taken = sa.and_(Operation.status.in_(("running", "unknown")), Operation.external_id.is_not(None))
+    ask_at = sa.case((taken, now), (Operation.status == "unknown", Operation.poll_at), else_=None)
     session.execute(
         sa.update(Operation)
         .where(
             one_of(Operation.generation_id, generation_ids),
             Operation.status.in_(("queued", "running", "storing", "unknown")),
         )
-        .values(status="cancelled", completed_at=now)
+        .values(status="cancelled", completed_at=now, poll_at=ask_at),
+        execution_options={"synchronize_session": False},
     )
 
 

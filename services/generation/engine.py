@@ -13,14 +13,24 @@ LOCAL = "local"
 class Engine:
     """Providers by name, and the routes: operation -> names of providers in order of preference.
 
-    ``operations_per_organization`` of one organization may be at work at once. Of what test keys have asked for,
-    ``open_test_generations`` of one organization may be open.
+    ``operations_per_organization`` of one organization may be at work at once, and ``open_generations`` of it may be
+    open, which its own share may say otherwise. Of what test keys have asked for, ``open_test_generations`` may be.
+    Below ``webhooks_url`` providers may call back.
     """
 
     providers: Mapping[str, Provider]
     routes: Mapping[str, Sequence[str]]
     operations_per_organization: int = 20
+    open_generations: int = 20_000
     open_test_generations: int = 50
+    webhooks_url: str | None = None
+
+    def callback_url(self, provider: str, *, operation_id: str) -> str | None:
+        """Return where a provider that calls back may tell that it is done with an operation."""
+        known = self.providers.get(provider)
+        if known is None or not known.calls_back or self.webhooks_url is None:
+            return None
+        return f"{self.webhooks_url}/{provider}?op={operation_id}"
 
     def in_mode(self, *, livemode: bool) -> "Engine":
         """Return the engine as jobs of a live key have it, or those of a test key: `local` alone, one at a time."""
@@ -36,5 +46,7 @@ def engine_for(settings: Settings) -> Engine:
         providers=available(),
         routes=settings.provider_routes,
         operations_per_organization=settings.operations_per_organization,
+        open_generations=settings.open_generations,
         open_test_generations=settings.open_test_generations,
+        webhooks_url=f"{settings.public_url}/v1/webhooks",
     )

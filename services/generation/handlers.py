@@ -4,13 +4,26 @@ How a job is planned, written down and paid for stands in planning.py, submissio
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from typing import Any
 
 import structlog
 from sqlalchemy.orm import Session
 
-from services.generation import endings, holding, planning, queries, rehearsal, starts, submissions, trials
+from services.generation import (
+    calls,
+    endings,
+    histories,
+    holding,
+    planning,
+    queries,
+    queue_caps,
+    rehearsal,
+    starts,
+    submissions,
+    trials,
+)
 from services.generation.engine import Engine
 from services.generation.holding import Credits, Question
 from services.generation.models import Job
@@ -24,13 +37,14 @@ from shared.events import (
     Event,
     JobFinished,
     PlanChanged,
+    ProviderCallbackReceived,
     RefundIssued,
     ReservationOverdue,
     SettledLine,
     caused_by,
 )
 from shared.gathering import taken_apart
-from shared.problems import NotFound, Problem
+from shared.problems import BadRequest, NotFound, Problem
 
 log = structlog.get_logger(__name__)
 
@@ -51,6 +65,7 @@ def submit(db: Database, credits_service: Credits, engine: Engine, asked: Submis
     Raises:
         BadRequest: the inputs do not fit the workflow.
         LimitExceeded: it is more than one job may be, or than may be open for an organization's test keys.
+        QueueFull: so much is open for the organization that there is no room for it now; nothing was written or held.
         HoldRefused, QuoteExpired, QuoteUsed, QuoteMismatch, NotFound: what credits said; nothing was held, and the job
             ended as ``rejected``.
         Unavailable: credits did not answer; asking again with the same ``job_id`` goes on from here.
@@ -78,6 +93,32 @@ def submit_many(
     return [outcomes[place] for place in range(len(several))]
 
 
+def sync(db: Database, *, org_id: str, livemode: bool, job_id: str) -> dict[str, Any]:
+    """Have providers asked now for everything of a job that they have, and return it as it is yet.
+
+    Raises:
+        NotFound: the organization has no such job in this mode.
+    """
+    with db.transaction(org_id=org_id, livemode=livemode) as session:
+        shown = queries.job(session, org_id=org_id, livemode=livemode, job_id=job_id)
+        calls.hint_job(session, job_id)
+    return shown
+
+
+def operation_log(db: Database, *, since: str | None = None, **filters: Any) -> dict[str, Any]:
+    """Return the AI operation log for operators, of every organization; see `histories.operation_log`.
+
+    Raises:
+        BadRequest: ``since`` is no time in ISO 8601.
+    """
+    try:
+        moment = datetime.fromisoformat(since) if since else None
+    except ValueError as error:
+        raise BadRequest("`since` is no time: write it as 2026-01-31T12:00:00Z.") from error
+    with db.transaction() as session:
+        return histories.operation_log(session, since=moment, **filters)
+
+
 def queue_paid_jobs(session: Session, events: Sequence[CreditReserved]) -> list[Event]:
     """Queue what credits are held for; what has ended is told once more, so that credits gives its lines back."""
     jobs = endings.lock_jobs(session, (event.job_id for event in events))
@@ -103,6 +144,12 @@ def answer_overdue(session: Session, events: Sequence[ReservationOverdue]) -> li
         else:
             answers += holding.still_held(session, job, event.line_ids)
     return answers
+
+
+def ask_providers_now(session: Session, events: Sequence[ProviderCallbackReceived]) -> list[Event]:
+    """Have operations asked for that providers say are done; it is a hint, and a wrong one does no harm."""
+    calls.hint(session, sorted({event.operation_id for event in events}))
+    return []
 
 
 def ask_for_waiting_jobs(
@@ -137,7 +184,8 @@ def _submit_together(
     for asked in several:
         try:
             of_mode = engine.in_mode(livemode=asked.livemode)
-            plan = planning.plan(of_mode, workflow_name=asked.workflow, inputs=asked.inputs, assets=asked.assets)
+            whole = planning.plan(of_mode, workflow_name=asked.workflow, inputs=asked.inputs, assets=asked.assets)
+            plan = planning.part(of_mode, whole, only=asked.only, out_of=asked.out_of)
             if asked.dry_run:
                 outcomes[asked.job_id] = rehearsal.rehearse(credits_service, of_mode, asked, plan)
             else:
@@ -146,7 +194,7 @@ def _submit_together(
             outcomes[asked.job_id] = problem
     live = [each for each in ready if each.asked.livemode]
     if live:
-        outcomes |= _accept(db, credits_service, live)
+        outcomes |= _accept(db, credits_service, engine, live)
     for each in ready:
         if not each.asked.livemode:
             outcomes[each.asked.job_id] = _accept_trial(db, credits_service, engine, each)
@@ -169,9 +217,11 @@ def _accept_trial(db: Database, credits_service: Credits, engine: Engine, each: 
     return _shown(db, [each.asked], {})[each.asked.job_id]
 
 
-def _accept(db: Database, credits_service: Credits, ready: Sequence[Planned]) -> dict[str, Any]:
-    """Write the jobs, hold their credits, and show them; return the outcomes by job."""
+def _accept(db: Database, credits_service: Credits, engine: Engine, ready: Sequence[Planned]) -> dict[str, Any]:
+    """Write the jobs there is room for, hold their credits, and show them; return the outcomes by job."""
     with db.transaction() as session:
+        refused = queue_caps.refusals(session, engine, ready)
+        ready = [each for each in ready if each.asked.job_id not in refused]
         events, rows = submissions.take_in(session, ready)
         db.publish(session, events)
         questions = {each.asked.job_id: _question(session, each, rows.get(each.asked.job_id)) for each in ready}
@@ -180,9 +230,8 @@ def _accept(db: Database, credits_service: Credits, ready: Sequence[Planned]) ->
     held = holding.hold_all(db, credits_service, asking)
     outcomes: dict[str, Any] = {job_id: one for job_id, one in questions.items() if isinstance(one, Problem)}
     outcomes |= {asked.job_id: one for asked, one in zip(asking, held, strict=True)}
-    return outcomes | _shown(
-        db, [each.asked for each in ready if not isinstance(outcomes.get(each.asked.job_id), Exception)], outcomes
-    )
+    shown = [each.asked for each in ready if not isinstance(outcomes.get(each.asked.job_id), Exception)]
+    return outcomes | _shown(db, shown, outcomes) | refused
 
 
 def _question(session: Session, each: Planned, row: Mapping[str, Any] | None) -> Question | Problem | None:

@@ -10,8 +10,14 @@ from datetime import datetime, timedelta
 JOB_ENDS = frozenset({"succeeded", "partially_succeeded", "failed", "cancelled", "expired", "rejected"})
 GENERATION_ENDS = frozenset({"succeeded", "failed"})
 
+# What counts against the limits of an organization and of a provider: no answer has been recorded yet.
+AT_WORK = ("running", "storing", "unknown")
+
 # Whose operations go first; what a test key asks for is done when nobody else has anything due.
 INTERACTIVE, STANDARD, TEST = 0, 1, 2
+# Somebody waits at the screen for a job of so many generations at most; larger ones are standard, until they are old.
+INTERACTIVE_GENERATIONS = 8
+AGES_AFTER_SECONDS = 60.0
 
 JOB_STEPS: Mapping[str, Collection[str]] = {
     "awaiting_credit": {"queued", "paused", "rejected", "cancelled", "expired"},
@@ -38,9 +44,11 @@ ASK_AGAIN_AFTER = timedelta(minutes=10)
 PAUSE_ENDS_AFTER = timedelta(days=30)
 
 
-def lane(*, livemode: bool) -> int:
-    """Return the lane of a job's operations."""
-    return INTERACTIVE if livemode else TEST
+def lane(*, livemode: bool, generations: int = 1) -> int:
+    """Return the lane of the operations of a job of so many generations."""
+    if not livemode:
+        return TEST
+    return INTERACTIVE if generations <= INTERACTIVE_GENERATIONS else STANDARD
 
 
 def may_follow(steps: Mapping[str, Collection[str]], before: str, after: str) -> bool:

@@ -1,6 +1,6 @@
 """Tables of the engine. The rules live in jobs.py and operations.py; constraints here are their last line."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -25,7 +25,8 @@ class Job(Base):
     """One paid request. ``open_generations`` reaches 0 exactly when the job ends.
 
     ``reserve_after`` is when credits are to be asked (again) for what is not held yet; ``waiting_reason`` is what they
-    said last, while generations wait for it. ``cap_id`` and ``daily_cap`` are of the API key it was asked for with.
+    said last, while generations wait for it. A retry has only some of the generations that its inputs plan, which are
+    ``planned`` many. ``cap_id`` and ``daily_cap`` are of the API key it was asked for with.
     """
 
     __tablename__ = "jobs"
@@ -59,6 +60,8 @@ class Job(Base):
     cap_id: Mapped[str | None]
     daily_cap: Mapped[int | None]
     paused_at: Mapped[datetime | None]
+    stalled_at: Mapped[datetime | None]
+    planned: Mapped[int | None]
 
     @validates("status")
     def _follows(self, _name: str, after: str) -> str:
@@ -77,6 +80,7 @@ class Generation(Base):
     org_id: Mapped[str]
     job_id: Mapped[str] = mapped_column(sa.ForeignKey("jobs.id"))
     number: Mapped[int]
+    plan_number: Mapped[int | None]
     status: Mapped[str]
     sku: Mapped[str | None]
     amount: Mapped[int | None]
@@ -102,10 +106,12 @@ class Generation(Base):
 
 
 class Operation(Base):
-    """One call to an AI provider, with its attempt number: the row of the AI operation log, and the work queue.
+    """One piece of work for an AI provider: the work queue, and of the AI operation log what all attempts share.
 
     ``due_at`` is null until the credits are held; ``fence`` rises with every claim, so that a worker that lost its
-    lease cannot write.
+    lease cannot write. ``sent_at`` is written before a request goes out, ``external_id`` is how the provider calls what
+    it has taken, and at ``poll_at`` it is to be asked for that: by then no worker holds it. One that has ended and
+    still has a ``poll_at`` runs on at the provider: it is cancelled there, and what it cost is found out.
     """
 
     __tablename__ = "operations"
@@ -134,6 +140,14 @@ class Operation(Base):
     worker: Mapped[str | None]
     due_at: Mapped[datetime | None]
     lease_until: Mapped[datetime | None]
+    sent_at: Mapped[datetime | None]
+    submitted_at: Mapped[datetime | None]
+    external_id: Mapped[str | None]
+    phase: Mapped[str | None]
+    queue_position: Mapped[int | None]
+    poll_at: Mapped[datetime | None]
+    polls: Mapped[int] = mapped_column(server_default="0")
+    cancel_sent_at: Mapped[datetime | None]
     prompt_tokens: Mapped[int | None]
     completion_tokens: Mapped[int | None]
     cost_microusd: Mapped[int | None] = mapped_column(sa.BigInteger)
@@ -143,6 +157,40 @@ class Operation(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=sa.func.now())
     started_at: Mapped[datetime | None]
     completed_at: Mapped[datetime | None]
+
+
+class Attempt(Base):
+    """One sending of an operation to a provider: the row of the AI operation log that is written before the request.
+
+    The digests are SHA-256 of what was asked and of what came back; neither bytes nor secrets are ever kept.
+    """
+
+    __tablename__ = "attempts"
+
+    operation_id: Mapped[str] = mapped_column(sa.ForeignKey("operations.id"), primary_key=True)
+    attempt: Mapped[int] = mapped_column(primary_key=True)
+    org_id: Mapped[str]
+    job_id: Mapped[str]
+    generation_id: Mapped[str]
+    livemode: Mapped[bool]
+    provider: Mapped[str]
+    model_requested: Mapped[str]
+    model_used: Mapped[str | None]
+    seed: Mapped[int]
+    worker: Mapped[str | None]
+    status: Mapped[str]
+    external_id: Mapped[str | None]
+    sent_at: Mapped[datetime]
+    submitted_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+    duration_ms: Mapped[int | None]
+    error_code: Mapped[str | None]
+    error_detail: Mapped[str | None]
+    prompt_tokens: Mapped[int | None]
+    completion_tokens: Mapped[int | None]
+    cost_microusd: Mapped[int | None] = mapped_column(sa.BigInteger)
+    request_digest: Mapped[str | None]
+    response_digest: Mapped[str | None]
 
 
 class Image(Base):
@@ -175,3 +223,73 @@ class Image(Base):
     favorite: Mapped[bool] = mapped_column(server_default=sa.false())
     created_at: Mapped[datetime] = mapped_column(server_default=sa.func.now())
     deleted_at: Mapped[datetime | None]
+
+
+class Share(Base):
+    """What an organization has apart from all others: its weight when it comes to turns, and its own limits."""
+
+    __tablename__ = "shares"
+
+    org_id: Mapped[str] = mapped_column(primary_key=True)
+    weight: Mapped[int] = mapped_column(server_default="1")
+    operations_at_work: Mapped[int | None]
+    open_generations: Mapped[int | None]
+
+
+class CircuitRow(Base):
+    """What is known of a provider's model (see `breaker.Circuit`), and where its turns have come to.
+
+    ``last_served`` is the organization that had the last turn, ``last_tested`` that of the last test key.
+    """
+
+    __tablename__ = "circuits"
+
+    provider: Mapped[str] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(primary_key=True)
+    state: Mapped[str] = mapped_column(server_default="closed")
+    failures: Mapped[int] = mapped_column(server_default="0")
+    opened_at: Mapped[datetime | None]
+    probe_at: Mapped[datetime | None]
+    probe_id: Mapped[str | None]
+    paused_until: Mapped[datetime | None]
+    failed_at: Mapped[datetime | None]
+    failure_code: Mapped[str | None]
+    last_served: Mapped[str | None]
+    last_tested: Mapped[str | None]
+
+
+class Load(Base):
+    """What a provider bears, as the last claim saw it: its token bucket, and how many operations were at work."""
+
+    __tablename__ = "loads"
+
+    provider: Mapped[str] = mapped_column(primary_key=True)
+    tokens: Mapped[float]
+    refilled_at: Mapped[datetime]
+    at_work: Mapped[int]
+    most: Mapped[int]
+    per_organization: Mapped[int]
+    per_minute: Mapped[int | None]
+
+
+class OperationTime(Base):
+    """How long a provider takes for an operation: a mean in which older measurements count less, and the last 50."""
+
+    __tablename__ = "operation_times"
+
+    provider: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    mean_seconds: Mapped[float]
+    measured: Mapped[int] = mapped_column(sa.BigInteger)
+    recent_seconds: Mapped[list[float]] = mapped_column(sa.ARRAY(sa.Float))
+
+
+class SunsetNotice(Base):
+    """That operators were told of a model's end; once for each date."""
+
+    __tablename__ = "sunset_notices"
+
+    provider: Mapped[str] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(primary_key=True)
+    sunset: Mapped[date] = mapped_column(primary_key=True)
+    told_at: Mapped[datetime] = mapped_column(server_default=sa.func.now())

@@ -1,8 +1,9 @@
-"""What follows when a provider has answered: the rules, as a function from an outcome to a decision. Pure."""
+"""What a provider may answer, and what follows: the rules, as a function from an outcome to a decision. Pure."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from services.generation.failures import reason
 
@@ -17,22 +18,33 @@ class MadeImage:
 
 @dataclass(frozen=True, kw_only=True)
 class Answered:
-    """The provider did the work. ``model`` is what really ran; ``cost_microusd`` is known or the call was refused."""
+    """The provider did the work. ``model`` is what really ran; ``cost_microusd`` is known or the call was refused.
+
+    The tokens are those the provider says it counted, None where it counts none.
+    """
 
     images: tuple[MadeImage, ...] = ()
     result: dict[str, Any] | None = None
     model: str = ""
     cost_microusd: int = 0
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Refused:
-    """The provider, or the way to it, said no; ``code`` is of the taxonomy, ``detail`` is for our log only."""
+    """The provider, or the way to it, said no; ``code`` is of the taxonomy, ``detail`` is for our log only.
+
+    ``ran``: it had begun, and may bill it; else it is certain that it did not. ``cost_microusd`` is what it will have
+    billed for work without a result, at most.
+    """
 
     code: str
     detail: str
     retry_after_seconds: float | None = None
+    ran: bool = False
+    cost_microusd: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +54,45 @@ class Lost:
     detail: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Submitted:
+    """An asynchronous provider has taken the operation: from now on it is asked for by ``external_id``.
+
+    ``external_id`` is the adapter's own writing and all that it needs to go on: store it whole, read nothing in it.
+    """
+
+    external_id: str
+    phase: str = "queued"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """The provider is still at it, or could not be asked just now; ask again.
+
+    ``phase`` is for people (``queued``, ``running``, ``collecting`` while the result is fetched). Not before
+    ``poll_after_seconds``, where the provider wants to be left alone for so long.
+    """
+
+    phase: str
+    queue_position: int | None = None
+    poll_after_seconds: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Absent:
+    """The provider has been looked through: it never took the operation, and nothing was billed."""
+
+    detail: str
+
+
 Outcome = Answered | Refused | Lost
+Submission = Submitted | Outcome
+Progress = Running | Outcome
+Found = Submitted | Absent | Lost
+
+# What may be done when a request went out and no answer came: send it again (a second run bills nobody), look it up at
+# the provider (`Asynchronous.find`), or give up.
+AfterLostAnswer = Literal["resend", "lookup", "give_up"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,11 +104,17 @@ class Succeed:
 
 @dataclass(frozen=True, kw_only=True)
 class Repeat:
-    """Queue the operation again after a pause."""
+    """Queue the operation again after a pause, with another seed if ``new_seed``: the same one fails again.
+
+    At another provider where ``provider`` names one, with its ``model``.
+    """
 
     after_seconds: float
     code: str
     detail: str
+    new_seed: bool = False
+    provider: str | None = None
+    model: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,29 +125,90 @@ class GiveUp:
     detail: str
 
 
-Decision = Succeed | Repeat | GiveUp
+@dataclass(frozen=True, kw_only=True)
+class LookUp:
+    """Nobody knows whether the provider has it: it is to be looked for there."""
+
+    detail: str
+
+
+Decision = Succeed | Repeat | GiveUp | LookUp
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spent:
+    """What an attempt has used up, whatever it came to; None is not known."""
+
+    model: str | None = None
+    cost_microusd: int | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    digest: str | None = None
+
+
+def spent(outcome: Outcome) -> Spent:
+    """Return what the provider will have billed for ``outcome``, and the digest of what it answered."""
+    if isinstance(outcome, Answered):
+        digest = hashlib.sha256(repr(outcome.result).encode())
+        for image in outcome.images:
+            digest.update(image.data)
+        return Spent(
+            model=outcome.model,
+            cost_microusd=outcome.cost_microusd,
+            prompt_tokens=outcome.prompt_tokens,
+            completion_tokens=outcome.completion_tokens,
+            digest=digest.hexdigest(),
+        )
+    if isinstance(outcome, Refused):
+        return Spent(cost_microusd=outcome.cost_microusd)
+    return Spent()
+
+
+def another_seed(seed: int, *, attempt: int) -> int:
+    """Return the seed of the try after ``attempt``: another one, the same each time it is asked for."""
+    digest = hashlib.sha256(f"{seed}/{attempt}".encode()).digest()
+    return int.from_bytes(digest[:4]) >> 1
+
+
+_FIRST_POLL_SECONDS = 1.0
+_SLOWEST_POLL_SECONDS = 15.0
+# A provider that wants to be left alone for longer is asked all the same: its word must not hold a job up.
+_LONGEST_SILENCE_SECONDS = 60.0
+
+
+def next_poll_seconds(age_seconds: float, *, time_limit_seconds: float, wished_seconds: float | None = None) -> float:
+    """Return how long to wait before a provider is asked again about what it took ``age_seconds`` ago.
+
+    Often at first, then less and less: a quarter of its age, and never more than a tenth of what it may take at all.
+    """
+    slowest = max(_FIRST_POLL_SECONDS, min(_SLOWEST_POLL_SECONDS, time_limit_seconds / 10))
+    wait = min(max(_FIRST_POLL_SECONDS, age_seconds / 4), slowest)
+    return max(wait, min(wished_seconds or 0.0, _LONGEST_SILENCE_SECONDS))
+
 
 # After an answer was lost that may be asked for again: mostly it was our own worker that died, and the next one is
 # there at once; an operation that kills every worker must not do so for ever.
 _RESEND_WAITS_SECONDS = (0.0, 1.0, 5.0, 5.0, 10.0)
 
 
-def decide(outcome: Outcome, *, attempt: int, after_lost_answer: str, makes_image: bool) -> Decision:
+def decide(outcome: Outcome, *, attempt: int, after_lost_answer: AfterLostAnswer, makes_image: bool) -> Decision:
     """Return what follows ``outcome`` of the ``attempt``-th try (from 1).
 
     Args:
         outcome: what the provider's adapter returned.
-        attempt: how often the operation has been sent, this time included.
-        after_lost_answer: the provider's ``resend`` or ``give_up``; a lost answer is never blindly sent again
-            to one that bills.
+        attempt: how often the operation has been sent to this provider, this time included.
+        after_lost_answer: the provider's `AfterLostAnswer`; a lost answer is never blindly sent again to one that
+            bills.
         makes_image: whether an answer without image is a failure.
     """
     if isinstance(outcome, Answered):
         if makes_image and not outcome.images:
-            waits = reason("result_corrupt").waits_seconds
-            return _again_or_not("result_corrupt", "the answer holds no image", attempt=attempt, waits=waits)
+            waits = reason("no_image").waits_seconds
+            return _again_or_not("no_image", "the answer holds no image", attempt=attempt, waits=waits)
         return Succeed(answer=outcome)
     if isinstance(outcome, Lost):
+        if after_lost_answer == "lookup":
+            return LookUp(detail=outcome.detail)
         waits = _RESEND_WAITS_SECONDS if after_lost_answer == "resend" else ()
         return _again_or_not("outcome_unknown", outcome.detail, attempt=attempt, waits=waits)
     waits = reason(outcome.code).waits_seconds
@@ -105,4 +222,6 @@ def _again_or_not(
 ) -> Repeat | GiveUp:
     if attempt > len(waits):
         return GiveUp(code=code, detail=detail)
-    return Repeat(after_seconds=max(waits[attempt - 1], at_least), code=code, detail=detail)
+    return Repeat(
+        after_seconds=max(waits[attempt - 1], at_least), code=code, detail=detail, new_seed=reason(code).new_seed
+    )

@@ -8,7 +8,7 @@ import json
 import secrets
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -73,6 +73,25 @@ def plan(engine: Engine, *, workflow_name: str, inputs: Mapping[str, Any], asset
     )
 
 
+def part(engine: Engine, whole: Plan, *, only: Sequence[int] | None, out_of: int | None) -> Plan:
+    """Return ``whole`` with those generations ``only`` whose numbers (from 1) are named; all of it where None.
+
+    Raises:
+        BadRequest: it is not ``out_of`` generations: what the numbers were given for was another plan.
+    """
+    if only is None:
+        return whole
+    if len(whole.generations) != out_of:
+        raise BadRequest(
+            f"With these settings there would be {len(whole.generations)} generations instead of {out_of}:"
+            " change none that decides how many there are, or submit a new job."
+        )
+    generations = [whole.generations[number - 1] for number in only]
+    each = workflow(whole.workflow).estimated_seconds
+    seconds = estimate(each, generations=len(generations), at_once=engine.operations_per_organization)
+    return replace(whole, generations=generations, estimated_seconds=seconds)
+
+
 def quote(engine: Engine, *, workflow_name: str, inputs: Mapping[str, Any], assets: Assets) -> dict[str, Any]:
     """Return what a job would need, without prices: ``{workflow, fingerprint, skus, images, estimated_seconds}``.
 
@@ -134,9 +153,16 @@ def expected_cost_microusd(engine: Engine, planned: PlannedGeneration) -> int:
     """Return what a generation's first operations are expected to cost us.
 
     Raises:
-        Unavailable: no provider that is set up does one of them.
+        Unavailable: no provider that is set up does one of them, or nobody knows what it would cost.
     """
-    return sum(provider_of(engine, operation.name).cost_microusd for operation in planned.operations)
+    try:
+        return sum(
+            provider_of(engine, operation.name).expected_cost_microusd(operation.name, operation.parameters)
+            for operation in planned.operations
+        )
+    except LookupError as error:
+        log.exception("operation_without_price", operations=[operation.name for operation in planned.operations])
+        raise Unavailable("What this would cost us is not known, so it is not begun. Tell the operator.") from error
 
 
 def _pointers(messages: Any, prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -5,6 +5,7 @@ not the only one. An image carries storage keys in place of addresses: the gatew
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -12,9 +13,11 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
+from services.generation import standings
 from services.generation.failures import NOT_BEGUN, reason
 from services.generation.jobs import GENERATION_ENDS, JOB_ENDS, STALLED_AFTER, progress
 from services.generation.models import Generation, Image, Job
+from services.generation.standings import Standing
 from shared.problems import NotFound
 
 FIRST_GENERATIONS = 50
@@ -34,6 +37,15 @@ _PHASES = {
     "expired": "Ended at its deadline",
     "rejected": "Not started",
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a job stands in its organization's queue, and how it stands about what it does next."""
+
+    jobs_ahead: int
+    operations_ahead: int
+    standing: Standing | None
 
 
 def _among(column: Any, name: str) -> Any:
@@ -89,15 +101,17 @@ _IMAGES = (
 _JOBS_AHEAD = sa.text("""
 WITH mine AS (SELECT id, org_id, livemode FROM jobs WHERE id = ANY (:job_ids)),
 due AS (
-    SELECT DISTINCT head.org_id, head.livemode, head.job_id
-    FROM (SELECT DISTINCT org_id FROM mine) AS asking
+    SELECT head.org_id, head.livemode, head.job_id, count(*) AS operations
+    FROM (SELECT DISTINCT org_id, livemode FROM mine) AS asking
     CROSS JOIN LATERAL (
         SELECT o.org_id, o.livemode, o.job_id FROM operations AS o
-        WHERE o.org_id = asking.org_id AND o.status = 'queued' AND o.due_at IS NOT NULL
-        ORDER BY o.lane, o.due_at, o.id LIMIT :most
+        WHERE o.org_id = asking.org_id AND o.livemode = asking.livemode
+          AND o.status = 'queued' AND o.due_at IS NOT NULL
+        ORDER BY o.job_id LIMIT :most
     ) AS head
+    GROUP BY head.org_id, head.livemode, head.job_id
 )
-SELECT mine.id, count(*) FROM mine
+SELECT mine.id, count(*) AS jobs, CAST(sum(due.operations) AS integer) AS operations FROM mine
 JOIN due ON due.org_id = mine.org_id AND due.livemode = mine.livemode AND due.job_id < mine.id GROUP BY mine.id
 """)
 
@@ -210,12 +224,12 @@ def images(
 def jobs_as_dicts(
     session: Session, rows: Sequence[Job], *, generations: int = FIRST_GENERATIONS
 ) -> list[dict[str, Any]]:
-    """Return jobs in the contract's shape, with at most six queries however many they are."""
+    """Return jobs in the contract's shape, with at most seven queries however many they are."""
     totals = _totals(session, rows)
     first = _first_generations(session, rows, most=generations) if generations else {}
     now = session.execute(_NOW).scalar_one()
-    ahead = _jobs_ahead(session, rows)
-    return [_job_as_dict(row, totals[row.id], first.get(row.id, []), now=now, ahead=ahead) for row in rows]
+    queue = _queue(session, rows)
+    return [_job_as_dict(row, totals[row.id], first.get(row.id, []), now=now, place=queue[row.id]) for row in rows]
 
 
 def generations_as_dicts(session: Session, rows: Sequence[Generation]) -> list[dict[str, Any]]:
@@ -286,9 +300,10 @@ def _generation_as_dict(row: Generation, made: list[dict[str, Any]]) -> dict[str
 
 
 def _job_as_dict(
-    row: Job, totals: Mapping[str, Any], first: list[dict[str, Any]], *, now: datetime, ahead: Mapping[str, int]
+    row: Job, totals: Mapping[str, Any], first: list[dict[str, Any]], *, now: datetime, place: Place
 ) -> dict[str, Any]:
     ended = totals["succeeded"] + totals["failed"]
+    open_ = row.total - ended
     waiting = row.status in {"awaiting_credit", "queued"}
     return {
         "id": row.id,
@@ -313,9 +328,9 @@ def _job_as_dict(
         "session_id": row.session_id,
         "retry_of": row.retry_of,
         "retry_count": row.retry_count,
-        "queue_position": ahead.get(row.id, 0) + 1 if waiting else None,
-        "eta_seconds": None if row.status in {"paused", *JOB_ENDS} else row.estimated_seconds,
-        "waiting_reason": row.waiting_reason or (_PHASES[row.status] if waiting else None),
+        "queue_position": place.jobs_ahead + 1 if waiting else None,
+        "eta_seconds": None if row.status in {"paused", *JOB_ENDS} else _eta_seconds(row, place, open_=open_),
+        "waiting_reason": row.waiting_reason or _waiting_reason(row, place, queued=totals["queued"]),
         "stalled": row.status not in {"paused", *JOB_ENDS} and now - row.progressed_at > STALLED_AFTER,
         "livemode": row.livemode,
         "warnings": _warnings(row, totals),
@@ -354,12 +369,36 @@ def _first_generations(session: Session, rows: Sequence[Job], *, most: int) -> d
     return by_job
 
 
-def _jobs_ahead(session: Session, rows: Sequence[Job]) -> dict[str, int]:
-    """Count, for each waiting job, the older jobs of its organization and mode that still have something due."""
+def _queue(session: Session, rows: Sequence[Job]) -> dict[str, Place]:
+    """Return where jobs stand: of those that wait how much of their organization's, and mode's, is due before them."""
     waiting = [row.id for row in rows if row.status in {"awaiting_credit", "queued"}]
-    if not waiting:
-        return {}
-    return dict(session.execute(_JOBS_AHEAD, {"job_ids": waiting, "most": MOST_AHEAD}).all())
+    begun = [row.id for row in rows if row.status in {"queued", "running"}]
+    ahead = {}
+    if waiting:
+        found = session.execute(_JOBS_AHEAD, {"job_ids": waiting, "most": MOST_AHEAD})
+        ahead = {job_id: (jobs, operations) for job_id, jobs, operations in found}
+    known = standings.of(session, begun)
+    places = {row.id: (*ahead.get(row.id, (0, 0)), known.get(row.id)) for row in rows}
+    return {
+        job_id: Place(jobs_ahead=jobs, operations_ahead=operations, standing=standing)
+        for job_id, (jobs, operations, standing) in places.items()
+    }
+
+
+def _eta_seconds(row: Job, place: Place, *, open_: int) -> int:
+    """Return how long the rest of a job takes, as measured, or as it was estimated."""
+    if place.standing is None:
+        return row.estimated_seconds
+    measured = standings.eta(place.standing, ahead=place.operations_ahead, remaining=open_)
+    return row.estimated_seconds if measured is None else measured
+
+
+def _waiting_reason(row: Job, place: Place, *, queued: int) -> str | None:
+    if row.status == "awaiting_credit":
+        return "holding_credits"
+    if place.standing is None or not queued:
+        return "free_worker" if row.status == "queued" else None
+    return standings.waiting_reason(place.standing, ahead=place.operations_ahead)
 
 
 def _page(rows: Sequence[Any], limit: int, shown: Any) -> dict[str, Any]:

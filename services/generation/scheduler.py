@@ -1,39 +1,40 @@
-"""The worker: claims due operations, calls their providers, stores what comes back, records it. Rows, never deliveries.
+"""The worker: claims due operations and sends them to their providers. Rows, never deliveries.
+
+What a provider answers at once is settled at once; what it takes is let go of, and asked for by the poller.
 
 It uses the standard library's threads, which are green in our processes; the host is none of its business.
 """
 
 import contextlib
+import hashlib
+import json
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
 
 import structlog
 
-from services.generation import claims, metrics, recording
+from services.generation import calls, claims, metrics
 from services.generation.claims import Claimed
 from services.generation.engine import Engine
 from services.generation.holding import OPERATIONS_CHANNEL
-from services.generation.operations import Answered, GiveUp, MadeImage, Outcome, Refused, Repeat, Succeed, decide
-from services.generation.providers import Request
-from services.generation.recording import StoredImage
-from shared import images, logs
+from services.generation.observing import Observer
+from services.generation.operations import Refused, Submission, Submitted, next_poll_seconds
+from services.generation.poller import Poller
+from services.generation.providers import Asynchronous, Request
+from services.generation.settling import Settlement
+from shared import logs
 from shared.crash import crash_point
 from shared.database import Database, is_unavailable, wait_for_notify
-from shared.ids import new_id
-from shared.off_hub import off_hub
-from shared.problems import Problem
 from shared.storage import ObjectMissing, ObjectStore, StorageUnavailable
 
 log = structlog.get_logger(__name__)
-T = TypeVar("T")
 
 IDLE_POLL_SECONDS = 0.5
 RETRY_SECONDS = 0.5
-MAX_RESULT_BYTES = 50_000_000
-_EXTENSIONS = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
+# Between writing down that a request goes out and sending it; less than the lease that begins with the former.
+SEND_WITHIN_SECONDS = claims.LEASE_SECONDS / 2
 
 
 class Scheduler:
@@ -56,13 +57,18 @@ class Scheduler:
         self._slots = slots
         self._per_organization = per_organization
         self._limits = {name: provider.concurrency for name, provider in engine.providers.items()}
+        self._rates = {name: provider.requests_per_minute for name, provider in engine.providers.items()}
+        self._observer = Observer(db)
         self._held: dict[str, Claimed] = {}
         self._slot_freed = threading.Event()
+        self._settlement = Settlement(db, store, engine, held=self._held)
+        self._poller = Poller(db, engine, self._settlement, worker=worker)
 
     def run(self, stopping: Callable[[], bool]) -> None:
         """Work until ``stopping()``; a database that is away is waited for."""
-        with ThreadPoolExecutor(max_workers=self._slots + 1, thread_name_prefix="operation") as pool:
+        with ThreadPoolExecutor(max_workers=self._slots + 2, thread_name_prefix="operation") as pool:
             pool.submit(self._keep_leases, stopping)
+            pool.submit(self._poller.run, stopping)
             while not stopping():
                 with self._patience("claiming"), contextlib.closing(self._db.connect()) as listener:
                     listener.autocommit = True
@@ -93,6 +99,7 @@ class Scheduler:
                 worker=self._worker,
                 free=free,
                 limits=self._limits,
+                rates=self._rates,
                 per_organization=self._per_organization,
             )
         if not claimed:
@@ -107,9 +114,7 @@ class Scheduler:
         """Do one operation from call to record; the claim is given up only when the outcome is written down."""
         try:
             with logs.bound(operation_id=item.id, job_id=item.job_id):
-                outcome = self._call(item)
-                crash_point("scheduler.after_provider_call")
-                self._settle(item, outcome)
+                self.carry(item)
         except Exception:
             # The lease will run out and the sweeper decide: the one path for everything unforeseen.
             log.exception("operation_abandoned", operation_id=item.id)
@@ -117,127 +122,80 @@ class Scheduler:
             self._held.pop(item.id, None)
             self._slot_freed.set()
 
-    def _call(self, item: Claimed) -> Outcome:
-        provider = self._engine.providers[item.provider]
-        started = time.monotonic()
+    def carry(self, item: Claimed) -> None:
+        """Send a claimed operation, and do what follows."""
+        asked = self.request(item)
+        if not isinstance(asked, Request):
+            self._settlement.settle(item, asked, tries=item.attempt)
+            return
+        tries = self._sent(item, asked)
+        if tries is None:
+            return
+        crash_point("scheduler.after_sent")
+        answer = self._call(item, asked)
+        crash_point("scheduler.after_provider_call")
+        if isinstance(answer, Submitted):
+            self._hand_over(item, answer)
+        else:
+            self._settlement.settle(item, answer, tries=tries)
+
+    def request(self, item: Claimed) -> Request | Refused:
+        """Return what the provider is to be asked, or why it cannot be."""
         try:
             sources = [b"".join(self._objects.open(key)) for key in item.inputs["sources"]]
         except ObjectMissing as error:
             return Refused(code="source_missing", detail=str(error))
         except StorageUnavailable as error:
             return Refused(code="storage_failed", detail=str(error))
-        outcome = provider.call(
-            Request(
-                operation_id=item.id,
-                name=item.name,
-                prompt=item.prompt,
-                model=item.model_requested,
-                seed=item.seed,
-                sources=sources,
-                parameters=item.inputs["parameters"],
-            )
+        return Request(
+            operation_id=item.id,
+            name=item.name,
+            prompt=item.prompt,
+            model=item.model_requested,
+            seed=item.seed,
+            sources=sources,
+            parameters=item.inputs["parameters"],
+            callback_url=self._engine.callback_url(item.provider, operation_id=item.id),
         )
+
+    def _sent(self, item: Claimed, asked: Request) -> int | None:
+        """Write down that the request goes out now; return the try, or None where it must not go out."""
+        began = time.monotonic()
+        with self._db.transaction() as session:
+            tries = calls.send(session, item, digest=digest_of(asked))
+        # A process that was stopped just here must not send what somebody else has decided about by now.
+        if tries is None or time.monotonic() - began > SEND_WITHIN_SECONDS:
+            log.warning("operation_not_sent", claim_lost=tries is None)
+            return None
+        return tries
+
+    def _call(self, item: Claimed, asked: Request) -> Submission:
+        provider = self._engine.providers[item.provider]
+        started = time.monotonic()
+        answer = provider.submit(asked)
         took = time.monotonic() - started
-        log.info("provider_answered", provider=item.provider, outcome=type(outcome).__name__, seconds=round(took, 3))
+        log.info("provider_answered", provider=item.provider, outcome=type(answer).__name__, seconds=round(took, 3))
         metrics.operation_seconds.labels(item.provider, item.name).observe(took)
-        metrics.operations.labels(item.provider, item.model_requested, type(outcome).__name__.lower()).inc()
-        return outcome
+        metrics.operations.labels(item.provider, item.model_requested, type(answer).__name__.lower()).inc()
+        if not isinstance(answer, Submitted):
+            self._observer.note(item, answer, seconds=took)
+        return answer
 
-    def _settle(self, item: Claimed, outcome: Outcome) -> None:
-        decision = decide(
-            outcome,
-            attempt=item.attempt,
-            after_lost_answer=self._engine.providers[item.provider].after_lost_answer,
-            makes_image=item.makes_image,
-        )
-        if isinstance(decision, Succeed):
-            self._keep(item, decision.answer)
-        else:
-            self._insist(lambda: self._record(item, decision))
-
-    def _keep(self, item: Claimed, answer: Answered) -> None:
-        """Store an answer's images, then record it; what is not adopted leaves no bytes behind."""
-        if not self._insist(lambda: self._note_storing(item)):
+    def _hand_over(self, item: Claimed, taken: Submitted) -> None:
+        """Let go of an operation that its provider has taken; what is nobody's any more is cancelled there."""
+        provider = self._engine.providers[item.provider]
+        wait = next_poll_seconds(0, time_limit_seconds=provider.time_limit_seconds)
+        if self._settlement.insist(lambda: self._note_submitted(item, taken, wait)):
             return
-        stored: list[StoredImage] = []
-        try:
-            stored += [self._store(item, number, image) for number, image in enumerate(answer.images)]
-        except StorageUnavailable as error:
-            failed: Outcome = Refused(code="storage_failed", detail=str(error))
-        except Problem as problem:
-            failed = Refused(code="result_corrupt", detail=problem.detail)
-        else:
-            crash_point("scheduler.after_store")
-            if not self._insist(lambda: self._adopt(item, answer, stored)):
-                self._discard(stored)
-            return
-        self._discard(stored)
-        self._settle(item, failed)
+        log.warning("operation_taken_for_nobody", provider=item.provider, external_id=taken.external_id)
+        if isinstance(provider, Asynchronous):
+            provider.cancel(taken.external_id)
 
-    def _store(self, item: Claimed, number: int, image: MadeImage) -> StoredImage:
-        """Write an image and its thumbnail under keys that only this claim uses."""
-        info = off_hub(images.inspect, image.data)
-        image_id = new_id("img")
-        stem = f"images/{item.org_id}/{image_id}/{item.fence}"
-        stored = self._objects.put(
-            key=f"{stem}.{_EXTENSIONS[info.content_type]}",
-            chunks=image.data,
-            content_type=info.content_type,
-            max_bytes=MAX_RESULT_BYTES,
-        )
-        crash_point("scheduler.between_image_and_thumbnail")
-        thumbnail = self._objects.put(
-            key=f"{stem}.thumb.jpg", chunks=off_hub(images.thumbnail, image.data), content_type="image/jpeg"
-        )
-        log.debug("image_stored", image_id=image_id, number=number, key=stored.key)
-        return StoredImage(
-            image_id=image_id,
-            key=stored.key,
-            thumbnail_key=thumbnail.key,
-            content_type=stored.content_type,
-            sha256=stored.sha256,
-            crc32=stored.crc32,
-            bytes=stored.bytes,
-            width=info.width,
-            height=info.height,
-        )
-
-    def _note_storing(self, item: Claimed) -> bool:
+    def _note_submitted(self, item: Claimed, taken: Submitted, wait_seconds: float) -> bool:
         with self._db.transaction() as session:
-            return recording.storing(session, item)
-
-    def _adopt(self, item: Claimed, answer: Answered, stored: Sequence[StoredImage]) -> bool:
-        with self._db.transaction() as session:
-            recorded = recording.success(session, self._engine, item, answer=answer, images=stored)
-            self._db.publish(session, recorded.events)
-        crash_point("scheduler.after_record")
-        return recorded.adopted
-
-    def _record(self, item: Claimed, decision: Repeat | GiveUp) -> None:
-        with self._db.transaction() as session:
-            if isinstance(decision, Repeat):
-                events = recording.repeat(session, item, decision=decision)
-            else:
-                events = recording.failure(session, item, decision=decision)
-            self._db.publish(session, events)
-
-    def _insist(self, write: Callable[[], T]) -> T:
-        """Repeat a write while the database is away: the result is paid for, and the fence guards against lateness."""
-        while True:
-            try:
-                return write()
-            except Exception as error:
-                if not is_unavailable(error):
-                    raise
-                log.warning("record_postponed", error_type=type(error).__name__)
-                time.sleep(RETRY_SECONDS)
-
-    def _discard(self, stored: Iterable[StoredImage]) -> None:
-        """Delete objects no row names; what cannot be deleted now is an orphan, collected after 24 h."""
-        for image in stored:
-            with contextlib.suppress(StorageUnavailable):
-                self._objects.delete(image.key)
-                self._objects.delete(image.thumbnail_key)
+            return calls.submitted(
+                session, item, external_id=taken.external_id, phase=taken.phase, poll_after_seconds=wait_seconds
+            )
 
     def _keep_leases(self, stopping: Callable[[], bool]) -> None:
         """Prolong the leases of everything at work; one that is lost is noticed when its result is recorded."""
@@ -268,3 +226,12 @@ class Scheduler:
             else:
                 log.exception("engine_stumbled", what=what)
             time.sleep(RETRY_SECONDS)
+
+
+def digest_of(asked: Request) -> str:
+    """Return the SHA-256, in hex, of what a provider is asked, pictures included."""
+    about = [asked.operation_id, asked.name, asked.prompt, asked.model, asked.seed, dict(asked.parameters)]
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode())
+    for source in asked.sources:
+        digest.update(hashlib.sha256(source).digest())
+    return digest.hexdigest()

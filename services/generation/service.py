@@ -4,7 +4,17 @@ from typing import Any
 
 import structlog
 
-from services.generation import contract, handlers, planning, queries
+from services.generation import (
+    cancelling,
+    contract,
+    handlers,
+    histories,
+    model_lifecycle,
+    planning,
+    queries,
+    retrying,
+    shares,
+)
 from services.generation.engine import engine_for
 from services.generation.submissions import Submission
 from shared.database import Batch
@@ -13,6 +23,7 @@ from shared.events import (
     CreditsAdjusted,
     CreditsGranted,
     PlanChanged,
+    ProviderCallbackReceived,
     RefundIssued,
     ReservationOverdue,
 )
@@ -73,6 +84,32 @@ class Generation:
             return queries.job_generations(session, org_id=org_id, livemode=livemode, **page)
 
     @rpc
+    def cancel(self, *, org_id: str, livemode: bool, job_id: str) -> dict[str, Any]:
+        return cancelling.cancel(self.db, org_id=org_id, livemode=livemode, job_id=job_id)
+
+    @rpc
+    def sync(self, *, org_id: str, livemode: bool, job_id: str) -> dict[str, Any]:
+        return handlers.sync(self.db, org_id=org_id, livemode=livemode, job_id=job_id)
+
+    @rpc
+    def retry(self, **asked: Any) -> dict[str, Any]:
+        return retrying.retry(self.db, self.credits_service, self.engine, **asked)
+
+    @rpc
+    def attempts(self, *, org_id: str, livemode: bool, **page: Any) -> dict[str, Any]:
+        with self.db.transaction(org_id=org_id, livemode=livemode) as session:
+            return histories.attempts(session, org_id=org_id, livemode=livemode, **page)
+
+    @rpc
+    def timeline(self, *, org_id: str, livemode: bool, job_id: str) -> dict[str, Any]:
+        with self.db.transaction(org_id=org_id, livemode=livemode) as session:
+            return histories.timeline(session, org_id=org_id, livemode=livemode, job_id=job_id)
+
+    @rpc
+    def operation_log(self, **filters: Any) -> dict[str, Any]:
+        return handlers.operation_log(self.db, **filters)
+
+    @rpc
     def image(self, *, org_id: str, livemode: bool, image_id: str) -> dict[str, Any]:
         with self.db.transaction(org_id=org_id, livemode=livemode) as session:
             return queries.image(session, org_id=org_id, livemode=livemode, image_id=image_id)
@@ -86,6 +123,16 @@ class Generation:
     def workflows(self) -> dict[str, Any]:
         return {"data": list(contract.documents().values())}
 
+    @rpc
+    def give_share(self, *, org_id: str, **share: int | None) -> dict[str, Any]:
+        with self.db.transaction() as session:
+            return shares.give(session, org_id=org_id, share=shares.Given(**share))  # type: ignore[arg-type]  # `give` checks the numbers
+
+    @rpc
+    def models(self) -> dict[str, Any]:
+        with self.db.transaction() as session:
+            return {"data": model_lifecycle.shown(session, self.engine)}
+
     @subscribe(CreditReserved)
     def on_credit_reserved(self, events: Batch[CreditReserved]) -> None:
         self.db.once(events, handlers.queue_paid_jobs)
@@ -93,6 +140,10 @@ class Generation:
     @subscribe(ReservationOverdue)
     def on_reservation_overdue(self, events: Batch[ReservationOverdue]) -> None:
         self.db.once(events, handlers.answer_overdue)
+
+    @subscribe(ProviderCallbackReceived)
+    def on_provider_callback_received(self, events: Batch[ProviderCallbackReceived]) -> None:
+        self.db.once(events, handlers.ask_providers_now)
 
     @subscribe(PlanChanged)
     def on_plan_changed(self, events: Batch[PlanChanged]) -> None:

@@ -28,7 +28,8 @@ class Submission:
 
     ``on_insufficient`` is ``reject``, ``partial`` or ``pause``: what to do when not everything can be paid for. Its
     credits count against ``cap_id``, which allows ``daily_cap`` of them a day: None where it was asked for without one.
-    ``correlation_id`` is of the request it came with; that of the current context unless given.
+    ``correlation_id`` is of the request it came with; that of the current context unless given. A retry of the job
+    ``retry_of`` makes ``only`` those of the ``out_of`` planned generations, by number.
     """
 
     job_id: str
@@ -47,6 +48,10 @@ class Submission:
     cap_id: str | None = None
     daily_cap: int | None = None
     correlation_id: str | None = None
+    retry_of: str | None = None
+    retry_count: int = 0
+    only: tuple[int, ...] | None = None
+    out_of: int | None = None
 
     @property
     def named(self) -> Named:
@@ -77,9 +82,16 @@ def planned(engine: Engine, asked: Submission, plan: Plan) -> Planned:
     """
     told = asked if asked.correlation_id else replace(asked, correlation_id=logs.correlation()[0])
     generations, operations = [], []
-    job = {"id": asked.job_id, "org_id": asked.org_id, "user_id": asked.user_id, "livemode": asked.livemode}
-    for number, item in enumerate(in_turns(plan.generations), start=1):
-        generation = _generation_row(engine, item, number=number, job=job)
+    job = {
+        "id": asked.job_id,
+        "org_id": asked.org_id,
+        "user_id": asked.user_id,
+        "livemode": asked.livemode,
+        "generations": len(plan.generations),
+    }
+    numbers = asked.only or range(1, len(plan.generations) + 1)
+    for number, (item, of_plan) in enumerate(zip(in_turns(plan.generations), numbers, strict=True), start=1):
+        generation = _generation_row(engine, item, number=number, plan_number=of_plan, job=job)
         generations.append(generation)
         operations += [
             operation_row(engine, one, position=position, job=job, generation_id=generation["id"], due_at=None)
@@ -128,10 +140,11 @@ def operation_row(
         "position": position,
         "name": planned.name,
         "status": "queued",
-        "lane": lane(livemode=job["livemode"]),
+        # What follows on work that was begun names no size: it is interactive, so that it is soon out of the way.
+        "lane": lane(livemode=job["livemode"], generations=job.get("generations", 1)),
         "livemode": job["livemode"],
         "provider": provider.name,
-        "model_requested": provider.model,
+        "model_requested": provider.model_for(planned.name),
         "prompt": planned.prompt,
         "prompt_version": planned.prompt_version,
         "inputs": {"sources": list(planned.sources), "parameters": planned.parameters},
@@ -158,6 +171,9 @@ def _job_row(each: Planned, *, now: datetime) -> dict[str, Any]:
         "estimated_seconds": plan.estimated_seconds,
         "session_id": asked.session_id,
         "session_name": asked.session_name,
+        "retry_of": asked.retry_of,
+        "retry_count": asked.retry_count,
+        "planned": asked.out_of or len(plan.generations),
         "created_at": now,
         "deadline_at": deadline(now, estimated_seconds=plan.estimated_seconds, asked_seconds=asked.deadline_seconds),
         "deadline_seconds": asked.deadline_seconds,
@@ -189,12 +205,15 @@ def _accepted(each: Planned, row: Mapping[str, Any]) -> JobAccepted:
     )
 
 
-def _generation_row(engine: Engine, item: PlannedGeneration, *, number: int, job: Mapping[str, Any]) -> dict[str, Any]:
+def _generation_row(
+    engine: Engine, item: PlannedGeneration, *, number: int, plan_number: int, job: Mapping[str, Any]
+) -> dict[str, Any]:
     return {
         "id": new_id("gen"),
         "org_id": job["org_id"],
         "job_id": job["id"],
         "number": number,
+        "plan_number": plan_number,
         "status": "queued",
         "sku": item.sku,
         "expected_cost_microusd": expected_cost_microusd(engine, item),

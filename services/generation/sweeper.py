@@ -6,7 +6,7 @@ Each sweep claims its rows in the database, so that any number of replicas may r
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -14,20 +14,23 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.orm import Session
 
-from services.generation import claims, endings, holding, pauses, recording
+from services.generation import calls, claims, endings, holding, pauses, recording
 from services.generation.claims import Claimed
 from services.generation.engine import Engine
 from services.generation.holding import GIVE_UP_RESERVING, RESERVE_AGAIN, Credits
-from services.generation.jobs import JOB_ENDS, PAUSE_ENDS_AFTER
-from services.generation.models import Job
-from services.generation.operations import GiveUp, Lost, Repeat, decide
+from services.generation.jobs import JOB_ENDS, PAUSE_ENDS_AFTER, STALLED_AFTER
+from services.generation.models import Attempt, Job, Operation
+from services.generation.operations import AfterLostAnswer, GiveUp, LookUp, Lost, Repeat, decide
 from shared.database import Database, is_unavailable
-from shared.events import Event
+from shared.events import Event, JobStalled, correlated
 from shared.problems import Problem
 
 log = structlog.get_logger(__name__)
 
 MOST = 50
+# An operation whose every worker dies before it is sent is not claimed for ever.
+_MOST_CLAIMS = 10
+_MOST_FORGOTTEN = 1000
 
 _CLAIM_TO_ASK_FOR = (
     sa.update(Job)
@@ -100,6 +103,47 @@ def end_long_pauses(db: Database) -> int:
     return len(long)
 
 
+def tell_of_stalled_jobs(db: Database) -> int:
+    """Tell of open jobs nothing of which has moved for five minutes, each once; return how many there were."""
+    with db.transaction() as session:
+        moved_long_ago = Job.progressed_at < sa.func.clock_timestamp() - STALLED_AFTER
+        untold = sa.or_(Job.stalled_at.is_(None), Job.stalled_at < Job.progressed_at)
+        statement = (
+            sa.select(Job)
+            .where(Job.finished_at.is_(None), Job.status.not_in(("paused", *JOB_ENDS)), moved_long_ago, untold)
+            .order_by(Job.id)
+            .limit(MOST)
+            .with_for_update(skip_locked=True)
+        )
+        stalled = list(session.scalars(statement))
+        now = endings.database_now(session)
+        for job in stalled:
+            job.stalled_at = now
+            log.warning("job_stalled", job_id=job.id, org_id=job.org_id, since=job.progressed_at.isoformat())
+        db.publish(session, [_stalled(job) for job in stalled])
+    return len(stalled)
+
+
+def forget_old_attempts(db: Database, *, kept: timedelta) -> int:
+    """Delete what the AI operation log has of attempts that ended long ago; return how many.
+
+    What nobody will ever hear of is ended there before.
+    """
+    oldest = (
+        sa.select(Attempt.operation_id, Attempt.attempt)
+        .where(Attempt.sent_at < sa.func.clock_timestamp() - kept, Attempt.ended_at.is_not(None))
+        .limit(_MOST_FORGOTTEN)
+        .with_for_update(skip_locked=True)
+    )
+    with db.transaction() as session:
+        calls.close_left_attempts(session)
+        gone: Any = session.execute(
+            sa.delete(Attempt).where(sa.tuple_(Attempt.operation_id, Attempt.attempt).in_(oldest)),
+            execution_options={"synchronize_session": False},
+        )
+        return int(gone.rowcount)
+
+
 class Suspects:
     """Operations whose lease has run out, and for how long that has been seen.
 
@@ -129,21 +173,60 @@ def recover_lost_operations(db: Database, engine: Engine, suspects: Suspects) ->
 
 
 def _recover(db: Database, engine: Engine, claimed: Claimed) -> None:
+    """Decide about an operation whose worker is gone, by how far it had come.
+
+    What the provider has taken is asked for again; what was not sent is queued again; of what was sent and not
+    answered the provider's `after_lost_answer` decides. One that gives up waits for as long as an answer may still
+    come: the worker may be alive, and only the way from it to the database be broken.
+    """
     provider = engine.providers.get(claimed.provider)
-    decision = decide(
-        Lost(detail="the worker's lease ran out"),
-        attempt=claimed.attempt,
-        after_lost_answer=provider.after_lost_answer if provider else "give_up",
-        makes_image=claimed.makes_image,
-    )
     with db.transaction() as session:
         endings.lock_jobs(session, [claimed.job_id])
         if not claims.has_lapsed(session, claimed):
             return
-        if isinstance(decision, Repeat):
-            db.publish(session, recording.repeat(session, claimed, decision=decision))
-        elif isinstance(decision, GiveUp):
-            db.publish(session, recording.failure(session, claimed, decision=decision))
+        operation = session.get_one(Operation, claimed.id)
+        if operation.external_id:
+            events = recording.asked_for_again(session, claimed)
+        elif operation.sent_at is None:
+            again = Repeat(after_seconds=0, code="internal_error", detail="the worker was gone before it was sent")
+            over = GiveUp(code="internal_error", detail="no worker lived to send it")
+            if claimed.attempt < _MOST_CLAIMS:
+                events = recording.repeat(session, claimed, decision=again)
+            else:
+                events = recording.failure(session, claimed, decision=over)
+        else:
+            tries = calls.tries(session, claimed)
+            policy = provider.after_lost_answer if provider else "give_up"
+            limit = provider.time_limit_seconds if provider else 0.0
+            events = _after_lost_worker(session, claimed, tries=tries, policy=policy, limit_seconds=limit)
+        db.publish(session, events)
+
+
+def _after_lost_worker(
+    session: Session, claimed: Claimed, *, tries: int, policy: AfterLostAnswer, limit_seconds: float
+) -> list[Event]:
+    lost = Lost(detail="the worker's lease ran out")
+    decision = decide(lost, attempt=tries, after_lost_answer=policy, makes_image=claimed.makes_image)
+    if isinstance(decision, Repeat):
+        return recording.repeat(session, claimed, decision=decision)
+    if isinstance(decision, GiveUp) and policy == "resend":
+        return recording.failure(session, claimed, decision=decision)
+    after = 0.0 if isinstance(decision, LookUp) else limit_seconds
+    return recording.unknown(session, claimed, detail=lost.detail, after_seconds=after)
+
+
+def _stalled(job: Job) -> JobStalled:
+    return JobStalled(
+        meta=correlated(job.correlation_id),
+        job_id=job.id,
+        org_id=job.org_id,
+        user_id=job.user_id,
+        workflow=job.workflow,
+        since=job.progressed_at.isoformat(),
+        deadline_at=job.deadline_at.isoformat(),
+        session_id=job.session_id,
+        livemode=job.livemode,
+    )
 
 
 def _end_if_overdue(session: Session, job: Job, *, now: datetime) -> list[Event]:

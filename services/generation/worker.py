@@ -3,8 +3,9 @@
 import os
 import socket
 from collections.abc import Callable
+from datetime import timedelta
 
-from services.generation import metrics, sweeper
+from services.generation import metrics, model_lifecycle, sweeper
 from services.generation.engine import engine_for
 from services.generation.scheduler import Scheduler
 from shared.host import Built, DatabaseProvider, SettingsProvider, StoreProvider, background, every
@@ -50,6 +51,18 @@ class GenerationWorker:
     def end_overdue_jobs(self) -> None:
         sweeper.end_overdue_jobs(self.db)
 
+    @every(seconds=10)
+    def tell_of_stalled_jobs(self) -> None:
+        sweeper.tell_of_stalled_jobs(self.db)
+
+    @every(seconds=60)
+    def forget_old_attempts(self) -> None:
+        sweeper.forget_old_attempts(self.db, kept=timedelta(days=self.settings.operation_log_days))
+
     @every(seconds=60)
     def end_long_pauses(self) -> None:
         sweeper.end_long_pauses(self.db)
+
+    @every(seconds=3600)
+    def tell_of_sunsets(self) -> None:
+        model_lifecycle.tell_of_sunsets(self.db, self.engine)

@@ -323,7 +323,7 @@ class World:
             self._finish(item, None)
 
     def _finish(self, item: Claimed, dies_at: str | None) -> None:
-        outcome = self.provider.call(
+        outcome = self.provider.submit(
             Request(operation_id=item.id, name=item.name, prompt=item.prompt, model="m", seed=item.seed)
         )
         decision = decide(outcome, attempt=item.attempt, after_lost_answer="resend", makes_image=True)

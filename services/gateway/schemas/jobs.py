@@ -17,6 +17,11 @@ JOB_ENDS = frozenset({"succeeded", "partially_succeeded", "failed", "cancelled",
 JOB_STATUSES = ("awaiting_credit", "queued", "running", "paused", "cancelling", *sorted(JOB_ENDS))
 GENERATION_STATUSES = ("queued", "running", "storing", "succeeded", "failed")
 ON_INSUFFICIENT = ("reject", "partial", "pause")
+_WAITING_REASON = (
+    "What its next operation waits for: `holding_credits`, `free_worker`, `behind_others` of your own,"
+    " `organization_limit`, `provider_limit`, `rate_limit` or `circuit_open` (the AI service does not work just now);"
+    " or why credits did not hold the rest (`insufficient_credits`, `quota_exceeded`, …)."
+)
 _CHARGED = "What was charged when it ended. What support gives back later is not taken off: the receipt tells that."
 
 
@@ -76,7 +81,7 @@ class JobAtWorkSchema(Schema):
     retry_count = fields.Integer()
     queue_position = fields.Integer(allow_none=True)
     eta_seconds = fields.Integer(allow_none=True)
-    waiting_reason = fields.String(allow_none=True)
+    waiting_reason = fields.String(allow_none=True, metadata={"description": _WAITING_REASON})
     stalled = fields.Boolean()
     livemode = fields.Boolean(required=True, metadata={"description": "False for a test key's: it costs nothing."})
     warnings = fields.List(fields.Dict())

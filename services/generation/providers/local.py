@@ -1,16 +1,27 @@
-"""The ``local`` provider: image work without any service, the same way for the same seed.
+"""The ``local`` provider: every operation without any service, the same way for the same seed.
 
 It stages a photo of a room (repaints walls and floor, changes the light, calms what lies about, hangs and stands a few
-things, and prints the result in the style's way) or sets a product into a scene. Previews of what an image model would
-make, and marked as such.
+things, and prints the result in the style's way), sets a product into a scene, and does plainer image work for the
+other operations: previews of what an image model would make, and marked as such. Its analyses tell what pixels, names
+and metadata do, and how sure that is.
 """
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
+from inspect import Parameter, signature
+from typing import Any
 
 from PIL import Image
 
-from services.generation.operations import Answered, MadeImage, Outcome, Refused
+from services.generation import analyses
+from services.generation.operations import AfterLostAnswer, Answered, MadeImage, Outcome, Refused
 from services.generation.providers import Request
+from services.generation.providers.local_analyses.analyses import analyze, analyze_text, categorize, plan
+from services.generation.providers.local_pictures.details import close_up
+from services.generation.providers.local_pictures.edited import edit
+from services.generation.providers.local_pictures.emptied import empty_room
+from services.generation.providers.local_pictures.headshot import headshot
+from services.generation.providers.local_pictures.sketch import sketch
 from services.generation.providers.local_products.scene import product_scene
 from services.generation.providers.local_staging.decor import hang_picture, lay_rug, with_lamp, with_plant
 from services.generation.providers.local_staging.drawing import Dice
@@ -23,9 +34,10 @@ from shared.off_hub import WorkFailed, off_hub
 from shared.problems import Problem
 
 SIDE_MAX = 2048
+MODEL = "local-preview-1"
 PROVENANCE = {
     "provider": "local",
-    "model": "local-preview-1",
+    "model": MODEL,
     # Partly photographed, partly drawn: https://cv.iptc.org/newscodes/digitalsourcetype/
     "digital_source_type": "http://cv.iptc.org/newscodes/digitalsourcetype/compositeSynthetic",
     "preview": True,
@@ -68,35 +80,83 @@ def _printed(picture: Image.Image, order: Order) -> Image.Image:
     return with_grain(picture, order.look.grain, dice=order.dice)
 
 
-# What does each operation: from the first source, the operation's parameters and its seed to a JPEG.
-_WORK: Mapping[str, Callable[..., bytes]] = {"image.stage": stage, "image.product_scene": product_scene}
+# What does each operation. Pictures: from the first source, the parameters they know and the seed to a JPEG.
+_PICTURES: Mapping[str, Callable[..., bytes]] = {
+    "image.stage": stage,
+    "image.empty_room": empty_room,
+    "image.product_scene": product_scene,
+    "image.headshot": headshot,
+    "image.close_up": close_up,
+    "image.sketch": sketch,
+    "image.edit": edit,
+}
+# Analyses: from the first source, where they look at one, and the parameters they know to a result.
+_ANALYSES: Mapping[str, Callable[..., dict[str, Any]]] = {
+    "vision.analyze": analyze,
+    "vision.category": categorize,
+    "vision.plan": plan,
+    "text.analyze": analyze_text,
+}
 
 
 class LocalProvider:
     """Does the work in our own worker processes: no key, no cost, nothing leaves the machine."""
 
     name = "local"
-    model = "local-preview-1"
-    operations = frozenset(_WORK)
-    after_lost_answer = "resend"
+    operations = frozenset(_PICTURES) | frozenset(_ANALYSES)
+    after_lost_answer: AfterLostAnswer = "resend"
     time_limit_seconds = 120.0  # waiting for a worker process, starting it, and the work itself
     concurrency = 4
-    cost_microusd = 0
+    requests_per_minute = None
+    calls_back = False
 
-    def call(self, request: Request) -> Outcome:
-        """Work on the first source of ``request``; see `stage` and `product_scene` for the parameters."""
-        work = _WORK[request.name]
+    def model_for(self, _operation: str) -> str:
+        """Return the one it has."""
+        return MODEL
+
+    def expected_cost_microusd(self, _operation: str, _parameters: Mapping[str, Any]) -> int:
+        """Return 0: it is our own machine."""
+        return 0
+
+    def submit(self, request: Request) -> Outcome:
+        """Work on the first source of ``request``; the functions above say which parameters they know."""
+        pictured = request.name in _PICTURES
+        work: Callable[..., Any] = _PICTURES[request.name] if pictured else _ANALYSES[request.name]
+        known = signature(work).parameters
+        given = {name: value for name, value in {**request.parameters, "seed": request.seed}.items() if name in known}
+        sources = request.sources[:1] if "photo" in known else ()
+        missing = _missing(known, given, sources)
+        if missing:
+            return Refused(code="invalid_input", detail=f"{request.name} needs {', '.join(missing)}")
         try:
-            picture = off_hub(work, request.sources[0], seed=request.seed, **request.parameters)
+            made = off_hub(work, *sources, **given)
         except WorkFailed as problem:
             return Refused(code="provider_error", detail=problem.detail)
         except (Problem, ValueError) as error:
             return Refused(code="invalid_input", detail=str(error))
-        return Answered(
-            images=(MadeImage(data=picture, content_type="image/jpeg"),), model=self.model, provenance=dict(PROVENANCE)
-        )
+        return _pictured(made) if pictured else _analysed(made, request)
 
 
 def create(_environment: Mapping[str, str]) -> LocalProvider:
     """Return the provider: it is always there."""
     return LocalProvider()
+
+
+def _missing(known: Mapping[str, Parameter], given: Mapping[str, Any], sources: Sequence[bytes]) -> list[str]:
+    """Return what the work cannot do without and was not given."""
+    needed = [name for name, parameter in known.items() if parameter.default is Parameter.empty]
+    return [name for name in needed if name not in given and not (name == "photo" and sources)]
+
+
+def _pictured(picture: bytes) -> Answered:
+    image = MadeImage(data=picture, content_type="image/jpeg")
+    return Answered(images=(image,), model=MODEL, provenance=dict(PROVENANCE))
+
+
+def _analysed(result: dict[str, Any], request: Request) -> Outcome:
+    """Return the result, unless a workflow wants it in a shape that only a model could give it."""
+    try:
+        fitting = analyses.read(json.dumps(result), analyses.schema_for(request.name, request.parameters))
+    except ValueError as error:
+        return Refused(code="invalid_input", detail=f"the local provider cannot answer that way: {error}")
+    return Answered(result=fitting, model=MODEL)

@@ -72,6 +72,13 @@ def test_workflows_come_with_the_schema_of_their_inputs(client, headers):
     assert "scandinavian" in staging["inputs"]["properties"]["style"]["enum"]
 
 
+def test_models_come_with_their_health(client, headers):
+    [model] = client.get("/v1/models", headers=headers).json["data"]
+
+    assert (model["id"], model["health"]["status"]) == ("local-preview-1", "ok")
+    assert "price" not in str(model)
+
+
 def test_health_says_what_is_missing_by_name_only(client, gateway):
     ready = client.get("/readyz")
     gateway.health.register("database", lambda: "password authentication failed for user gateway")

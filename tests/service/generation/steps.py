@@ -153,10 +153,10 @@ def adopt(db: Database, engine: Engine, item: Claimed) -> bool:
 
 
 @contextmanager
-def at_work(db: Database, store: ObjectStore, engine: Engine) -> Iterator[None]:
+def at_work(db: Database, store: ObjectStore, engine: Engine, *, slots: int = 4) -> Iterator[None]:
     """Run a scheduler in the background."""
     stop = threading.Event()
-    scheduler = Scheduler(db, store, engine, worker="w", slots=4, per_organization=20)
+    scheduler = Scheduler(db, store, engine, worker="w", slots=slots, per_organization=20)
     thread = threading.Thread(target=scheduler.run, args=(stop.is_set,))
     thread.start()
     try:

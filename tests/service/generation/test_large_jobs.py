@@ -144,7 +144,7 @@ def test_a_large_job_that_waits_is_asked_for_in_steps_and_goes_on_while_they_are
     assert steps == [first[10:210], first[210:]]
     assert due == 1
     job = job_of(generation_db, asked.job_id)
-    assert (job["reserved"], job["waiting_reason"], job["warnings"]) == (2400, "Waiting for a free worker", [])
+    assert (job["reserved"], job["waiting_reason"], job["warnings"]) == (2400, "free_worker", [])
     assert ask_as_it_is_due(generation_db, credits_service) == 0
 
 

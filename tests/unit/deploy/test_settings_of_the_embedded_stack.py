@@ -193,6 +193,7 @@ def test_make_alone_explains_every_command() -> None:
         "mail",
         "check",
         "test",
+        "live",
         "bench",
         "faults",
         "hammer",

@@ -5,11 +5,15 @@ import pytest
 from services.generation.jobs import (
     GENERATION_ENDS,
     GENERATION_STEPS,
+    INTERACTIVE,
     JOB_ENDS,
     JOB_STEPS,
+    STANDARD,
+    TEST,
     deadline,
     deadline_after_pause,
     estimate,
+    lane,
     may_follow,
     next_question,
     progress,
@@ -112,3 +116,11 @@ def test_credits_are_asked_again_in_ten_minutes_or_when_the_month_begins() -> No
     assert next_question(ACCEPTED, resets_at=far) - ACCEPTED == timedelta(minutes=10)
     assert next_question(ACCEPTED, resets_at=soon) - soon == timedelta(seconds=1)
     assert next_question(ACCEPTED, resets_at=ACCEPTED - timedelta(seconds=1)) - ACCEPTED == timedelta(minutes=10)
+
+
+@pytest.mark.parametrize(
+    ("livemode", "generations", "expected"),
+    [(True, 1, INTERACTIVE), (True, 8, INTERACTIVE), (True, 9, STANDARD), (False, 1, TEST), (False, 9, TEST)],
+)
+def test_somebody_waits_at_the_screen_for_a_small_job(livemode: bool, generations: int, expected: int) -> None:  # noqa: FBT001  a parameter of the table above
+    assert lane(livemode=livemode, generations=generations) == expected

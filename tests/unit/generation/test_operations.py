@@ -1,7 +1,22 @@
 import pytest
 
 from services.generation.failures import TAXONOMY, reason
-from services.generation.operations import Answered, GiveUp, Lost, MadeImage, Outcome, Refused, Repeat, Succeed, decide
+from services.generation.operations import (
+    Answered,
+    GiveUp,
+    LookUp,
+    Lost,
+    MadeImage,
+    Outcome,
+    Refused,
+    Repeat,
+    Spent,
+    Succeed,
+    another_seed,
+    decide,
+    next_poll_seconds,
+    spent,
+)
 
 PICTURE = Answered(images=(MadeImage(data=b"jpeg", content_type="image/jpeg"),), model="m")
 
@@ -59,6 +74,28 @@ def test_a_lost_answer_that_costs_nothing_is_asked_for_again_at_once_but_not_for
     assert isinstance(later[-1], GiveUp)
 
 
+def test_what_a_model_withheld_is_asked_for_once_more_with_another_seed() -> None:
+    withheld = Refused(code="moderation_output", detail="IMAGE_SAFETY", ran=True)
+
+    first = decided(withheld)
+    second = decided(withheld, attempt=2)
+
+    assert isinstance(first, Repeat)
+    assert first.new_seed
+    assert isinstance(second, GiveUp)
+
+
+def test_an_operation_that_made_no_image_is_tried_twice_more() -> None:
+    attempts = [decided(Answered(model="m"), attempt=attempt) for attempt in (1, 2, 3)]
+
+    assert [type(each) for each in attempts] == [Repeat, Repeat, GiveUp]
+
+
+@pytest.mark.parametrize("code", ["outcome_unknown", "deadline_exceeded", "result_expired", "auth_failed"])
+def test_what_may_cost_twice_or_cannot_help_is_never_repeated_by_itself(code: str) -> None:
+    assert isinstance(decided(Refused(code=code, detail="")), GiveUp)
+
+
 def test_an_invalid_input_is_not_tried_again() -> None:
     assert isinstance(decided(Refused(code="invalid_input", detail="422")), GiveUp)
 
@@ -73,3 +110,53 @@ def test_every_reason_tells_the_user_something_without_the_vendors_words(code: s
 
     assert message.endswith(".")
     assert not any(name in message.lower() for name in ("replicate", "openai", "gemini", "exception", "http"))
+
+
+@pytest.mark.parametrize("attempt", [1, 5, 50])
+def test_a_lost_answer_is_looked_for_where_the_provider_can_be_searched(attempt: int) -> None:
+    lost = decided(Lost(detail="reset"), after_lost_answer="lookup", attempt=attempt)
+
+    assert lost == LookUp(detail="reset")
+
+
+def test_another_seed_is_another_one_each_time_and_fits_its_column() -> None:
+    seeds = [another_seed(2**31 - 1, attempt=attempt) for attempt in range(100)]
+
+    assert len(set(seeds)) == 100
+    assert all(0 <= seed < 2**31 for seed in seeds)
+    assert seeds == [another_seed(2**31 - 1, attempt=attempt) for attempt in range(100)]
+
+
+def test_a_provider_is_asked_often_at_first_and_then_less_and_less_but_never_too_seldom() -> None:
+    waits = [next_poll_seconds(age, time_limit_seconds=300) for age in (0, 4, 20, 40, 60, 299)]
+
+    assert waits == [1, 1, 5, 10, 15, 15]
+    assert next_poll_seconds(299, time_limit_seconds=40) == 4
+
+
+def test_work_of_half_a_minute_is_asked_for_a_few_times_only() -> None:
+    age, asked = 0.0, 0
+    while age < 30:
+        age += next_poll_seconds(age, time_limit_seconds=300)
+        asked += 1
+
+    assert asked < 15
+
+
+@pytest.mark.parametrize(("wished", "waits"), [(0.01, 1), (30, 30), (1e9, 60), (float("inf"), 60)])
+def test_a_provider_is_left_alone_as_it_wishes_within_reason(wished: float, waits: float) -> None:
+    assert next_poll_seconds(0, time_limit_seconds=300, wished_seconds=wished) == waits
+
+
+def test_what_was_billed_is_known_of_answers_and_of_refusals() -> None:
+    answered = spent(Answered(model="m", cost_microusd=40, prompt_tokens=3, completion_tokens=4))
+
+    assert (answered.model, answered.cost_microusd, answered.prompt_tokens, answered.completion_tokens) == (
+        "m",
+        40,
+        3,
+        4,
+    )
+    assert spent(Refused(code="moderation_output", detail="", ran=True, cost_microusd=7)).cost_microusd == 7
+    assert spent(Lost(detail="")) == Spent()
+    assert spent(PICTURE).digest != spent(Answered(model="m")).digest

@@ -291,7 +291,7 @@ def asked(**changes: Any) -> Request:
 def test_the_local_provider_does_it_in_a_worker_process_just_the_same() -> None:
     photo = as_png(jar())
 
-    outcome = available({})["local"].call(asked())
+    outcome = available({})["local"].submit(asked())
 
     assert isinstance(outcome, Answered)
     (image,) = outcome.images
@@ -305,7 +305,7 @@ def test_the_local_provider_does_it_in_a_worker_process_just_the_same() -> None:
     ids=["GIF", "style"],
 )
 def test_the_local_provider_refuses_what_cannot_be_done_and_never_raises(wrong: dict[str, Any]) -> None:
-    outcome = available({})["local"].call(asked(**wrong))
+    outcome = available({})["local"].submit(asked(**wrong))
 
     assert isinstance(outcome, Refused)
     assert outcome.code == "invalid_input"

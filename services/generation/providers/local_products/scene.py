@@ -34,7 +34,7 @@ def product_scene(photo: bytes, *, style: str, room_type: str, aspect_ratio: str
         UnsupportedImage, ImageTooLarge, CorruptImage: the photo is none, see shared.images.
     """
     order = take_order(style=style, room_type=room_type, seed=seed)
-    size = _size(aspect_ratio, side=side)
+    size = size_of(aspect_ratio, side=side)
     picture = decode(photo, side=side)
     product = cut_out(picture, alpha=_alpha(photo, size=picture.size))
     place = backdrop(order, size=size, room_type=room_type, stand=product is not None and product.whole)
@@ -43,7 +43,8 @@ def product_scene(photo: bytes, *, style: str, room_type: str, aspect_ratio: str
     return encode_jpeg(with_grain(scene, 0.006 + 0.5 * order.look.grain, dice=order.dice), quality=90)
 
 
-def _size(aspect_ratio: str, *, side: int) -> tuple[int, int]:
+def size_of(aspect_ratio: str, *, side: int) -> tuple[int, int]:
+    """Return width and height for ``4:5`` of ``side`` on the longer; ValueError where it is no such ratio."""
     found = _RATIO.fullmatch(aspect_ratio)
     across, down = (int(found[1]), int(found[2])) if found else (0, 1)
     if not 1 / _RATIO_MAX <= across / down <= _RATIO_MAX:

@@ -1,0 +1,110 @@
+"""Making failed generations again: a new job that names the one it repeats, pays its own way, may change settings.
+
+An ended job never opens again; its failures stay as they were told.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from services.generation import handlers
+from services.generation.engine import Engine
+from services.generation.holding import Credits
+from services.generation.jobs import JOB_ENDS
+from services.generation.models import Generation, Job
+from services.generation.submissions import Submission
+from shared.database import Database
+from shared.problems import BadRequest, Conflict, NotFound
+
+
+def retry(  # noqa: PLR0913  each says which part of the new job
+    db: Database,
+    credits_service: Credits,
+    engine: Engine,
+    *,
+    org_id: str,
+    livemode: bool,
+    job_id: str,
+    new_job_id: str,
+    user_id: str | None,
+    generation_ids: Collection[str] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    cap_id: str | None = None,
+    daily_cap: int | None = None,
+) -> dict[str, Any]:
+    """Submit a job for failed generations of an ended one, at today's prices. Idempotent by ``new_job_id``.
+
+    Args:
+        db: of this service.
+        credits_service: holds what the new job costs.
+        engine: plans it.
+        org_id: whose job it is.
+        livemode: in which mode.
+        job_id: the ended job.
+        new_job_id: the id of the new one.
+        user_id: who asks.
+        generation_ids: which of its failed generations; all of them where None.
+        settings: inputs to change, by name.
+        cap_id: of the API key it was asked for with.
+        daily_cap: of that key.
+
+    Returns:
+        As `handlers.submit`.
+
+    Raises:
+        NotFound: there is no such job, or no such generation of it.
+        Conflict: it has not ended, or nothing of it has failed.
+        BadRequest: the changed settings do not fit, or plan other generations than there were.
+        HoldRefused, Unavailable: as `handlers.submit`.
+    """
+    with db.transaction(org_id=org_id, livemode=livemode) as session:
+        job = session.get(Job, job_id)
+        if job is None or (job.org_id, job.livemode) != (org_id, livemode):
+            raise NotFound("There is no such job.")
+        numbers = _numbers(session, job, generation_ids)
+        asked = Submission(
+            job_id=new_job_id,
+            org_id=org_id,
+            user_id=user_id,
+            workflow=job.workflow,
+            inputs={**job.inputs, **(settings or {})},
+            assets=job.assets,
+            livemode=livemode,
+            deadline_seconds=job.deadline_seconds,
+            on_insufficient=job.on_insufficient,
+            session_id=job.session_id,
+            session_name=job.session_name,
+            cap_id=cap_id,
+            daily_cap=daily_cap,
+        )
+        again = replace(
+            asked,
+            retry_of=job.id,
+            retry_count=job.retry_count + 1,
+            only=tuple(numbers),
+            out_of=job.planned or job.total,
+        )
+    return handlers.submit(db, credits_service, engine, again)
+
+
+def _numbers(session: Session, job: Job, generation_ids: Collection[str] | None) -> list[int]:
+    """Return which of the planned generations are to be made again."""
+    if job.status not in JOB_ENDS:
+        raise Conflict("The job has not ended yet: wait for its end, or cancel it.")
+    rows = session.execute(
+        sa.select(Generation.id, Generation.plan_number, Generation.number, Generation.status).where(
+            Generation.job_id == job.id
+        )
+    ).all()
+    wanted = {row.id for row in rows if row.status == "failed"} if generation_ids is None else set(generation_ids)
+    known = {row.id: row for row in rows}
+    if wanted - set(known):
+        raise NotFound("There is no such generation of this job.")
+    if any(known[one].status != "failed" for one in wanted):
+        raise BadRequest("Only failed generations can be made again.")
+    if not wanted:
+        raise Conflict("Nothing of this job has failed.")
+    return sorted(known[one].plan_number or known[one].number for one in wanted)

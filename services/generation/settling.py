@@ -1,0 +1,209 @@
+"""What follows a provider's outcome: its images into the store, the outcome into the rows. Asks no provider.
+
+Whoever has an outcome in hand comes here, whether it was waited for or asked for.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+import structlog
+
+from services.generation import calls, recording
+from services.generation.claims import Claimed
+from services.generation.engine import Engine
+from services.generation.failures import reason
+from services.generation.jobs import TEST
+from services.generation.operations import (
+    Answered,
+    GiveUp,
+    LookUp,
+    MadeImage,
+    Outcome,
+    Refused,
+    Repeat,
+    Spent,
+    Succeed,
+    decide,
+    spent,
+)
+from services.generation.providers import fallback
+from services.generation.recording import StoredImage
+from shared import images
+from shared.crash import crash_point
+from shared.database import Database, is_unavailable
+from shared.ids import new_id
+from shared.off_hub import off_hub
+from shared.problems import Problem
+from shared.storage import ObjectStore, StorageUnavailable
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+RETRY_SECONDS = 0.5
+MAX_RESULT_BYTES = 50_000_000
+# When what may have arrived is looked for first; it may still be on its way.
+_LOOK_AFTER_SECONDS = 2.0
+_EXTENSIONS = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
+
+
+class Settlement:
+    """Takes outcomes of one process's operations. ``held`` are those whose leases are prolonged meanwhile."""
+
+    def __init__(self, db: Database, store: ObjectStore, engine: Engine, *, held: dict[str, Claimed]) -> None:
+        self._db = db
+        self._objects = store
+        self._engine = engine
+        self._held = held
+
+    def settle(self, item: Claimed, outcome: Outcome, *, tries: int, taken: bool = False) -> None:
+        """Do what follows ``outcome``, and return when it is written down.
+
+        Args:
+            item: the claim under which it came.
+            outcome: what the provider's adapter said.
+            tries: how often the operation was sent to this provider.
+            taken: the provider had said that it took it; one that has lost it since need not be searched.
+        """
+        policy = self._engine.providers[item.provider].after_lost_answer
+        decision = decide(
+            outcome,
+            attempt=tries,
+            after_lost_answer="give_up" if taken and policy == "lookup" else policy,
+            makes_image=item.makes_image,
+        )
+        if isinstance(decision, Succeed):
+            self._keep(item, decision.answer, tries=tries)
+        elif isinstance(decision, LookUp):
+            self.insist(lambda: self._record_unknown(item, decision))
+        else:
+            self.insist(lambda: self._record(item, self._elsewhere(item, outcome, decision), spent(outcome)))
+
+    def release(self, item: Claimed) -> None:
+        """Prolong its lease no longer."""
+        self._held.pop(item.id, None)
+
+    def insist(self, write: Callable[[], T]) -> T:
+        """Repeat a write while the database is away: the result is paid for, and the fence guards against lateness."""
+        while True:
+            try:
+                return write()
+            except Exception as error:
+                if not is_unavailable(error):
+                    raise
+                log.warning("record_postponed", error_type=type(error).__name__)
+                time.sleep(RETRY_SECONDS)
+
+    def _keep(self, item: Claimed, answer: Answered, *, tries: int) -> None:
+        """Store an answer's images, then record it; what is not adopted leaves no bytes behind."""
+        if not self.insist(lambda: self._note_storing(item)):
+            self.insist(lambda: self._note_late(item, answer))
+            return
+        self._held[item.id] = item
+        stored: list[StoredImage] = []
+        try:
+            for number, image in enumerate(answer.images):
+                stored.append(self._stored(item, number, image))
+        except StorageUnavailable as error:
+            # It was made, and is paid for: the provider is not asked for it once more.
+            lost = GiveUp(code="storage_failed", detail=str(error))
+            self._discard(stored)
+            self.insist(lambda: self._record(item, lost, spent(answer)))
+        except Problem as problem:
+            self._discard(stored)
+            cost = answer.cost_microusd
+            corrupt = Refused(code="result_corrupt", detail=problem.detail, ran=True, cost_microusd=cost)
+            self.settle(item, corrupt, tries=tries)
+        else:
+            crash_point("scheduler.after_store")
+            if not self.insist(lambda: self._adopt(item, answer, stored)):
+                self._discard(stored)
+
+    def _stored(self, item: Claimed, number: int, image: MadeImage) -> StoredImage:
+        """Store an image, again and again while the store is away, as often as the taxonomy says."""
+        for wait_seconds in reason("storage_failed").waits_seconds:
+            try:
+                return self._store(item, number, image)
+            except StorageUnavailable as error:
+                log.warning("store_postponed", operation_id=item.id, error=str(error), again_in_seconds=wait_seconds)
+                time.sleep(wait_seconds)
+        return self._store(item, number, image)
+
+    def _store(self, item: Claimed, number: int, image: MadeImage) -> StoredImage:
+        """Write an image and its thumbnail under keys that only this claim uses."""
+        info = off_hub(images.inspect, image.data)
+        image_id = new_id("img")
+        stem = f"images/{item.org_id}/{image_id}/{item.fence}"
+        stored = self._objects.put(
+            key=f"{stem}.{_EXTENSIONS[info.content_type]}",
+            chunks=image.data,
+            content_type=info.content_type,
+            max_bytes=MAX_RESULT_BYTES,
+        )
+        crash_point("scheduler.between_image_and_thumbnail")
+        thumbnail = self._objects.put(
+            key=f"{stem}.thumb.jpg", chunks=off_hub(images.thumbnail, image.data), content_type="image/jpeg"
+        )
+        log.debug("image_stored", image_id=image_id, number=number, key=stored.key)
+        return StoredImage(
+            image_id=image_id,
+            key=stored.key,
+            thumbnail_key=thumbnail.key,
+            content_type=stored.content_type,
+            sha256=stored.sha256,
+            crc32=stored.crc32,
+            bytes=stored.bytes,
+            width=info.width,
+            height=info.height,
+        )
+
+    def _note_storing(self, item: Claimed) -> bool:
+        with self._db.transaction() as session:
+            return recording.storing(session, item)
+
+    def _note_late(self, item: Claimed, answer: Answered) -> None:
+        with self._db.transaction() as session:
+            recording.note_late(session, item, spent(answer))
+
+    def _adopt(self, item: Claimed, answer: Answered, stored: Sequence[StoredImage]) -> bool:
+        with self._db.transaction() as session:
+            recorded = recording.success(session, self._engine, item, answer=answer, images=stored)
+            self._db.publish(session, recorded.events)
+        crash_point("scheduler.after_record")
+        return recorded.adopted
+
+    def _record(self, item: Claimed, decision: Repeat | GiveUp, used: Spent) -> None:
+        with self._db.transaction() as session:
+            if isinstance(decision, Repeat):
+                events = recording.repeat(session, item, decision=decision, used=used)
+            else:
+                events = recording.failure(session, item, decision=decision, used=used)
+            self._db.publish(session, events)
+
+    def _record_unknown(self, item: Claimed, decision: LookUp) -> None:
+        with self._db.transaction() as session:
+            events = recording.unknown(session, item, detail=decision.detail, after_seconds=_LOOK_AFTER_SECONDS)
+            self._db.publish(session, events)
+
+    def _elsewhere(self, item: Claimed, outcome: Outcome, decision: Repeat | GiveUp) -> Repeat | GiveUp:
+        """Return ``decision``, unless it gives up and another provider of the route may do it."""
+        engine = self._engine.in_mode(livemode=item.lane != TEST)
+        others = set(engine.routes.get(item.name, ())) - {item.provider}
+        if isinstance(decision, Repeat) or not isinstance(outcome, Refused) or not others:
+            return decision
+        with self._db.transaction() as session:
+            tried = calls.providers_tried(session, item.id) or [item.provider]
+        other = fallback(item.name, outcome, tried=tried, routes=engine.routes, providers=engine.providers)
+        if other is None:
+            return decision
+        again = Repeat(after_seconds=0.0, code=decision.code, detail=decision.detail)
+        return replace(again, provider=other.name, model=other.model_for(item.name))
+
+    def _discard(self, stored: Iterable[StoredImage]) -> None:
+        """Delete objects no row names; what cannot be deleted now is an orphan, collected after 24 h."""
+        for image in stored:
+            with contextlib.suppress(StorageUnavailable):
+                self._objects.delete(image.key)
+                self._objects.delete(image.thumbnail_key)
