@@ -37,7 +37,7 @@ KILLED = (
     "rabbitmq",
     "postgres",
 )
-# Deleting an upload, analyses, webhooks and mails are no part of these jobs: their crash points have tests of their own.
+# Deleting an upload, analyses, webhooks and mails are no part of these jobs; their crash points are tested alone.
 # Who is asked later is with the vendors.
 ASIDE = ("catalog.", "poller.", "analyses.", "webhooks.", "mails.")
 SAGA_POINTS = tuple(point for point in POINTS if not point.startswith(ASIDE))
