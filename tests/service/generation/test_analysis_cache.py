@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from services.generation import handlers, sweeper
 from services.generation.engine import Engine
@@ -267,3 +268,36 @@ def with_parameters(line: Any, parameters: dict[str, Any]) -> Any:
         ]
 
     return replace(line, plan=plan)
+
+
+@pytest.mark.parametrize(
+    ("org_id", "livemode", "seen"), [("org_a", True, 1), ("org_a", False, 0), ("org_b", True, 0), ("org_a", None, 0)]
+)
+def test_the_database_shows_an_analysis_to_its_organization_and_mode_alone(
+    generation_db: Database,
+    store: ObjectStore,
+    engine: Engine,
+    *,
+    org_id: str,
+    livemode: bool | None,
+    seen: int,
+) -> None:
+    done(generation_db, store, engine, an_analysis([a_photo(store)], org_id="org_a"))
+
+    with generation_db.transaction(org_id=org_id, livemode=livemode) as session:
+        count = session.scalar(sa.text("SELECT count(*) FROM analyses"))
+
+    assert count == seen
+
+
+@pytest.mark.parametrize("statement", ["DELETE FROM analyses", "UPDATE analyses SET result = NULL, made_at = NULL"])
+def test_the_database_lets_no_organization_change_what_is_known(
+    generation_db: Database, store: ObjectStore, engine: Engine, statement: str
+) -> None:
+    done(generation_db, store, engine, an_analysis([a_photo(store)], org_id="org_a"))
+
+    with (
+        pytest.raises(sa.exc.ProgrammingError, match="permission denied"),
+        generation_db.transaction(org_id="org_a", livemode=True) as session,
+    ):
+        session.execute(sa.text(statement))
