@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from services.gateway import idempotency, orders
+from services.gateway import idempotency, orders, permissions
 from services.gateway.idempotency import Claim, Scope, idempotent
 from services.gateway.links import Links
 from services.gateway.schemas.jobs import JOB_ENDS
@@ -28,15 +28,33 @@ def accept(service: Any, request: Request, links: Links, *, workflow: str, input
     for. What generation or the catalog refuse
     passes through.
     """
+    return _accept(
+        service, request, links, order=lambda: orders.submit(service, request, workflow=workflow, inputs=inputs)
+    )
+
+
+def accept_retry(service: Any, request: Request, links: Links, *, job_id: str) -> Answer:
+    """Have failures of an ended job made again by a new one, and return that as `accept` does.
+
+    Raises:
+        NotFound: there is no such job.
+        Forbidden: the key may not ask for its workflow.
+    """
+    ended = service.generation.job(**request.owner, job_id=job_id)
+    permissions.permit_workflow(request.asker, ended["workflow"])
+    return _accept(service, request, links, order=lambda: orders.retry(service, request, job_id=job_id))
+
+
+def _accept(service: Any, request: Request, links: Links, *, order: Callable[[], Mapping[str, Any]]) -> Answer:
     if request.body["dry_run"]:
-        return orders.estimated(service, request, workflow=workflow, inputs=inputs)
+        return Answer(200, order(), {"Cache-Control": "no-store"})
     found = _job_of_an_earlier_try(service, request)
     if found and found["status"] not in _NOT_TAKEN_IN:
         wallet = service.credits.balance(org_id=request.org_id)
         return _accepted(links, found, wallet)
     if found and found["status"] == "rejected":
         _start_over(service, request)
-    answer = orders.submit(service, request, workflow=workflow, inputs=inputs)
+    answer = order()
     crash_point("gateway.job_submitted")
     if answer["job"]["status"] == "rejected":
         # An earlier try's job, given up in this very moment: kept as the answer it would be replayed for 7 days.

@@ -10,7 +10,8 @@ from datetime import datetime, timedelta
 JOB_ENDS = frozenset({"succeeded", "partially_succeeded", "failed", "cancelled", "expired", "rejected"})
 GENERATION_ENDS = frozenset({"succeeded", "failed"})
 
-# What counts against the limits of an organization and of a provider: no answer has been recorded yet.
+# What counts against the limits of an organization: no answer has been recorded yet. What is being stored does not
+# count against those of its provider: that has answered.
 AT_WORK = ("running", "storing", "unknown")
 
 # Whose operations go first; what a test key asks for is done when nobody else has anything due.

@@ -14,7 +14,7 @@ from services.generation.claims import LEASE_SECONDS, Claimed, still_held
 from services.generation.engine import Engine
 from services.generation.jobs import GENERATION_ENDS, charge
 from services.generation.known_analyses import Found
-from services.generation.models import Generation, Image, Job, Operation
+from services.generation.models import Attempt, Generation, Image, Job, Operation
 from services.generation.operations import Answered, GiveUp, Repeat, Spent, another_seed, spent
 from services.generation.planning import digests_of
 from services.generation.rows import insert_rows
@@ -22,10 +22,28 @@ from services.generation.submissions import operation_row
 from services.generation.workflows import DoneOperation, PlannedOperation, workflow
 from shared.database import once_committed
 from shared.events import Event, GenerationStarted, correlated
+from shared.problems import Unavailable
 
 log = structlog.get_logger(__name__)
 
 _NOTHING = Spent()
+
+# In the one order of ids, as everywhere where several operations are locked. "storing" is what this wrote already,
+# where the answer to its commit was lost.
+_STORING = sa.text("""
+WITH held AS MATERIALIZED (
+    SELECT o.id FROM unnest(CAST(:ids AS text[]), CAST(:fences AS bigint[])) AS held (id, fence)
+    JOIN operations o ON o.id = held.id AND o.fence = held.fence
+    WHERE o.status IN ('running', 'unknown', 'storing') ORDER BY o.id FOR UPDATE OF o
+)
+UPDATE operations o SET status = 'storing', phase = 'storing', poll_at = NULL,
+    lease_until = clock_timestamp() + make_interval(secs => :lease)
+FROM held WHERE o.id = held.id
+RETURNING o.id, o.fence, EXISTS (
+    SELECT FROM circuits c WHERE c.provider = o.provider AND c.model = o.model_requested
+      AND (c.failures > 0 OR c.state <> 'closed')
+) AS was_in_trouble
+""")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,39 +69,39 @@ class Recorded:
     events: list[Event]
 
 
-def storing(session: Session, claimed: Claimed) -> bool:
-    """Note that the provider has answered and the bytes are on their way to the store; False if the claim is lost."""
-    changed = session.execute(
-        sa.update(Operation)
-        .where(
-            Operation.id == claimed.id,
-            Operation.fence == claimed.fence,
-            Operation.status.in_(("running", "unknown")),
-        )
-        .values(
-            status="storing",
-            phase="storing",
-            poll_at=None,
-            lease_until=sa.func.clock_timestamp() + timedelta(seconds=LEASE_SECONDS),
-        )
-        .returning(Operation.id)
-    )
-    return changed.scalar_one_or_none() is not None
+def storing(session: Session, several: Sequence[Claimed]) -> dict[tuple[str, int], bool]:
+    """Note that providers have answered and the bytes are on their way to the store.
+
+    Returns:
+        The claims that hold, each with whether something was wrong with its model before it answered well.
+    """
+    values = {
+        "ids": [claimed.id for claimed in several],
+        "fences": [claimed.fence for claimed in several],
+        "lease": LEASE_SECONDS,
+    }
+    return {(row.id, row.fence): row.was_in_trouble for row in session.execute(_STORING, values)}
 
 
 def success(
     session: Session, engine: Engine, claimed: Claimed, *, answer: Answered, images: Sequence[StoredImage]
 ) -> Recorded:
-    """Adopt a stored result while its generation is open; a late one is logged with its cost and changes nothing."""
+    """Adopt a stored result while its generation is open; a late one is logged with its cost and changes nothing.
+
+    Whatever there is to be thought of; the usual case is dealt with in `adopting`, for many at once.
+    """
     job, operation = _locked(session, claimed)
+    if operation is None and _is_recorded(session, claimed):
+        return Recorded(adopted=True, events=[])
     generation = session.get_one(Generation, claimed.generation_id)
+    used = spent(answer)
     if operation is None or generation.status in GENERATION_ENDS:
-        note_late(session, claimed, spent(answer))
+        note_late(session, claimed, used)
         return Recorded(adopted=False, events=[])
-    calls.end_attempt(session, claimed, status="succeeded", spent=spent(answer))
+    calls.end_attempt(session, claimed, status="succeeded", spent=used)
     now = endings.database_now(session)
     _end(operation, "succeeded", now=now)
-    _note_spent(session, operation, spent(answer))
+    _note_spent(session, operation, used)
     operation.output = {"images": [image.image_id for image in images], "result": answer.result}
     known_analyses.keep(session, operation, answer)
     session.add_all(_image_row(image, job, generation, operation, answer) for image in images)
@@ -166,8 +184,7 @@ def unknown(session: Session, claimed: Claimed, *, detail: str, after_seconds: f
     operation.poll_at = now + timedelta(seconds=after_seconds)
     operation.error_code, operation.error_detail = "outcome_unknown", detail
     calls.note_unknown(session, claimed)
-    provider = operation.provider
-    once_committed(session, lambda: metrics.operations_unknown.labels(provider).inc())
+    _count_unknown(session, operation)
     log.warning("operation_outcome_unknown", operation_id=claimed.id, job_id=job.id, detail=detail)
     return []
 
@@ -194,6 +211,8 @@ def failure(
         if not runs_on:
             note_late(session, claimed, used, code=decision.code, detail=decision.detail)
         return []
+    if decision.code == "outcome_unknown" and operation.status != "unknown":
+        _count_unknown(session, operation)
     now = endings.database_now(session)
     _end(operation, "failed", now=now)
     operation.error_code, operation.error_detail = decision.code, decision.detail
@@ -233,7 +252,9 @@ def note_late(
         model=used.model,
         code=code,
     )
-    calls.end_attempt(session, claimed, status="late", spent=used, code=code, detail=detail)
+    ended_now = calls.end_attempt(session, claimed, status="late", spent=used, code=code, detail=detail)
+    if not ended_now and session.get(Attempt, (claimed.id, claimed.attempt)) is not None:
+        return  # what it cost has been counted
     operation = session.scalars(
         sa.select(Operation)
         .where(
@@ -252,6 +273,12 @@ def _end(operation: Operation, status: str, *, now: datetime) -> None:
     operation.status, operation.completed_at = status, now
     operation.lease_until = operation.poll_at = operation.phase = operation.queue_position = None
     operation.duration_ms = int((now - (operation.started_at or now)).total_seconds() * 1000)
+
+
+def _count_unknown(session: Session, operation: Operation) -> None:
+    """Count a request of which nobody knows whether it arrived: once, whatever is found out about it later."""
+    provider = operation.provider
+    once_committed(session, lambda: metrics.operations_unknown.labels(provider).inc())
 
 
 def _begun(job: Job, generation: Generation, *, now: datetime) -> list[Event]:
@@ -286,6 +313,14 @@ def _note_spent(session: Session, operation: Operation, used: Spent) -> None:
     once_committed(session, lambda: metrics.provider_cost_usd.labels(provider).inc(cost_usd))
 
 
+def _is_recorded(session: Session, claimed: Claimed) -> bool:
+    """Tell whether this very claim has recorded its success before: the answer to that commit was lost."""
+    statement = sa.select(Operation.id).where(
+        Operation.id == claimed.id, Operation.fence == claimed.fence, Operation.status == "succeeded"
+    )
+    return session.scalars(statement).one_or_none() is not None
+
+
 def _locked(session: Session, claimed: Claimed) -> tuple[Job, Operation | None]:
     """Lock the job, then the operation if it is still this claim's."""
     job = endings.lock_jobs(session, [claimed.job_id])[claimed.job_id]
@@ -316,18 +351,22 @@ def _go_on(session: Session, engine: Engine, job: Job, generation: Generation, *
     }
     digests = _digests(session, job, planned)
     engine = engine.in_mode(livemode=job.livemode)
-    rows = [
-        operation_row(
-            engine,
-            item,
-            position=len(operations) + number,
-            job=about,
-            generation_id=generation.id,
-            due_at=now,
-            digests=digests,
-        )
-        for number, item in enumerate(planned)
-    ]
+    try:
+        rows = [
+            operation_row(
+                engine,
+                item,
+                position=len(operations) + number,
+                job=about,
+                generation_id=generation.id,
+                due_at=now,
+                digests=digests,
+            )
+            for number, item in enumerate(planned)
+        ]
+    except Unavailable:
+        # The last provider for what follows has gone since it was planned: nothing that is waited for will bring it.
+        return endings.fail(session, job, [generation.id], code="internal_error", now=now)
     insert_rows(session, Operation, rows)
     job.cacheable += sum("digests" in row["inputs"] for row in rows)
     return []

@@ -5,7 +5,7 @@ import socket
 from collections.abc import Callable
 from datetime import timedelta
 
-from services.generation import metrics, model_lifecycle, sweeper
+from services.generation import metrics, model_lifecycle, rerouting, sweeper
 from services.generation.coalescing import Follower
 from services.generation.engine import engine_for
 from services.generation.scheduler import Scheduler
@@ -46,6 +46,10 @@ class GenerationWorker:
     @every(seconds=2)
     def recover_lost_operations(self) -> None:
         sweeper.recover_lost_operations(self.db, self.engine, self.suspects)
+
+    @every(seconds=2)
+    def go_elsewhere(self) -> None:
+        rerouting.go_elsewhere(self.db, self.engine)
 
     @every(seconds=5)
     def measure(self) -> None:

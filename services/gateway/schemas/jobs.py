@@ -154,6 +154,31 @@ class JobRequest(PaidRequest):
         return workflows.described()
 
 
+class RetryRequest(PaidRequest):
+    """Which failures of a job to make again, and what to change; nothing said: all of them, as they were."""
+
+    generation_ids = fields.List(
+        fields.String(validate=id_of("gen", "a generation")),
+        load_default=None,
+        validate=validate.Length(1, 2000),
+        metadata={"description": "Failed generations of this job; all of them where it is not given."},
+    )
+    settings = fields.Dict(
+        keys=fields.String(),
+        load_default=None,
+        metadata={
+            "description": "Inputs to change, by name, for instance `style`. None that names an upload, or decides "
+            "how many generations there are.",
+            "examples": [{"style": "scandinavian"}],
+        },
+    )
+    on_insufficient = fields.String(
+        load_default=None,
+        validate=validate.OneOf(ON_INSUFFICIENT),
+        metadata={"description": "As for a new job; as the ended job had it where it is not given."},
+    )
+
+
 class StagingRequest(PaidRequest):
     """The short form of a job of the workflow `staging`: a room on a photo, furnished."""
 

@@ -34,7 +34,9 @@ from darkroom_client.errors import (
 )
 from darkroom_client.jobs import JobNotFinished
 from darkroom_client.models import (
+    AiModel,
     ApiKey,
+    Attempt,
     Balance,
     Cache,
     Counts,
@@ -46,6 +48,7 @@ from darkroom_client.models import (
     Image,
     Job,
     Me,
+    ModelHealth,
     NewApiKey,
     Organization,
     Plan,
@@ -59,6 +62,7 @@ from darkroom_client.models import (
     ReceiptLine,
     ReceiptReason,
     ReceiptTotal,
+    TimelineStep,
     Upload,
     Usage,
     UsageDay,
@@ -69,7 +73,9 @@ from darkroom_client.models import (
 from darkroom_client.version import __version__
 
 __all__ = [
+    "AiModel",
     "ApiKey",
+    "Attempt",
     "AuthenticationFailed",
     "Balance",
     "Cache",
@@ -95,6 +101,7 @@ __all__ = [
     "LimitExceeded",
     "LinkRefused",
     "Me",
+    "ModelHealth",
     "NewApiKey",
     "NoAnswer",
     "NotFound",
@@ -117,6 +124,7 @@ __all__ = [
     "RequestInProgress",
     "ServerFailed",
     "ServiceUnavailable",
+    "TimelineStep",
     "UnexpectedAnswer",
     "Upload",
     "Usage",

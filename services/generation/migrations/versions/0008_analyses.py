@@ -7,8 +7,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 from shared.database import SYSTEM_ROLE
 from shared.migrations import part_modes, protect
 
-revision = "0007"
-down_revision = "0006"
+revision = "0008"
+down_revision = "0007"
 
 TEXT = sa.Text
 TIME = sa.TIMESTAMP(timezone=True)
