@@ -184,7 +184,7 @@ def test_what_waits_in_a_job_that_is_being_cancelled_is_not_sent_any_more(
         handlers.submit(generation_db, HoldingCredits(), engine, asked)
     at_it = {item.job_id: item for item in due(generation_db)}
     with generation_db.transaction() as session:
-        recording.storing(session, at_it[cancelled.job_id])
+        recording.storing(session, [at_it[cancelled.job_id]])
 
     cancelling.cancel(generation_db, org_id=org_id, livemode=True, job_id=cancelled.job_id)
     before = job_of(generation_db, cancelled.job_id)["status"]
