@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from services.generation import handlers, sweeper
+from services.generation import handlers, retrying, sweeper
 from services.generation.engine import Engine
 from services.generation.jobs import charge
+from services.generation.operations import Refused
 from services.generation.workflows import photo_analysis, registered
 from shared.database import Database
 from shared.ids import new_id
@@ -301,3 +302,21 @@ def test_the_database_lets_no_organization_change_what_is_known(
         generation_db.transaction(org_id="org_a", livemode=True) as session,
     ):
         session.execute(sa.text(statement))
+
+
+@pytest.mark.parametrize(("fresh", "calls"), [(False, 2), (True, 3)])
+def test_a_retry_takes_what_became_known_meanwhile_unless_it_is_to_be_fresh(
+    generation_db: Database, store: ObjectStore, engine: Engine, provider: SeeingProvider, *, fresh: bool, calls: int
+) -> None:
+    org_id, photo = new_id("org"), a_photo(store)
+    provider.script = [Refused(code="invalid_input", detail="no")]
+    failed = done(generation_db, store, engine, an_analysis([photo], org_id=org_id))
+    done(generation_db, store, engine, an_analysis([photo], org_id=org_id))
+
+    asked = {"org_id": org_id, "livemode": True, "job_id": failed["id"], "new_job_id": new_id("job"), "user_id": None}
+    retrying.retry(generation_db, HoldingCredits(), engine, **asked, fresh=fresh)
+    with at_work(generation_db, store, engine):
+        again = ended(generation_db, asked["new_job_id"], seconds=30)
+
+    assert (again["status"], again["retry_of"]) == ("succeeded", failed["id"])
+    assert len(provider.requests) == calls
