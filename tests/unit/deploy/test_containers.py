@@ -17,6 +17,7 @@ from deploy.local import names
 from deploy.local.postgres import find_programs
 from deploy.local.stack import Postgres
 from deploy.runtime_requirements import needed_at_runtime
+from services.generation.providers import MODULES
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 COMPOSE: dict[str, Any] = yaml.safe_load((CHECKOUT / "docker-compose.yml").read_text())
@@ -89,6 +90,16 @@ def test_whatever_a_process_can_be_told_can_be_told_to_its_container(process: st
 
     assert len(read) > 20
     assert read <= set(SERVICES[process]["environment"])
+
+
+@pytest.mark.parametrize("process", names.PROCESSES)
+def test_the_vendors_settings_are_known_to_the_engine_and_to_nobody_else(process: str) -> None:
+    of_a_vendor = {"API_KEY", "BASE_URL", "CONCURRENCY", "REQUESTS_PER_MINUTE", "TIME_LIMIT_SECONDS"}
+    all_of_them = {f"PROVIDER_{name.upper()}_{of}" for name in MODULES if name != "local" for of in of_a_vendor}
+
+    known = {name for name in SERVICES[process]["environment"] if name.startswith("PROVIDER_")} - {"PROVIDER_ROUTES"}
+
+    assert known == (all_of_them if process.startswith("generation") else set())
 
 
 def test_the_head_of_the_file_makes_every_variable_that_must_be_given() -> None:
