@@ -37,7 +37,10 @@ MEGABYTE = 1e6
 MEGABYTES_AT_MOST, QUERIES_AT_MOST, FOUND_WITHIN_SECONDS = 150.0, 1.0, 1.0
 
 _TAKEN = "SELECT count(*) FROM operations WHERE org_id = %s AND external_id IS NOT NULL"
-_HELD = "SELECT count(*) FROM operations WHERE org_id = %s AND lease_until IS NOT NULL"
+_HELD = """
+SELECT count(*) FROM operations
+WHERE org_id = %s AND status = 'running' AND external_id IS NOT NULL AND lease_until IS NOT NULL
+"""
 _DONE = "SELECT count(*) = 0 FROM jobs WHERE org_id = %s AND finished_at IS NULL"
 _AT_PROVIDER = """
 SELECT json_agg(json_build_object('id', id, 'external_id', external_id)) FROM operations

@@ -1,4 +1,4 @@
-"""A worker whose provider takes operations and is at them for a while; it counts how often it asks, and the database."""
+"""A worker whose provider takes operations and is at them for a while; it counts what it asks the database."""
 
 # ruff: noqa: E402  the patch must come before anything that imports sockets, threads or psycopg2
 import eventlet
