@@ -82,8 +82,8 @@ class Scheduler:
                     self._room.clear()
                     began = time.monotonic()
                     wait = self._fill(pool)
-                    # Claims of all workers come one after the other. Whoever has claimed leaves the others as much time,
-                    # and claims more at once then.
+                    # Claims of all workers come one after the other. Whoever has claimed leaves the others as much
+                    # time, and claims more at once then.
                     time.sleep(min(time.monotonic() - began, NEXT_CLAIM_SECONDS))
                     self._room.wait(wait)
 
