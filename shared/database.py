@@ -274,7 +274,10 @@ def _act_once_committed(session: Session) -> None:
 
 
 def wait_for_notify(connection: Any, *, seconds: float) -> bool:
-    """Wait on a raw autocommit connection that listens, until it is notified; return False if ``seconds`` passed."""
+    """Wait on a raw autocommit connection that listens, until it is notified or ``seconds`` have passed.
+
+    Return whether it was notified.
+    """
     # One that came along with the answer to an earlier statement has left the socket already.
     readable, _, _ = select.select([connection], [], [], 0 if connection.notifies else seconds)
     if readable:
