@@ -117,7 +117,7 @@ UPDATE operations SET due_at = {_PASSED} WHERE id IN (
     FOR UPDATE SKIP LOCKED);
 UPDATE circuits SET paused_until = {_PASSED} WHERE paused_until > clock_timestamp();
 UPDATE circuits SET probe_at = {_PASSED} WHERE probe_at > clock_timestamp();
-UPDATE operations SET sent_at = sent_at - interval '118 s', poll_at = clock_timestamp() + interval '2 s' WHERE id IN (
+UPDATE operations SET sent_at = sent_at - interval '188 s', poll_at = clock_timestamp() + interval '2 s' WHERE id IN (
     SELECT id FROM operations WHERE status = 'unknown' AND polls > 0 AND sent_at > clock_timestamp() - interval '100 s'
     FOR UPDATE SKIP LOCKED);
 UPDATE operations SET sent_at = sent_at - interval '1 h' WHERE id IN (

@@ -23,7 +23,7 @@ from tools.objects import Survey
 
 pytestmark = pytest.mark.broker
 
-LONG_AGO = timedelta(seconds=125)
+LONG_AGO = timedelta(seconds=195)
 IMAGES = "images/"
 
 
