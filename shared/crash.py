@@ -37,6 +37,7 @@ POINTS = (
     "scheduler.between_image_and_thumbnail",
     "scheduler.after_store",
     "scheduler.after_record",
+    "analyses.before_commit",
 )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from services.generation.operations import AfterLostAnswer, Answered, MadeImage, Outcome
+from services.generation.operations import AfterLostAnswer, Answered, MadeImage
 from services.generation.providers import Request
 
 MODEL = "slow-1"
@@ -39,7 +39,7 @@ class SlowProvider:
         """Return 0: nobody is billed."""
         return 0
 
-    def submit(self, request: Request) -> Outcome:
+    def submit(self, request: Request) -> Answered:
         """Take the time, and answer."""
         began = time.monotonic()
         time.sleep(self._seconds)

@@ -1,6 +1,6 @@
 """Adopting many results at once: the usual case, in a few statements however many they are.
 
-That is an operation which still is its claim's, alone in an open generation of a running job, with nothing to follow.
+That is an image which still is its claim's, alone in an open generation of a running job, with nothing to follow.
 What is out of the ordinary is left to `recording`, one by one. One transaction, the jobs locked first, in the order of
 their ids.
 """
@@ -48,7 +48,7 @@ SELECT o.id AS operation_id, o.fence, o.provider, o.model_requested, o.model_use
 FROM unnest(CAST(:ids AS text[]), CAST(:fences AS bigint[])) AS asked (id, fence)
 JOIN operations o ON o.id = asked.id AND o.fence = asked.fence
 JOIN generations g ON g.id = o.generation_id
-WHERE o.status IN ({_AT_WORK}) AND g.status NOT IN ({_ENDS})
+WHERE o.status IN ({_AT_WORK}) AND g.status NOT IN ({_ENDS}) AND o.makes_image
 ORDER BY o.id FOR UPDATE OF o
 """)
 _KEEP = sa.text(f"""

@@ -77,3 +77,8 @@ def read(text: str, schema: Mapping[str, Any]) -> dict[str, Any]:
         where = problem.json_path if problem else "$"
         raise ValueError(f"the analysis does not fit its schema at {where}")
     return found
+
+
+def fits(result: Mapping[str, Any], schema: Mapping[str, Any]) -> bool:
+    """Tell whether a result satisfies ``schema``."""
+    return bool(Draft202012Validator(schema).is_valid(result))

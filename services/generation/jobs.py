@@ -117,3 +117,16 @@ def roll_up(reasons: Sequence[str | None], *, cancelling: bool = False) -> str:
 def progress(*, total: int, ended: int) -> int:
     """Return 0 to 100: how much of a job has ended, well or not."""
     return 100 if total == 0 else 100 * ended // total
+
+
+def charge(held: int, *, operations: int, from_cache: int, parts: int | None = None) -> int:
+    """Return what a generation costs of what is ``held`` for it.
+
+    Nothing where the cache had all its ``operations``. Else the whole price, or what it was not asked for of the
+    ``parts`` it consists of, rounded up: ceil(3 x misses / views) for base views.
+    """
+    if operations and from_cache == operations:
+        return 0
+    if parts is None:
+        return held
+    return -(-held * max(0, parts - from_cache) // parts)

@@ -9,17 +9,19 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.orm import Session
 
-from services.generation import calls, endings, metrics
+from services.generation import calls, endings, known_analyses, metrics
 from services.generation.claims import LEASE_SECONDS, Claimed, still_held
 from services.generation.engine import Engine
-from services.generation.jobs import GENERATION_ENDS
+from services.generation.jobs import GENERATION_ENDS, charge
+from services.generation.known_analyses import Found
 from services.generation.models import Attempt, Generation, Image, Job, Operation
 from services.generation.operations import Answered, GiveUp, Repeat, Spent, another_seed, spent
+from services.generation.planning import digests_of
 from services.generation.rows import insert_rows
 from services.generation.submissions import operation_row
-from services.generation.workflows import DoneOperation, workflow
+from services.generation.workflows import DoneOperation, PlannedOperation, workflow
 from shared.database import once_committed
-from shared.events import Event
+from shared.events import Event, GenerationStarted, correlated
 from shared.problems import Unavailable
 
 log = structlog.get_logger(__name__)
@@ -101,10 +103,31 @@ def success(
     _end(operation, "succeeded", now=now)
     _note_spent(session, operation, used)
     operation.output = {"images": [image.image_id for image in images], "result": answer.result}
+    known_analyses.keep(session, operation, answer)
     session.add_all(_image_row(image, job, generation, operation, answer) for image in images)
     job.progressed_at = now
     session.flush()
     return Recorded(adopted=True, events=_go_on(session, engine, job, generation, now=now))
+
+
+def taken(
+    session: Session, engine: Engine, job: Job, operation: Operation, *, found: Found, now: datetime
+) -> list[Event]:
+    """Let an operation that waits take an analysis that is known, as if its provider had given it: it costs nothing.
+
+    Job and operation are locked; both are open.
+    """
+    generation = session.get_one(Generation, operation.generation_id)
+    events = _begun(job, generation, now=now)
+    operation.provider, operation.model_used, operation.taken_from = found.provider, found.model, found.operation_id
+    operation.started_at = now
+    operation.prompt_tokens = operation.completion_tokens = operation.cost_microusd = 0
+    operation.output = {"images": [], "result": found.result}
+    _end(operation, "succeeded", now=now)
+    job.from_cache += 1
+    job.progressed_at = now
+    session.flush()
+    return [*events, *_go_on(session, engine, job, generation, now=now)]
 
 
 def repeat(session: Session, claimed: Claimed, *, decision: Repeat, used: Spent = _NOTHING) -> list[Event]:
@@ -258,6 +281,27 @@ def _count_unknown(session: Session, operation: Operation) -> None:
     once_committed(session, lambda: metrics.operations_unknown.labels(provider).inc())
 
 
+def _begun(job: Job, generation: Generation, *, now: datetime) -> list[Event]:
+    """Let a job and a generation begin that have not: without being claimed, nobody else does it."""
+    if job.status == "queued":
+        job.status = "running"
+    if generation.status == "queued":
+        generation.status = "running"
+    if generation.started_at is not None:
+        return []
+    generation.started_at = now
+    return [
+        GenerationStarted(
+            meta=correlated(job.correlation_id),
+            job_id=job.id,
+            generation_id=generation.id,
+            org_id=job.org_id,
+            workflow=job.workflow,
+            livemode=job.livemode,
+        )
+    ]
+
+
 def _note_spent(session: Session, operation: Operation, used: Spent) -> None:
     """Add what an attempt has used up to what the operation has: every attempt may be billed."""
     operation.model_used = used.model or operation.model_used
@@ -297,13 +341,26 @@ def _go_on(session: Session, engine: Engine, job: Job, generation: Generation, *
         return endings.fail(session, job, [generation.id], code="cancelled_running", now=now)
     if not planned:
         generation.result = operations[-1].output and operations[-1].output.get("result")
-        return endings.complete(session, job, generation, now=now)
-    about = {"org_id": job.org_id, "user_id": job.user_id, "id": job.id, "livemode": job.livemode}
+        return endings.complete(session, job, generation, now=now, charged=_charged(generation, operations))
+    about = {
+        "org_id": job.org_id,
+        "user_id": job.user_id,
+        "id": job.id,
+        "livemode": job.livemode,
+        "fresh": job.fresh,
+    }
+    digests = _digests(session, job, planned)
     engine = engine.in_mode(livemode=job.livemode)
     try:
         rows = [
             operation_row(
-                engine, item, position=len(operations) + number, job=about, generation_id=generation.id, due_at=now
+                engine,
+                item,
+                position=len(operations) + number,
+                job=about,
+                generation_id=generation.id,
+                due_at=now,
+                digests=digests,
             )
             for number, item in enumerate(planned)
         ]
@@ -311,7 +368,27 @@ def _go_on(session: Session, engine: Engine, job: Job, generation: Generation, *
         # The last provider for what follows has gone since it was planned: nothing that is waited for will bring it.
         return endings.fail(session, job, [generation.id], code="internal_error", now=now)
     insert_rows(session, Operation, rows)
+    job.cacheable += sum("digests" in row["inputs"] for row in rows)
     return []
+
+
+def _charged(generation: Generation, operations: Sequence[Operation]) -> int:
+    return charge(
+        generation.amount or 0,
+        operations=len(operations),
+        from_cache=sum(item.taken_from is not None for item in operations),
+        parts=generation.parts,
+    )
+
+
+def _digests(session: Session, job: Job, planned: Sequence[PlannedOperation]) -> dict[str, str]:
+    """Return the digests of the pictures that planned analyses look at: uploads, and images made before."""
+    known = digests_of(job.assets)
+    made = {source for item in planned if not item.makes_image for source in item.sources} - set(known)
+    if made:
+        found = session.execute(sa.select(Image.key, Image.sha256).where(Image.job_id == job.id, Image.key.in_(made)))
+        known |= {row.key: row.sha256 for row in found}
+    return known
 
 
 def _done(session: Session, operation: Operation) -> DoneOperation:

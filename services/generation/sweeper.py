@@ -14,7 +14,7 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.orm import Session
 
-from services.generation import calls, claims, endings, holding, pauses, recording
+from services.generation import calls, claims, endings, holding, known_analyses, pauses, recording
 from services.generation.claims import Claimed
 from services.generation.engine import Engine
 from services.generation.holding import GIVE_UP_RESERVING, RESERVE_AGAIN, Credits
@@ -171,6 +171,12 @@ def _overdue(db: Database, *, after: tuple[datetime, str]) -> Sequence[sa.Row[st
     )
     with db.transaction() as session:
         return session.execute(statement).all()
+
+
+def forget_old_analyses(db: Database, *, kept: timedelta) -> int:
+    """Delete analyses that are known for longer than they are kept; return how many."""
+    with db.transaction() as session:
+        return known_analyses.forget(session, kept=kept)
 
 
 class Suspects:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from services.generation import metrics, model_lifecycle, rerouting, sweeper
+from services.generation.coalescing import Follower
 from services.generation.engine import engine_for
 from services.generation.scheduler import Scheduler
 from shared.host import Built, DatabaseProvider, SettingsProvider, StoreProvider, background, every
@@ -33,6 +34,10 @@ class GenerationWorker:
             slots=self.settings.worker_slots,
             per_organization=self.settings.operations_per_organization,
         ).run(stopping)
+
+    @background
+    def follow_analyses(self, stopping: Callable[[], bool]) -> None:
+        Follower(self.db, self.engine).run(stopping)
 
     @every(seconds=2)
     def reserve_again(self) -> None:
@@ -62,6 +67,10 @@ class GenerationWorker:
     @every(seconds=60)
     def forget_old_attempts(self) -> None:
         sweeper.forget_old_attempts(self.db, kept=timedelta(days=self.settings.operation_log_days))
+
+    @every(seconds=60)
+    def forget_old_analyses(self) -> None:
+        sweeper.forget_old_analyses(self.db, kept=self.engine.analyses_kept)
 
     @every(seconds=60)
     def end_long_pauses(self) -> None:

@@ -17,6 +17,7 @@ from services.generation.adopting import Result
 from services.generation.calls import Due
 from services.generation.claims import Claimed
 from services.generation.engine import Engine
+from services.generation.known_analyses import ANALYSES_CHANNEL
 from services.generation.operations import GiveUp, Repeat, Running, Spent, Submitted
 from shared.database import Database
 from shared.events import Event
@@ -146,6 +147,9 @@ def record(engine: Engine, db: Database, outcomes: Sequence[Result | Ending]) ->
         session.flush()
         recorded = adopting.adopt(session, engine, results)
         db.publish(session, [*events, *(event for each in recorded for event in each.events)])
+        if not all(each.item.makes_image for each in outcomes):
+            # Those that wait for an analysis: it is there, or somebody else has to make it.
+            db.notify(session, ANALYSES_CHANNEL)
     adopted = {result.item.claim for result, each in zip(results, recorded, strict=True) if each.adopted}
     return [isinstance(each, Result) and each.item.claim in adopted for each in outcomes]
 

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from services.credits import audit
 from services.credits.service import Credits
-from services.generation import claims, sweeper, writes
+from services.generation import claims, coalescing, sweeper, writes
 from services.generation.adopting import Result
 from services.generation.claims import Claimed
 from services.generation.engine import Engine
@@ -262,6 +262,7 @@ class World:
         moved = 1
         while moved:
             moved = sweeper.reserve_again(self.generation_db, self.remote_credits) + self._drain()
+            moved += coalescing.settle_ready(self.generation_db, self.engine)
             self.claim(100)
             moved += len(self.claimed)
             while self.claimed:
@@ -288,7 +289,7 @@ class World:
             while self.claimed:
                 self._bring_home(self.claimed.pop())
             self.record()
-            if self._drain():
+            if self._drain() + coalescing.settle_ready(self.generation_db, self.engine):
                 continue
             if not self._open_jobs():
                 return
@@ -333,9 +334,16 @@ class World:
 
     def _finish(self, item: Claimed, dies_at: str | None) -> None:
         outcome = self.provider.submit(
-            Request(operation_id=item.id, name=item.name, prompt=item.prompt, model="m", seed=item.seed)
+            Request(
+                operation_id=item.id,
+                name=item.name,
+                prompt=item.prompt,
+                model="m",
+                seed=item.seed,
+                sources=[key.encode() for key in item.inputs["sources"]],
+            )
         )
-        decision = decide(outcome, attempt=item.attempt, after_lost_answer="resend", makes_image=True)
+        decision = decide(outcome, attempt=item.attempt, after_lost_answer="resend", makes_image=item.makes_image)
         if dies_at == "called":
             return
         if isinstance(decision, Succeed):

@@ -34,8 +34,11 @@ from darkroom_client.errors import (
 )
 from darkroom_client.jobs import JobNotFinished
 from darkroom_client.models import (
+    AiModel,
     ApiKey,
+    Attempt,
     Balance,
+    Cache,
     Counts,
     Defaults,
     Entry,
@@ -45,6 +48,7 @@ from darkroom_client.models import (
     Image,
     Job,
     Me,
+    ModelHealth,
     NewApiKey,
     Organization,
     Plan,
@@ -58,6 +62,7 @@ from darkroom_client.models import (
     ReceiptLine,
     ReceiptReason,
     ReceiptTotal,
+    TimelineStep,
     Upload,
     Usage,
     UsageDay,
@@ -68,9 +73,12 @@ from darkroom_client.models import (
 from darkroom_client.version import __version__
 
 __all__ = [
+    "AiModel",
     "ApiKey",
+    "Attempt",
     "AuthenticationFailed",
     "Balance",
+    "Cache",
     "Conflict",
     "Counts",
     "DailyCapReached",
@@ -93,6 +101,7 @@ __all__ = [
     "LimitExceeded",
     "LinkRefused",
     "Me",
+    "ModelHealth",
     "NewApiKey",
     "NoAnswer",
     "NotFound",
@@ -115,6 +124,7 @@ __all__ = [
     "RequestInProgress",
     "ServerFailed",
     "ServiceUnavailable",
+    "TimelineStep",
     "UnexpectedAnswer",
     "Upload",
     "Usage",
