@@ -78,7 +78,12 @@ class Scheduler:
             while not stopping():
                 with self._patience("claiming"):
                     self._room.clear()
-                    self._room.wait(self._fill(pool))
+                    began = time.monotonic()
+                    wait = self._fill(pool)
+                    # Claims of all workers come one after the other. Whoever has claimed leaves the others as much
+                    # time, and claims more at once then.
+                    time.sleep(min(time.monotonic() - began, NEXT_CLAIM_SECONDS))
+                    self._room.wait(wait)
 
     def _listen(self, stopping: Callable[[], bool]) -> None:
         """Have claimed what becomes due, as soon as it does."""
