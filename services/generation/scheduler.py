@@ -34,6 +34,8 @@ log = structlog.get_logger(__name__)
 IDLE_POLL_SECONDS = 0.5
 # A claim may bring fewer than there is room for although more are due; the places of those that end are filled at once.
 NEXT_CLAIM_SECONDS = 0.02
+# So much at a time, that the other workers get their share of what a provider has room for.
+CLAIMED_AT_MOST = 50
 RETRY_SECONDS = 0.5
 # Between writing down that a request goes out and sending it; less than the lease that begins with the former.
 SEND_WITHIN_SECONDS = claims.LEASE_SECONDS / 2
@@ -98,7 +100,7 @@ class Scheduler:
 
     def _fill(self, pool: ThreadPoolExecutor) -> float:
         """Claim as much as there is room for and set it to work; return how long to wait at most before the next."""
-        free = self._slots - len(self._held)
+        free = min(self._slots - len(self._held), CLAIMED_AT_MOST)
         claimed = self._claim(free) if free > 0 else []
         for item in claimed:
             self._held[item.id] = item
