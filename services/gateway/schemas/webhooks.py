@@ -109,7 +109,7 @@ class ReplaySchema(Schema):
     replayed = fields.Integer(required=True)
 
 
-class AttemptSchema(Schema):
+class DeliveryAttemptSchema(Schema):
     """One try: what was answered, or why nothing was; ``response`` is the beginning of the answer's body."""
 
     number = fields.Integer(required=True)
@@ -135,7 +135,7 @@ class DeliverySchema(Schema):
     next_attempt_at = fields.DateTime(required=True, allow_none=True)
     created_at = fields.DateTime(required=True)
     ended_at = fields.DateTime(required=True, allow_none=True)
-    attempts = fields.List(fields.Nested(AttemptSchema), required=True)
+    attempts = fields.List(fields.Nested(DeliveryAttemptSchema), required=True)
 
 
 class DeliveriesQuery(PageQuery):
