@@ -83,7 +83,7 @@ def test_a_circuit_that_is_open_is_seen_at_its_model(generation_db: Database) ->
     for _ in range(10):
         with generation_db.transaction() as session:
             failed = Refused(code="connect_failed", detail="no route")
-            circuits.note(session, provider="fal", model=model, operation_id="op", outcome=failed)
+            circuits.note(session, provider="fal", model=model, outcomes=[("op", failed)])
 
     health = {one["id"]: one["health"] for one in shown(generation_db, engine)["fal"]["models"]}
 
