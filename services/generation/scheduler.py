@@ -63,8 +63,9 @@ class Scheduler:
         self._limits = {name: provider.concurrency for name, provider in engine.providers.items()}
         self._rates = {name: provider.requests_per_minute for name, provider in engine.providers.items()}
         self._held: dict[str, Claimed] = {}
-        # There may be room for another operation, or something has become due.
+        # There may be room for another operation; and: something has become due.
         self._room = threading.Event()
+        self._due = threading.Event()
         self._writes = Writes(db, engine)
         self._settlement = Settlement(
             db, store, engine, held=self._held, writes=self._writes, has_answered=self._room.set
@@ -80,12 +81,13 @@ class Scheduler:
             while not stopping():
                 with self._patience("claiming"):
                     self._room.clear()
+                    self._due.clear()
                     began = time.monotonic()
-                    wait = self._fill(pool)
+                    wait_seconds = self._fill(pool)
                     # Claims of all workers come one after the other. Whoever has claimed leaves the others as much
-                    # time, and claims more at once then.
-                    time.sleep(min(time.monotonic() - began, NEXT_CLAIM_SECONDS))
-                    self._room.wait(wait)
+                    # time, and claims more at once then; but nobody who has just come waits for that.
+                    self._due.wait(min(time.monotonic() - began, NEXT_CLAIM_SECONDS))
+                    self._room.wait(wait_seconds)
 
     def _listen(self, stopping: Callable[[], bool]) -> None:
         """Have claimed what becomes due, as soon as it does."""
@@ -95,8 +97,9 @@ class Scheduler:
                 with listener.cursor() as cursor:
                     cursor.execute(f"LISTEN {OPERATIONS_CHANNEL}")
                 while not stopping():
-                    wait_for_notify(listener, seconds=IDLE_POLL_SECONDS)
-                    self._room.set()
+                    if wait_for_notify(listener, seconds=IDLE_POLL_SECONDS):
+                        self._room.set()
+                        self._due.set()
 
     def _fill(self, pool: ThreadPoolExecutor) -> float:
         """Claim as much as there is room for and set it to work; return how long to wait at most before the next."""

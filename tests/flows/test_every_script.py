@@ -5,6 +5,7 @@ Processes of the product, PostgreSQL, RabbitMQ; all jobs at once. Expected is wh
 
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http import HTTPStatus
@@ -155,7 +156,7 @@ _OPEN = (
 def engine(make_database: MakeDatabase, rabbitmq: Broker, tmp_path: Path) -> Iterator[System]:
     limits = {f"PROVIDER_{vendor.upper()}_TIME_LIMIT_SECONDS": str(TIME_LIMIT_SECONDS) for vendor in VENDORS}
     with system(
-        make_database, rabbitmq, folder=tmp_path, time_scale=TIME_SCALE, WORKER_SLOTS="200", **limits
+        make_database, rabbitmq, folder=tmp_path, time_scale=TIME_SCALE, WORKER_SLOTS="24", **limits
     ) as running:
         yield running
 
@@ -166,8 +167,9 @@ def test_whatever_a_vendor_does_there_is_one_image_or_its_price_back_and_every_b
     jobs = {(vendor, script): submit(engine, vendor, script) for vendor, script in CASES}
     overdue = [job_id for (_, script), job_id in jobs.items() if script == OVERDUE]
 
-    with engine.process("gateway") as gateway, engine.process("generation-worker"):
+    with engine.process("gateway") as gateway, ExitStack() as started:
         until(gateway.is_ready, seconds=60, what="the gateway, for webhooks")
+        started.enter_context(engine.process("generation-worker"))
         until(lambda: all_ended(engine, overdue), seconds=240, what="the end of every job")
         stories = {case: engine.story(job_id) for case, job_id in jobs.items()}
         made = sum(len(story.images) for story in stories.values())

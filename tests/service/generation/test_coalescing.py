@@ -12,17 +12,20 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from services.generation import cancelling, claims, coalescing, handlers, known_analyses, recording, sweeper
+from services.generation import cancelling, claims, coalescing, handlers, known_analyses, recording, sweeper, writes
+from services.generation.adopting import Result
 from services.generation.claims import Claimed
 from services.generation.coalescing import Follower, Send, Take, Wait, decide
 from services.generation.engine import Engine
 from services.generation.known_analyses import Found, Maker
+from services.generation.models import Operation
 from services.generation.operations import Answered, Refused
 from services.generation.submissions import Submission
 from shared.database import Database
 from shared.ids import new_id
 from shared.storage import ObjectStore
 from tests.fakes import HoldingCredits, SeeingProvider
+from tests.polling import until
 from tests.service.generation.analysis_steps import (
     Photo,
     a_photo,
@@ -111,7 +114,7 @@ def test_twenty_at_once_of_the_same_picture_are_one_call(
     with followed(generation_db, engine, by=2), at_work(generation_db, store, engine, slots=8):
         with ThreadPoolExecutor(20) as pool:
             list(pool.map(lambda asked: asked_for(generation_db, engine, asked), several))
-        jobs = [ended(generation_db, asked.job_id) for asked in several]
+        jobs = [ended(generation_db, asked.job_id, seconds=30) for asked in several]
 
     assert len(provider.requests) == attempts(generation_db) == 1
     assert {job["status"] for job in jobs} == {"succeeded"}
@@ -170,6 +173,80 @@ def test_followers_at_once_send_one_more_and_no_other(
     assert len(due(generation_db)) == 1
 
 
+def test_two_that_decide_about_different_jobs_at_once_send_one(
+    generation_db: Database, engine: Engine, photo: Photo, org_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, second, third = submitted(generation_db, engine, of_same(photo, org_id, 3))
+    (sent,) = due(generation_db)
+    fail_one(generation_db, sent)
+    both_have_come_so_far, expect = threading.Barrier(2), known_analyses.expect
+
+    def expect_together(*about: Any) -> set[str]:
+        first = expect(*about)
+        both_have_come_so_far.wait(5)
+        return first
+
+    monkeypatch.setattr(known_analyses, "expect", expect_together)
+    with ThreadPoolExecutor(2) as pool:
+        for deciding in [
+            pool.submit(coalescing.settle_jobs, generation_db, engine, [job_id]) for job_id in (second, third)
+        ]:
+            deciding.result()
+
+    assert len(due(generation_db)) == 1
+
+
+def test_results_that_are_written_together_never_lock_out_who_looks_them_up(
+    generation_db: Database, store: ObjectStore, engine: Engine, org_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = [a_photo(store, f"photo {number}".encode()) for number in range(6)]
+    submitted(generation_db, engine, [an_analysis(photos, org_id=org_id)])
+    results = [Result(item=item, answer=Answered(result=A_LOOK, model="m"), images=[]) for item in due(generation_db)]
+    with monkeypatch.context() as slow:
+        slow.setattr(coalescing, "settle_jobs", lambda *_: None)
+        (waiting,) = submitted(generation_db, engine, [an_analysis(photos, org_id=org_id)])
+    keep, expect = known_analyses.keep, known_analyses.expect
+    has_looked, kept_one, go_on = threading.Event(), threading.Event(), threading.Event()
+
+    def expect_slowly(*about: Any) -> set[str]:
+        first = expect(*about)
+        has_looked.set()
+        kept_one.wait(3)
+        return first
+
+    def keep_slowly(*about: Any) -> None:
+        keep(*about)
+        kept_one.set()
+        go_on.wait(3)
+
+    # The keys are hashes: whatever their order is, written backwards it is another.
+    results.sort(key=lambda each: operation_key(generation_db, each.item.id), reverse=True)
+    monkeypatch.setattr(known_analyses, "keep", keep_slowly)
+    monkeypatch.setattr(known_analyses, "expect", expect_slowly)
+    with ThreadPoolExecutor(2) as pool:
+        looking = pool.submit(coalescing.settle_jobs, generation_db, engine, [waiting])
+        has_looked.wait(3)
+        writing = pool.submit(writes.record, engine, generation_db, results)
+        until(lambda: waits_for_a_lock(generation_db), what="the look-up to wait for the writing")
+        go_on.set()
+        adopted = writing.result()
+        looking.result()
+
+    assert adopted == [True] * 6
+    assert job_of(generation_db, waiting)["status"] == "succeeded"
+
+
+def operation_key(db: Database, operation_id: str) -> str:
+    with db.transaction() as session:
+        return session.get_one(Operation, operation_id).analysis_key or ""
+
+
+def waits_for_a_lock(db: Database) -> bool:
+    with db.transaction() as session:
+        blocked = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pid <> pg_backend_pid()"
+        return bool(session.scalar(sa.text(blocked)))
+
+
 def test_when_all_but_the_last_are_refused_the_last_still_has_its_turn(
     generation_db: Database, store: ObjectStore, engine: Engine, provider: SeeingProvider, photo: Photo, org_id: str
 ) -> None:
@@ -178,7 +255,7 @@ def test_when_all_but_the_last_are_refused_the_last_still_has_its_turn(
     submitted(generation_db, engine, several)
 
     with followed(generation_db, engine), at_work(generation_db, store, engine):
-        jobs = [ended(generation_db, asked.job_id) for asked in several]
+        jobs = [ended(generation_db, asked.job_id, seconds=30) for asked in several]
 
     assert sorted(job["status"] for job in jobs) == ["failed"] * 3 + ["succeeded"] * 2
     assert len(provider.requests) == 4
@@ -327,7 +404,7 @@ def test_a_fallbacks_answer_is_for_those_that_waited_and_known_as_the_fallbacks_
     submitted(generation_db, engine, waiting)
 
     with followed(generation_db, engine), at_work(generation_db, store, engine):
-        jobs = [ended(generation_db, asked.job_id) for asked in waiting]
+        jobs = [ended(generation_db, asked.job_id, seconds=30) for asked in waiting]
         (later,) = submitted(generation_db, engine, of_same(photo, org_id, 1))
         ended(generation_db, later)
     routed = replace(engine, routes={"vision.analyze": ["openai"]})
@@ -361,22 +438,31 @@ def test_the_same_picture_twice_in_one_job_is_asked_once(
     submitted(generation_db, engine, [asked])
 
     with followed(generation_db, engine), at_work(generation_db, store, engine):
-        job = ended(generation_db, asked.job_id)
+        job = ended(generation_db, asked.job_id, seconds=30)
 
     assert (job["status"], job["charged"], job["refunded"], len(provider.requests)) == ("succeeded", 10, 10, 1)
 
 
 def test_many_known_pictures_are_taken_by_the_workers_where_the_request_cannot_wait(
-    generation_db: Database, store: ObjectStore, engine: Engine, provider: SeeingProvider, org_id: str
+    generation_db: Database,
+    store: ObjectStore,
+    engine: Engine,
+    provider: SeeingProvider,
+    org_id: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    photos = [a_photo(store, f"photo {number}".encode()) for number in range(60)]
-    with followed(generation_db, engine), at_work(generation_db, store, engine, slots=8):
-        ended(generation_db, asked_for(generation_db, engine, an_analysis(photos, org_id=org_id))["id"])
-        second = asked_for(generation_db, engine, an_analysis(photos, org_id=org_id))
-        job = ended(generation_db, second["id"])
+    monkeypatch.setattr(coalescing, "AT_ONCE", 5)
+    photos = [a_photo(store, f"photo {number}".encode()) for number in range(8)]
+    first = asked_for(generation_db, engine, an_analysis(photos, org_id=org_id))
+    with followed(generation_db, engine), at_work(generation_db, store, engine):
+        ended(generation_db, first["id"], seconds=30)
 
-    assert second["counts"]["succeeded"] == coalescing.AT_ONCE
-    assert (job["status"], job["cache"]["hits"], len(provider.requests)) == ("succeeded", 60, 60)
+    second = asked_for(generation_db, engine, an_analysis(photos, org_id=org_id))
+    with followed(generation_db, engine):
+        job = ended(generation_db, second["id"], seconds=30)
+
+    assert second["counts"]["succeeded"] == 5
+    assert (job["status"], job["cache"]["hits"], len(provider.requests)) == ("succeeded", 8, 8)
 
 
 def test_what_waits_for_credits_is_looked_up_once_it_is_paid_for(

@@ -20,9 +20,9 @@ from shared.images import (
     inspect,
     low_resolution_warning,
     normalise,
+    off_hub,
     preview,
     previews,
-    off_hub,
     thumbnail,
 )
 from shared.problems import Problem
