@@ -59,7 +59,7 @@ def alarm_of(item: Event, *, now: datetime) -> Alarm | AllClear | None:
                 kind=CIRCUIT,
                 key=_circuit(item),
                 text=f"{item.provider} {item.model} has failed {item.failures} times in a row, last with {item.code}.",
-                remedy="Its work waits and is tried again by itself. GET /v1/admin/providers shows how it is doing.",
+                remedy="Its work waits and is tried again by itself. GET /v1/models shows how it is doing.",
                 since=_moment(item.opened_at),
             )
         case ProviderCircuitClosed():
