@@ -240,14 +240,16 @@ RETURNING o.id, o.org_id, o.job_id, o.generation_id, o.name, o.provider, o.model
 )
 _CLAIM = sa.text(";\n".join(CLAIM_STATEMENTS))
 
-# Rows are locked in the one order of ids: workers that send, and who cancels, lock several of them too.
+# Rows are locked in the one order of ids: workers that send, and who cancels, lock several of them too. What its
+# provider has taken meanwhile is held by nobody: it is not lost, and is not to be held again.
 _HEARTBEAT = sa.text("""
 WITH kept AS MATERIALIZED (
     SELECT o.id FROM unnest(CAST(:ids AS text[]), CAST(:fences AS bigint[])) AS held (id, fence)
     JOIN operations o ON o.id = held.id AND o.fence = held.fence
     WHERE o.status IN ('running', 'storing') ORDER BY o.id FOR UPDATE OF o
 )
-UPDATE operations o SET lease_until = clock_timestamp() + make_interval(secs => :lease)
+UPDATE operations o
+SET lease_until = CASE WHEN o.lease_until IS NOT NULL THEN clock_timestamp() + make_interval(secs => :lease) END
 FROM kept WHERE o.id = kept.id
 RETURNING o.id
 """)
