@@ -143,10 +143,15 @@ class Scheduler:
         if not isinstance(asked, Request):
             self._settlement.settle(item, asked, tries=item.attempt)
             return
+        began = time.monotonic()
         tries = self._sent(item, asked)
         if tries is None:
             return
         crash_point("scheduler.after_sent")
+        # A process that was stopped until just now must not send what somebody else has decided about.
+        if time.monotonic() - began > SEND_WITHIN_SECONDS:
+            self._withhold(item, why="the process was held up")
+            return
         answer, seconds = self._call(item, asked)
         crash_point("scheduler.after_provider_call")
         if isinstance(answer, Submitted):
@@ -175,7 +180,6 @@ class Scheduler:
 
     def _sent(self, item: Claimed, asked: Request) -> int | None:
         """Write down that the request goes out now; return the try, or None where it must not go out."""
-        began = time.monotonic()
         try:
             tries = self._writes.send(Sending(item=item, digest=digest_of(asked)))
         except Exception as error:
@@ -185,11 +189,6 @@ class Scheduler:
             return None
         if tries is None:
             log.warning("operation_not_sent", claim_lost=True)
-            return None
-        # A process that was stopped just here must not send what somebody else has decided about by now.
-        if time.monotonic() - began > SEND_WITHIN_SECONDS:
-            self._withhold(item, why="the process was held up")
-            return None
         return tries
 
     def _withhold(self, item: Claimed, *, why: str) -> None:
