@@ -136,7 +136,7 @@ TIME_PASSES = (
         FOR UPDATE SKIP LOCKED)
     """,
 )
-LONG_AGO = timedelta(seconds=130)
+LONG_AGO = timedelta(seconds=200)
 _LOST_LONG_AGO = """
 UPDATE operations SET sent_at = sent_at - CAST(:ago AS interval), poll_at = clock_timestamp() WHERE id IN (
     SELECT id FROM operations WHERE status = 'unknown' AND sent_at > clock_timestamp() - interval '100 s'
