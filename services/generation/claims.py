@@ -359,6 +359,13 @@ def _started(generation: sa.Row[*tuple[Any, ...]]) -> GenerationStarted:
     )
 
 
+def lock(session: Session, operation_ids: Sequence[str]) -> None:
+    """Lock operations in the one order of ids, as heartbeats do: several are written one after another then."""
+    session.execute(
+        sa.text("SELECT id FROM operations WHERE id = ANY (:ids) ORDER BY id FOR UPDATE"), {"ids": list(operation_ids)}
+    )
+
+
 def heartbeat(session: Session, held: Collection[Claimed], *, lease_seconds: float = LEASE_SECONDS) -> set[str]:
     """Prolong the leases of ``held``; return the ids that are still this worker's."""
     values = {
