@@ -240,14 +240,16 @@ RETURNING o.id, o.org_id, o.job_id, o.generation_id, o.name, o.provider, o.model
 )
 _CLAIM = sa.text(";\n".join(CLAIM_STATEMENTS))
 
-# Rows are locked in the one order of ids: workers that send, and who cancels, lock several of them too.
+# Rows are locked in the one order of ids: workers that send, and who cancels, lock several of them too. What its
+# provider has taken meanwhile is held by nobody: it is not lost, and is not to be held again.
 _HEARTBEAT = sa.text("""
 WITH kept AS MATERIALIZED (
     SELECT o.id FROM unnest(CAST(:ids AS text[]), CAST(:fences AS bigint[])) AS held (id, fence)
     JOIN operations o ON o.id = held.id AND o.fence = held.fence
     WHERE o.status IN ('running', 'storing') ORDER BY o.id FOR UPDATE OF o
 )
-UPDATE operations o SET lease_until = clock_timestamp() + make_interval(secs => :lease)
+UPDATE operations o
+SET lease_until = CASE WHEN o.lease_until IS NOT NULL THEN clock_timestamp() + make_interval(secs => :lease) END
 FROM kept WHERE o.id = kept.id
 RETURNING o.id
 """)
@@ -264,13 +266,14 @@ ORDER BY lease_until LIMIT :most
 _JOB_ENDS = ", ".join(f"'{status}'" for status in sorted(JOB_ENDS))
 _GENERATION_ENDS = ", ".join(f"'{status}'" for status in sorted(GENERATION_ENDS))
 
-_OPEN_JOBS = sa.text(f"""
-SELECT id, org_id, workflow, livemode, correlation_id, session_id FROM jobs
-WHERE id = ANY (:job_ids) AND status NOT IN ({_JOB_ENDS}) ORDER BY id FOR UPDATE
-""")
-_OPEN_GENERATIONS = sa.text(f"""
-SELECT id, job_id, status = 'queued' OR started_at IS NULL AS waits, started_at IS NULL AS is_new FROM generations
-WHERE id = ANY (:ids) AND status NOT IN ({_GENERATION_ENDS}) ORDER BY id
+# Two statements, sent together: the second sees what whoever held the locks before has written.
+_LOCK_OPEN = sa.text(f"""
+SELECT id FROM jobs WHERE id = ANY (:job_ids) ORDER BY id FOR UPDATE;
+SELECT g.id, g.job_id, j.org_id, j.workflow, j.livemode, j.correlation_id, j.session_id,
+       g.status = 'queued' OR g.started_at IS NULL AS waits, g.started_at IS NULL AS is_new
+FROM generations g JOIN jobs j ON j.id = g.job_id
+WHERE g.id = ANY (:ids) AND g.status NOT IN ({_GENERATION_ENDS}) AND j.status NOT IN ({_JOB_ENDS})
+ORDER BY g.id
 """)
 # A job that is begun says when anything of it has moved; what is running already goes on running.
 _BEGIN = sa.text("""
@@ -337,25 +340,30 @@ def begin(session: Session, claimed: Sequence[Claimed]) -> tuple[list[Claimed], 
     What has begun already, at an earlier attempt, is left as it is.
     """
     values = {"job_ids": sorted({item.job_id for item in claimed}), "ids": [item.generation_id for item in claimed]}
-    jobs = {job.id: job for job in session.execute(_OPEN_JOBS, values)}
-    generations = {one.id: one for one in session.execute(_OPEN_GENERATIONS, values)}
-    live = [item for item in claimed if item.job_id in jobs and item.generation_id in generations]
-    waited = {item.generation_id for item in live if generations[item.generation_id].waits}
-    session.execute(_BEGIN, {"ids": sorted(waited), "job_ids": sorted({item.job_id for item in live})})
+    generations = {row.id: row for row in session.execute(_LOCK_OPEN, values)}
+    live = [item for item in claimed if item.generation_id in generations]
+    waited = [row.id for row in generations.values() if row.waits]
+    session.execute(_BEGIN, {"ids": waited, "job_ids": sorted({item.job_id for item in live})})
     _release(session, sorted({item.id for item in claimed}.difference(item.id for item in live)))
-    new = [one for one in generations.values() if one.id in waited and one.is_new]
-    return live, [_started(jobs[one.job_id], one.id) for one in new]
+    return live, [_started(row) for row in generations.values() if row.is_new]
 
 
-def _started(job: sa.Row[*tuple[Any, ...]], generation_id: str) -> GenerationStarted:
+def _started(generation: sa.Row[*tuple[Any, ...]]) -> GenerationStarted:
     return GenerationStarted(
-        meta=correlated(job.correlation_id),
-        job_id=job.id,
-        generation_id=generation_id,
-        org_id=job.org_id,
-        workflow=job.workflow,
-        livemode=job.livemode,
-        session_id=job.session_id,
+        meta=correlated(generation.correlation_id),
+        job_id=generation.job_id,
+        generation_id=generation.id,
+        org_id=generation.org_id,
+        workflow=generation.workflow,
+        livemode=generation.livemode,
+        session_id=generation.session_id,
+    )
+
+
+def lock(session: Session, operation_ids: Sequence[str]) -> None:
+    """Lock operations in the one order of ids, as heartbeats do: several are written one after another then."""
+    session.execute(
+        sa.text("SELECT id FROM operations WHERE id = ANY (:ids) ORDER BY id FOR UPDATE"), {"ids": list(operation_ids)}
     )
 
 

@@ -143,6 +143,7 @@ def record(engine: Engine, db: Database, outcomes: Sequence[Result | Ending]) ->
     with db.transaction() as session:
         if others:
             endings.lock(session, (each.item.job_id for each in outcomes))
+            claims.lock(session, [each.item.id for each in outcomes])
         events = [event for each in others for event in _ended(session, each)]
         session.flush()
         recorded = adopting.adopt(session, engine, results)

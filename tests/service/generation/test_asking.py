@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 from prometheus_client import REGISTRY
 
-from services.generation import calls, circuits, endings, recording, sweeper
+from services.generation import calls, circuits, claims, endings, recording, sweeper
 from services.generation.engine import Engine
 from services.generation.models import Image, Operation
 from services.generation.operations import Lost, Refused, Spent, Submitted
@@ -641,3 +641,44 @@ def test_the_log_is_kept_for_so_long_and_not_longer(
     assert gone == len(old) == 5
     assert sorted(status for status, _ in left) == ["submitted", "succeeded"]
     assert ("succeeded", young.operation_id) in left
+
+
+def test_a_heartbeat_holds_nothing_that_was_taken_meanwhile(
+    generation_db: Database, engine: Engine, worker: Worker
+) -> None:
+    job_id = submitted(generation_db, engine, variants=1)
+    (item,) = worker.claim()
+    worker.scheduler.carry(item)
+
+    with generation_db.transaction() as session:
+        kept = claims.heartbeat(session, [item])
+
+    operation = operation_of(generation_db, job_id)
+    assert kept == {item.id}
+    assert (operation.status, operation.lease_until) == ("running", None)
+    assert operation.external_id
+
+
+def test_a_provider_whose_webhooks_arrive_is_asked_less_often(
+    generation_db: Database, engine: Engine, worker: Worker
+) -> None:
+    job_id = submitted(generation_db, engine, variants=1)
+    worker.send()
+    (before,) = worker.due()
+    worker.poller.follow(before)
+    seconds_before = seconds_until_asked_again(generation_db, job_id)
+    with generation_db.transaction() as session:
+        calls.hint(session, [before.item.id])
+
+    (after,) = worker.due()
+    worker.poller.follow(after)
+
+    assert (before.calls_back, after.calls_back) == (False, True)
+    assert seconds_before < 2
+    assert seconds_until_asked_again(generation_db, job_id) > 25
+
+
+def seconds_until_asked_again(db: Database, job_id: str) -> float:
+    with db.transaction() as session:
+        left = sa.text("SELECT extract(epoch FROM poll_at - clock_timestamp()) FROM operations WHERE job_id = :job_id")
+        return float(session.execute(left, {"job_id": job_id}).scalar_one())

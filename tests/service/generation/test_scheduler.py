@@ -149,6 +149,29 @@ def test_the_bytes_of_a_late_result_are_deleted(
     assert list(store.keys("images/")) == []
 
 
+def test_the_next_is_sent_while_the_last_is_being_stored(
+    generation_db: Database,
+    store: ObjectStore,
+    engine: Engine,
+    provider: ScriptedProvider,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    put = store.put
+
+    def put_once_both_are_sent(**what: Any) -> Any:
+        until(lambda: len(provider.requests) == 2, what="the second request")
+        return put(**what)
+
+    monkeypatch.setattr(store, "put", put_once_both_are_sent)
+    monkeypatch.setattr(provider, "concurrency", 1)
+    job_id = submitted(generation_db, engine, variants=2)
+
+    with at_work(generation_db, store, engine):
+        job = ended(generation_db, job_id)
+
+    assert job["status"] == "succeeded"
+
+
 def failing_once(work: Callable[..., Any]) -> Callable[..., Any]:
     """Return ``work``, but for an error nobody foresaw at its first call."""
     errors = [RuntimeError("nobody foresaw this")]
