@@ -111,7 +111,7 @@ class Follower:
 
     def has_begun(self) -> bool:
         """Tell whether anything has come since it was opened."""
-        return self._begun or bool(self._pieces)
+        return self.sock is not None and (self._begun or bool(self._pieces))
 
     def read(self) -> int:
         """Make events of what was kept; return how many there are now.
@@ -218,8 +218,9 @@ class Crowd:
     def _left(self, follower: Follower, number: int) -> None:
         self._poll.unregister(number)
         del self._by_number[number]
+        begun = follower.has_begun()
         follower.leave()
-        if follower.has_begun():
+        if begun:
             follower.read()
             follower.reconnects += 1
             follower.refused_in_a_row = 0
