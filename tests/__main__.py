@@ -13,8 +13,9 @@ from typing import IO
 
 # About as long as each other, and as the rest.
 BESIDE = (
-    ("tests/service/shared", "tests/service/credits"),
-    ("tests/e2e", "tests/service/generation"),
+    ("tests/service/shared", "tests/service/credits", "tests/service/notifications"),
+    ("tests/e2e", "tests/flows"),
+    ("tests/service/generation", "tests/service/gateway"),
 )
 PYTEST = (sys.executable, "-m", "pytest", "-q")
 

@@ -9,7 +9,7 @@ from tests.service.gateway.people import bearer, join
 from tests.service.gateway.test_tenancy import BODIES, OF_ORGANIZATIONS
 
 PER_MODE = {"{upload_id}", "{job_id}", "{image_id}"}
-OF_BOTH = {"{user_id}", "{invitation_id}", "{key_id}", "{session_id}"}
+OF_BOTH = {"{user_id}", "{invitation_id}", "{key_id}", "{session_id}", "{endpoint_id}"}
 LISTS = ("/v1/jobs", "/v1/images")
 EVERYTHING = ["read", "write", "spend", "manage"]
 
