@@ -140,6 +140,7 @@ LONG_AGO = timedelta(seconds=200)
 _LOST_LONG_AGO = """
 UPDATE operations SET sent_at = sent_at - CAST(:ago AS interval), poll_at = clock_timestamp() WHERE id IN (
     SELECT id FROM operations WHERE status = 'unknown' AND sent_at > clock_timestamp() - interval '100 s'
+        AND prompt LIKE '%hang_up%'
     FOR UPDATE SKIP LOCKED)
 RETURNING prompt
 """
