@@ -593,6 +593,7 @@ class AiModel(Model):
     health: ModelHealth
 
 
+@dataclass(frozen=True, kw_only=True)
 class LoggedEvent(Model):
     """Something that happened; ``event`` is the CloudEvent with its ``data``, ``id`` the place to go on after."""
 
