@@ -1,0 +1,94 @@
+"""What a generated image says of itself: made by which system from what. As data, and as the XMP packet in its file.
+
+Follows the IPTC Photo Metadata Standard 2025.1 (DigitalSourceType, AI system) and XMP's media management (lineage). The
+prompt is ours, and is not told.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from xml.sax.saxutils import quoteattr
+
+from shared import xmp
+
+# What XML 1.0 has no way of writing.
+_UNWRITABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+_PACKET = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
+<x:xmpmeta xmlns:x="adobe:ns:meta/">
+ <rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+  <rdf:Description rdf:about=""
+    xmlns:xmp="http://ns.adobe.com/xap/1.0/"
+    xmlns:xmpMM="http://ns.adobe.com/xap/1.0/mm/"
+    xmlns:stRef="http://ns.adobe.com/xap/1.0/sType/ResourceRef#"
+    xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
+    Iptc4xmpExt:DigitalSourceType={digital_source_type}
+    Iptc4xmpExt:AISystemUsed={system}
+    xmp:CreatorTool="Darkroom"
+    xmp:CreateDate={created_at}
+    xmpMM:DocumentID={document}
+    xmpMM:InstanceID={instance}>{lineage}
+  </rdf:Description>
+ </rdf:RDF>
+</x:xmpmeta>
+<?xpacket end="r"?>"""
+_LINEAGE = """
+   <xmpMM:DerivedFrom stRef:documentID={first}/>
+   <xmpMM:Ingredients>
+    <rdf:Bag>
+{all}
+    </rdf:Bag>
+   </xmpMM:Ingredients>"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Where an image comes from.
+
+    ``digital_source_type`` is a URL of IPTC's vocabulary, ``sources`` are the ids of the uploads and images it was made
+    from, the one it shows first, ``generation_id`` tells two files with the same image apart from two images.
+    """
+
+    image_id: str
+    generation_id: str
+    digital_source_type: str
+    provider: str
+    model: str
+    created_at: datetime
+    sources: Sequence[str] = ()
+
+
+def packet(provenance: Provenance) -> bytes:
+    """Return it as an XMP packet, in UTF-8. Texts of vendors lose what XML cannot hold."""
+    lineage = ""
+    if provenance.sources:
+        every = [_quoted(_document(source)) for source in provenance.sources]
+        ingredients = "\n".join(f"     <rdf:li stRef:documentID={one}/>" for one in every)
+        lineage = _LINEAGE.format(first=every[0], all=ingredients)
+    text = _PACKET.format(
+        digital_source_type=_quoted(provenance.digital_source_type),
+        system=_quoted(f"{provenance.provider} {provenance.model}"),
+        created_at=_quoted(provenance.created_at.isoformat(timespec="seconds")),
+        document=_quoted(_document(provenance.image_id)),
+        instance=_quoted(_document(provenance.generation_id)),
+        lineage=lineage,
+    )
+    return text.encode()
+
+
+def mark(data: bytes, provenance: Provenance) -> bytes:
+    """Return the image file with its provenance in it, every pixel as it was.
+
+    Raises:
+        shared.xmp.UnmarkableImage: as `shared.xmp.embed`.
+    """
+    return xmp.embed(data, packet(provenance))
+
+
+def _document(id_: str) -> str:
+    return f"darkroom:{id_}"
+
+
+def _quoted(text: str) -> str:
+    return quoteattr(_UNWRITABLE.sub("", text))

@@ -1,0 +1,89 @@
+"""What a generated file says of itself, read by others."""
+
+import re
+from datetime import UTC, datetime
+from io import BytesIO
+from xml.etree import ElementTree as ET
+
+import pytest
+from PIL import Image
+
+from services.generation import provenance
+from services.generation.provenance import Provenance
+
+IPTC = "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}"
+XMP = "{http://ns.adobe.com/xap/1.0/}"
+MEDIA = "{http://ns.adobe.com/xap/1.0/mm/}"
+REFERENCE = "{http://ns.adobe.com/xap/1.0/sType/ResourceRef#}documentID"
+RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
+COMPOSITE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
+
+
+def a_provenance(**changed: object) -> Provenance:
+    fields = {
+        "image_id": "img_01jx0000000000000000000000",
+        "generation_id": "gen_01jx0000000000000000000000",
+        "digital_source_type": COMPOSITE,
+        "provider": "replicate",
+        "model": "acme/stager:1",
+        "created_at": datetime(2026, 11, 20, 12, 30, tzinfo=UTC),
+        "sources": ("ast_01jx0000000000000000000000", "img_01jx0000000000000000000001"),
+    }
+    return Provenance(**fields | changed)
+
+
+def described(packet: bytes) -> ET.Element:
+    root = ET.fromstring(packet.decode().strip("\ufeff"))  # noqa: S314  our own packet
+    found = root.find(f".//{RDF}Description")
+    assert found is not None
+    return found
+
+
+def test_it_says_what_it_is_by_which_system_and_when() -> None:
+    found = described(provenance.packet(a_provenance()))
+
+    assert found.attrib[f"{IPTC}DigitalSourceType"] == COMPOSITE
+    assert found.attrib[f"{IPTC}AISystemUsed"] == "replicate acme/stager:1"
+    assert found.attrib[f"{XMP}CreateDate"] == "2026-11-20T12:30:00+00:00"
+    assert found.attrib[f"{MEDIA}DocumentID"] == "darkroom:img_01jx0000000000000000000000"
+
+
+def test_it_names_what_it_was_made_from_in_order() -> None:
+    found = described(provenance.packet(a_provenance()))
+
+    derived = found.find(f"{MEDIA}DerivedFrom")
+    ingredients = found.findall(f"{MEDIA}Ingredients/{RDF}Bag/{RDF}li")
+
+    assert derived is not None
+    assert derived.attrib[REFERENCE] == "darkroom:ast_01jx0000000000000000000000"
+    assert [one.attrib[REFERENCE] for one in ingredients] == [
+        "darkroom:ast_01jx0000000000000000000000",
+        "darkroom:img_01jx0000000000000000000001",
+    ]
+
+
+def test_what_was_made_from_nothing_names_nothing() -> None:
+    found = described(provenance.packet(a_provenance(sources=())))
+
+    assert list(found) == []
+
+
+@pytest.mark.parametrize("model", ['"/><x:evil xmlns:x="y"/>', "a\x00b\x1f\ud800", "<!--", "]]>", "{image_id}", "ünï"])
+def test_whatever_a_vendor_calls_its_model_is_only_a_name(model: str) -> None:
+    found = described(provenance.packet(a_provenance(model=model)))
+
+    assert found.attrib[f"{IPTC}AISystemUsed"] == "replicate " + re.sub("[\x00\x1f\ud800]", "", model)
+    assert found.attrib[f"{IPTC}DigitalSourceType"] == COMPOSITE
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_a_marked_file_of_every_kind_says_it(kind: str) -> None:
+    output = BytesIO()
+    Image.new("RGB", (64, 48), "navy").save(output, kind)
+
+    marked = provenance.mark(output.getvalue(), a_provenance())
+
+    with Image.open(BytesIO(marked)) as image:
+        image.load()
+        assert described(image.info["xmp"]).attrib[f"{IPTC}DigitalSourceType"] == COMPOSITE
+        assert image.size == (64, 48)
