@@ -2,7 +2,9 @@
 
 A workflow module has: ``NAME``, ``TITLE``, ``Inputs`` (a marshmallow schema), ``ASSETS`` (which inputs are upload
 ids), ``EXAMPLE`` (inputs), ``ESTIMATED_SECONDS`` (for one generation), ``plan(inputs, assets, seed)`` and, where later
-operations depend on earlier results, ``follow_up(settings, done)``. All of it is pure.
+operations depend on earlier results, ``follow_up(settings, done)``. ``PRODUCTS`` and ``REVISIONS`` say which inputs, if
+any, are ids of products and of revisions of their views; ``assets`` has what is known of these too, by id. All of it is
+pure.
 """
 
 import pkgutil
@@ -62,6 +64,8 @@ class Workflow:
     title: str
     inputs: type[Schema]
     assets: tuple[str, ...]
+    products: tuple[str, ...]
+    revisions: tuple[str, ...]
     example: Mapping[str, Any]
     estimated_seconds: int
     plan: Callable[[Mapping[str, Any], Assets, int], Sequence[PlannedGeneration]]
@@ -99,6 +103,8 @@ def _read(module: Any) -> Workflow:
         title=module.TITLE,
         inputs=module.Inputs,
         assets=module.ASSETS,
+        products=getattr(module, "PRODUCTS", ()),
+        revisions=getattr(module, "REVISIONS", ()),
         example=module.EXAMPLE,
         estimated_seconds=module.ESTIMATED_SECONDS,
         plan=module.plan,

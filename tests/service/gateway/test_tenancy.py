@@ -10,7 +10,9 @@ from tests.service.gateway.people import everything_kept, invite, join
 OPEN = {name.partition(" ")[2] for name in open_operations.OPERATIONS}
 OPERATIONS = [(method.upper(), path) for path, item in DOCUMENT["paths"].items() for method in item if path not in OPEN]
 OF_ADMINISTRATORS = [(method, path) for method, path in OPERATIONS if path.startswith(("/v1/admin", "/api/admin"))]
-WITH_ID = [(method, path) for method, path in OPERATIONS if "{" in path]
+# A SKU is the organization's own word: it leads to a thing of its own, or to none, whoever else uses it as well.
+NAMED = [("PUT", "/v1/products/by-sku/{sku}")]
+WITH_ID = [(method, path) for method, path in OPERATIONS if "{" in path and (method, path) not in NAMED]
 OF_ORGANIZATIONS = [operation for operation in WITH_ID if operation not in OF_ADMINISTRATORS]
 BODIES = {
     "/v1/admin/organizations/{org_id}/grants": {"amount": 5, "kind": "purchased", "reason": "an order"},
@@ -21,6 +23,8 @@ BODIES = {
     "/api/admin/headshots/{job_id}/refund": {"reason": "blurred"},
     "/v1/members/{user_id}": {"role": "viewer"},
     "/v1/api-keys/{key_id}/rotate": {},
+    "/v1/products/{product_id}": {"name": "Mine"},
+    "/v1/products/{product_id}/views": {"view_type": "front", "upload_id": new_id("ast")},
 }
 
 
@@ -32,7 +36,9 @@ def ids_of_another(client, services, an_organization, a_staging):
     job = client.post("/v1/stagings", json=body, headers={**headers, "Idempotency-Key": "k"}).json
     services.finish(job["id"])
     user_id, person = join(client, headers, "else@example.com", role="owner")
+    product = client.post("/v1/products", json={"name": "A chair", "sku": "DSK-001"}, headers=headers).json
     return {
+        "{product_id}": product["id"],
         "{upload_id}": body["upload_id"],
         "{job_id}": job["id"],
         "{image_id}": next(iter(services.images)),
@@ -66,7 +72,7 @@ def test_no_credential_opens_nothing(client):
 
 
 def test_what_belongs_to_another_is_not_there(client, services, gateway_db, person, ids_of_another):
-    before = (dict(services.assets), dict(services.jobs), dict(services.images), everything_kept(gateway_db))
+    before = (*map(dict, kept_by(services)), everything_kept(gateway_db))
 
     answers = {}
     for method, path in OF_ORGANIZATIONS:
@@ -78,7 +84,25 @@ def test_what_belongs_to_another_is_not_there(client, services, gateway_db, pers
 
     assert {answer.status_code for answer in answers.values()} == {404}
     assert {answer.json["code"] for answer in answers.values()} == {"not_found"}
-    assert (services.assets, services.jobs, services.images, everything_kept(gateway_db)) == before
+    assert (*kept_by(services), everything_kept(gateway_db)) == before
+
+
+def kept_by(services):
+    return services.assets, services.jobs, services.images, services.products
+
+
+def test_every_operation_that_names_a_thing_of_ones_own_is_there():
+    assert set(NAMED) <= set(OPERATIONS)
+
+
+def test_the_sku_of_another_stands_for_nothing_of_theirs(client, services, person, ids_of_another):
+    theirs = dict(services.products[ids_of_another["{product_id}"]])
+
+    made = client.put("/v1/products/by-sku/DSK-001", json={"name": "Mine"}, headers=person)
+
+    assert made.status_code == 201
+    assert made.json["id"] != theirs["id"]
+    assert services.products[theirs["id"]] == theirs
 
 
 def test_what_is_no_id_is_not_there_either(client, person):
@@ -153,7 +177,7 @@ def test_credits_is_always_asked_about_the_organization_of_the_key(client, servi
 
 @pytest.mark.usefixtures("ids_of_another")
 def test_the_lists_of_one_hold_nothing_of_another(client, studio):
-    for path in ("/v1/jobs", "/v1/images", "/v1/invitations"):
+    for path in ("/v1/jobs", "/v1/images", "/v1/invitations", "/v1/products"):
         assert client.get(path, headers=studio[1]).json["data"] == []
     for path in ("/v1/members", "/v1/api-keys"):
         assert len(client.get(path, headers=studio[1]).json["data"]) == 1  # the first owner, and the first key
