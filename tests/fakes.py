@@ -718,6 +718,9 @@ class _ScriptedHandler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._play()
 
+    def do_PATCH(self) -> None:
+        self._play()
+
     def do_PUT(self) -> None:
         self._play()
 

@@ -1,4 +1,4 @@
-"""Python client of Darkroom: uploads, quotes, jobs, images and credits over HTTP.
+"""Python client of Darkroom: uploads, products, quotes, jobs, images and credits over HTTP.
 
     from darkroom_client import Darkroom
 
@@ -51,6 +51,7 @@ from darkroom_client.models import (
     Price,
     PricedLine,
     Pricing,
+    Product,
     Provenance,
     Quota,
     Quote,
@@ -58,6 +59,7 @@ from darkroom_client.models import (
     ReceiptLine,
     ReceiptReason,
     ReceiptTotal,
+    Revision,
     Upload,
     Usage,
     UsageDay,
@@ -102,6 +104,7 @@ __all__ = [
     "Price",
     "PricedLine",
     "Pricing",
+    "Product",
     "Provenance",
     "Quota",
     "QuotaExceeded",
@@ -113,6 +116,7 @@ __all__ = [
     "ReceiptReason",
     "ReceiptTotal",
     "RequestInProgress",
+    "Revision",
     "ServerFailed",
     "ServiceUnavailable",
     "UnexpectedAnswer",
