@@ -16,7 +16,7 @@ from services.generation.failures import reason
 from services.generation.jobs import GENERATION_ENDS, JOB_ENDS, roll_up
 from services.generation.models import Generation, Image, Job, Operation
 from services.generation.rows import amounts_by_id, one_of
-from services.generation.telling import TOLD, Told, about, failed, line_of
+from services.generation.telling import TOLD, Told, about, failed, line_of, renewed_view
 from services.generation.turns import in_turns
 from shared.database import once_committed
 from shared.events import (
@@ -70,6 +70,7 @@ def complete(
         model=last.model_used or last.model_requested,
         duration_ms=_milliseconds(generation.started_at or now, now),
         provider_cost_microusd=sum(item.cost_microusd or 0 for item in operations),
+        renewed_view=renewed_view(job, generation, images),
     )
     return [event, *_close(session, job, 1, now=now)]
 

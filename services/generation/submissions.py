@@ -219,6 +219,9 @@ def _generation_row(
         "seed": item.seed,
         "style": item.style,
         "room_type": item.room_type,
+        "product_id": item.product_id,
+        "revision_id": item.revision_id,
+        "view_type": item.view_type,
         "settings": item.settings,
         "livemode": job["livemode"],
         # A test key's job holds nothing, and what nothing is held for is free: it waits for nobody.

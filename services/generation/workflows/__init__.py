@@ -3,8 +3,9 @@
 A workflow module has: ``NAME``, ``TITLE``, ``Inputs`` (a marshmallow schema), ``ASSETS`` (which inputs are upload
 ids), ``EXAMPLE`` (inputs), ``ESTIMATED_SECONDS`` (for one generation), ``plan(inputs, assets, seed)`` and, where later
 operations depend on earlier results, ``follow_up(settings, done)``. ``PRODUCTS`` and ``REVISIONS`` say which inputs, if
-any, are ids of products and of revisions of their views; ``assets`` has what is known of these too, by id. All of it is
-pure.
+any, are ids of products and of revisions of their views; ``assets`` has what is known of these too, by id.
+``renews_view(settings)`` says of a generation with a ``product_id`` and a ``view_type`` whether its image is a new
+revision of that view: then the catalog takes it up. All of it is pure.
 """
 
 import pkgutil
@@ -34,13 +35,19 @@ class PlannedOperation:
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedGeneration:
-    """One billable result. ``sku`` is None where it is free; the operations start side by side."""
+    """One billable result. ``sku`` is None where it is free; the operations start side by side.
+
+    ``revision_id`` is the view of ``product_id`` that it is made of.
+    """
 
     sku: str | None
     seed: int
     operations: tuple[PlannedOperation, ...]
     style: str | None = None
     room_type: str | None = None
+    product_id: str | None = None
+    revision_id: str | None = None
+    view_type: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
 
 
@@ -71,11 +78,17 @@ class Workflow:
     plan: Callable[[Mapping[str, Any], Assets, int], Sequence[PlannedGeneration]]
     follow_up: Callable[[Mapping[str, Any], Sequence[DoneOperation]], Sequence[PlannedOperation]]
     choices: Mapping[str, Sequence[str]]
+    renews_view: Callable[[Mapping[str, Any]], bool]
 
 
 def nothing_follows(_settings: Mapping[str, Any], _done: Sequence[DoneOperation]) -> Sequence[PlannedOperation]:
     """Plan no further operation: the generation is complete when its first operations are."""
     return ()
+
+
+def never(_settings: Mapping[str, Any]) -> bool:
+    """Tell that no generation makes a view anew."""
+    return False
 
 
 @cache
@@ -110,4 +123,5 @@ def _read(module: Any) -> Workflow:
         plan=module.plan,
         follow_up=getattr(module, "follow_up", nothing_follows),
         choices=getattr(module, "CHOICES", {}),
+        renews_view=getattr(module, "renews_view", never),
     )
