@@ -1,5 +1,6 @@
 """What the catalog does with products: makes them, changes them, deletes them, gives them views."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -194,7 +195,8 @@ def _require_version(row: Product, versions: Sequence[int] | None) -> None:
 
 def _apply(row: Product, changes: Mapping[str, Any], *, user_id: str | None) -> list[Event]:
     """Write what differs; return the event that tells of it, if anything does."""
-    differing = {name: value for name, value in _columns(changes).items() if getattr(row, name) != value}
+    columns = _columns(changes).items()
+    differing = {name: value for name, value in columns if _as_json(getattr(row, name)) != _as_json(value)}
     if not differing:
         return []
     for name, value in differing.items():
@@ -202,6 +204,11 @@ def _apply(row: Product, changes: Mapping[str, Any], *, user_id: str | None) -> 
     row.version += 1
     row.updated_at = sa.func.now()
     return [_changed(row, "updated", user_id=user_id)]
+
+
+def _as_json(value: Any) -> str:
+    """Return a value as JSON tells it from others: in Python ``True`` is 1."""
+    return json.dumps(value, sort_keys=True)
 
 
 def _columns(said: Mapping[str, Any]) -> dict[str, Any]:

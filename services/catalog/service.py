@@ -126,7 +126,7 @@ class Catalog:
         """Delete what was sent to the store and never completed."""
         handlers.collect_expected(self.db, self.store)
 
-    @every(seconds=600)
+    @every(seconds=60)
     def purge_deleted_products(self) -> None:
         """Forget products whose retention after their deletion is over."""
         purging.purge_deleted(self.db)

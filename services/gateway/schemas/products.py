@@ -118,13 +118,13 @@ class PutProductRequest(ProductChangesRequest):
     name = fields.String(
         required=True, validate=[validate.Length(1, NAME_MAX), said], metadata={"examples": ["Oak dining chair"]}
     )
-    upload_id = fields.String(validate=id_of("ast", "an upload"))
+    upload_id = fields.String(allow_none=True, validate=id_of("ast", "an upload"))
 
 
 class ProductRequest(PutProductRequest):
     """A new product. `upload_id` is the picture of its front; `sku` is for good."""
 
-    sku = fields.String(validate=SKU, metadata={"examples": ["DSK-001"]})
+    sku = fields.String(allow_none=True, validate=SKU, metadata={"examples": ["DSK-001"]})
 
     @pre_load
     def _keep_the_sku(self, data: Any, **_: Any) -> Any:

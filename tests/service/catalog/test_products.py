@@ -188,6 +188,13 @@ def test_a_change_to_what_it_is_already_is_none(catalog_db):
     assert len(told(catalog_db)) == 1
 
 
+def test_a_one_that_becomes_true_is_a_change(catalog_db):
+    made = created(catalog_db, metadata={"sold": 1})
+
+    assert changed(catalog_db, made["id"], metadata={"sold": True})["metadata"]["sold"] is True
+    assert looked_up(catalog_db, made["id"])["version"] == 2
+
+
 def test_what_was_seen_in_another_version_is_neither_changed_nor_deleted(catalog_db):
     made = created(catalog_db)
     changed(catalog_db, made["id"], versions=[1], name="Ash chair")
