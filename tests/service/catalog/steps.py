@@ -12,7 +12,6 @@ from shared.times import rfc3339
 
 OWNER = {"org_id": "org_first", "livemode": True}
 QUEUE = "catalog.on_generation_completed"
-TODAY = datetime.now(UTC)
 
 
 def a_product(**fields):
@@ -87,7 +86,7 @@ def a_renewal(product_id, *, view_type="front", asked=timedelta(), **fields):
                 key=f"{key}.jpg",
                 thumbnail_key=f"{key}.thumb.jpg",
                 content_type="image/jpeg",
-                asked_at=rfc3339(TODAY + asked, precision="microseconds"),
+                asked_at=rfc3339(datetime.now(UTC) + asked, precision="microseconds"),
             ),
             **fields,
         }
