@@ -7,9 +7,11 @@ from marshmallow import Schema, fields
 
 from services.generation.workflows import (
     Assets,
+    Cached,
     PlannedGeneration,
     PlannedOperation,
     Workflow,
+    nothing_cached,
     nothing_follows,
 )
 
@@ -23,7 +25,9 @@ class Inputs(Schema):
     only_look = fields.Boolean(load_default=False)
 
 
-def plan(inputs: Mapping[str, Any], assets: Assets, seed: int) -> Sequence[PlannedGeneration]:
+def plan(
+    inputs: Mapping[str, Any], assets: Assets, seed: int, _cached: Cached = nothing_cached
+) -> Sequence[PlannedGeneration]:
     """Plan one free picture of the revision."""
     revision = assets[inputs["revision_id"]]
     operation = PlannedOperation(

@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from services.gateway import permissions, workflows
-from shared.http import Answer, Request
+from shared.http import Request
 from shared.http_body import json_of
 from shared.problems import Problem
 
 _PLAN = ("fingerprint", "skus", "images", "estimated_seconds")
 _BALANCE = ("available", "held", "version")
-_TERMS = ("deadline_seconds", "quote_id", "on_insufficient", "dry_run")
+_TERMS = ("deadline_seconds", "quote_id", "on_insufficient", "dry_run", "fresh")
 
 
 def resolved(service: Any, request: Request, *, workflow: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,9 +43,18 @@ def submit(service: Any, request: Request, *, workflow: str, inputs: Mapping[str
     return answer
 
 
-def estimated(service: Any, request: Request, *, workflow: str, inputs: Mapping[str, Any]) -> Answer:
-    """Return the 200 of a dry run: what the order would hold, or the refusal it would meet."""
-    return Answer(200, submit(service, request, workflow=workflow, inputs=inputs), {"Cache-Control": "no-store"})
+def retry(service: Any, request: Request, *, job_id: str) -> Mapping[str, Any]:
+    """Have failures of an ended job made again, under the claim's id and as the body says; return the answer."""
+    answer: Mapping[str, Any] = service.generation.retry(
+        **{name: request.body[name] for name in ("generation_ids", "settings", *_TERMS)},
+        **request.owner,
+        job_id=job_id,
+        new_job_id=request.claim.resource_id,
+        user_id=request.asker.user_id,
+        cap_id=request.asker.cap_id,
+        daily_cap=request.asker.daily_cap,
+    )
+    return answer
 
 
 def quoted(service: Any, request: Request, *, workflow: str, inputs: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -1,10 +1,11 @@
 """The gateway as a nameko service: wiring only."""
 
-from services.gateway import attempts, idempotency, identity_provider, password_resets, sessions, workflows
+from services.gateway import attempts, callbacks, idempotency, identity_provider, password_resets, sessions, workflows
 from services.gateway.authentication import KnownKeys
 from services.gateway.routes.accounts import AccountRoutes
 from services.gateway.routes.admin import AdminRoutes
 from services.gateway.routes.admin_credits import AdminCreditRoutes
+from services.gateway.routes.admin_engine import AdminEngineRoutes
 from services.gateway.routes.admin_keys import AdminKeyRoutes
 from services.gateway.routes.api_keys import ApiKeyRoutes
 from services.gateway.routes.credits import CreditRoutes
@@ -12,6 +13,7 @@ from services.gateway.routes.flags import FlagRoutes
 from services.gateway.routes.health import HealthRoutes, documents_of
 from services.gateway.routes.images import ImageRoutes
 from services.gateway.routes.invitations import InvitationRoutes
+from services.gateway.routes.job_control import JobControlRoutes
 from services.gateway.routes.jobs import JobRoutes
 from services.gateway.routes.me import MeRoutes
 from services.gateway.routes.members import MemberRoutes
@@ -19,6 +21,7 @@ from services.gateway.routes.products import ProductRoutes
 from services.gateway.routes.quotes import QuoteRoutes
 from services.gateway.routes.stagings import StagingRoutes
 from services.gateway.routes.uploads import UploadRoutes
+from services.gateway.routes.webhooks_in import WebhookInRoutes
 from services.gateway.routes.workflows import WorkflowRoutes
 from services.gateway.turns import Line, Turns
 from shared import events
@@ -31,6 +34,7 @@ from shared.rpc_batches import Gathers
 class Gateway(
     AccountRoutes,
     AdminCreditRoutes,
+    AdminEngineRoutes,
     AdminKeyRoutes,
     AdminRoutes,
     ApiKeyRoutes,
@@ -39,6 +43,7 @@ class Gateway(
     HealthRoutes,
     ImageRoutes,
     InvitationRoutes,
+    JobControlRoutes,
     JobRoutes,
     MeRoutes,
     MemberRoutes,
@@ -46,6 +51,7 @@ class Gateway(
     QuoteRoutes,
     StagingRoutes,
     UploadRoutes,
+    WebhookInRoutes,
     WorkflowRoutes,
 ):
     """AI image products over HTTP: send a picture, ask for a job, follow it, fetch its images.
@@ -62,6 +68,7 @@ class Gateway(
     known_keys = KnownKeys()
     outside = Built(lambda settings: Outside(allowed=settings.outside_allowed))
     identity_provider = Built(identity_provider.of)
+    vendors = Built(callbacks.vendors_of)
     turns = Built(lambda _: Turns())
     documents = Built(lambda _: documents_of(Gateway))  # before the first request: nobody else would have a turn
     image_line = Built(lambda _: Line())
@@ -75,6 +82,10 @@ class Gateway(
     @every(seconds=600)
     def prune_idempotency_keys(self) -> None:
         idempotency.prune(self.db)
+
+    @every(seconds=600)
+    def prune_webhook_receipts(self) -> None:
+        callbacks.prune(self.db)
 
     @every(seconds=600)
     def prune_identity(self) -> None:

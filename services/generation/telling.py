@@ -65,7 +65,7 @@ def renewed_view(job: Job, generation: Generation, images: Sequence[Image]) -> R
     )
 
 
-def about(job: Job, generation: Generation | Told) -> dict[str, Any]:
+def about(job: Job | Told, generation: Generation | Told) -> dict[str, Any]:
     """Return what the events of a generation's end have in common."""
     return {
         "job_id": job.id,

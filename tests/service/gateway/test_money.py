@@ -28,6 +28,10 @@ ABOUT_PEOPLE = [
     "/v1/api-keys/<key_id>/rotate",
     "/v1/admin/keys",
 ]
+# What providers tell is a hint to look: it moves nothing, and is told once however often it comes.
+OF_PROVIDERS = ["/v1/webhooks-in/<provider>"]
+# These end or look at what is there already: a second time there is nothing left to do.
+ABOUT_JOBS = ["/v1/jobs/<job_id>/cancel", "/v1/jobs/<job_id>/sync"]
 AT_ONCE = 10
 
 
@@ -49,6 +53,8 @@ def orders(client, services, studio, admin, a_staging):
     org_id, headers = studio
     staging = a_staging(org_id)
     job = client.post("/v1/stagings", json=staging, headers={**headers, "Idempotency-Key": "of the fixture"}).json
+    ended = client.post("/v1/stagings", json=staging, headers={**headers, "Idempotency-Key": "of it, too"}).json
+    services.finish(ended["id"], "failed")
     services.generation.calls.clear()
     submit = {"headers": headers, "service": "generation", "method": "submit"}
     credits_of = f"/v1/admin/organizations/{org_id}"
@@ -60,6 +66,12 @@ def orders(client, services, studio, admin, a_staging):
     found = {
         "/v1/jobs": Order(path="/v1/jobs", body=whole, other={**whole, "deadline_seconds": 60}, **submit),
         "/v1/stagings": Order(path="/v1/stagings", body=staging, other={**staging, "variants": 1}, **submit),
+        "/v1/jobs/<job_id>/retry": Order(
+            path=f"/v1/jobs/{ended['id']}/retry",
+            body={"settings": {"style": "rustic"}},
+            other={"settings": {"style": "modern"}},
+            **{**submit, "method": "retry"},
+        ),
         "/v1/quotes": Order(
             path="/v1/quotes",
             headers=headers,
@@ -112,7 +124,7 @@ def _calls(services, order):
 
 def test_every_post_is_known_to_move_credits_or_not_to():
     uploads = {"/v1/uploads", "/v1/uploads/from-url", "/v1/uploads/presign", "/v1/uploads/<upload_id>/complete"}
-    assert {*MONEY, *KEY_OPTIONAL, *ABOUT_PEOPLE, *uploads} == POSTS
+    assert {*MONEY, *KEY_OPTIONAL, *ABOUT_PEOPLE, *ABOUT_JOBS, *OF_PROVIDERS, *uploads} == POSTS
 
 
 def test_every_route_that_moves_credits_is_tried_here(orders):

@@ -34,8 +34,11 @@ from darkroom_client.errors import (
 )
 from darkroom_client.jobs import JobNotFinished
 from darkroom_client.models import (
+    AiModel,
     ApiKey,
+    Attempt,
     Balance,
+    Cache,
     Counts,
     Defaults,
     Entry,
@@ -45,6 +48,7 @@ from darkroom_client.models import (
     Image,
     Job,
     Me,
+    ModelHealth,
     NewApiKey,
     Organization,
     Plan,
@@ -60,6 +64,7 @@ from darkroom_client.models import (
     ReceiptReason,
     ReceiptTotal,
     Revision,
+    TimelineStep,
     Upload,
     Usage,
     UsageDay,
@@ -70,9 +75,12 @@ from darkroom_client.models import (
 from darkroom_client.version import __version__
 
 __all__ = [
+    "AiModel",
     "ApiKey",
+    "Attempt",
     "AuthenticationFailed",
     "Balance",
+    "Cache",
     "Conflict",
     "Counts",
     "DailyCapReached",
@@ -95,6 +103,7 @@ __all__ = [
     "LimitExceeded",
     "LinkRefused",
     "Me",
+    "ModelHealth",
     "NewApiKey",
     "NoAnswer",
     "NotFound",
@@ -119,6 +128,7 @@ __all__ = [
     "Revision",
     "ServerFailed",
     "ServiceUnavailable",
+    "TimelineStep",
     "UnexpectedAnswer",
     "Upload",
     "Usage",
