@@ -24,6 +24,7 @@ from shared.events import (
     GenerationCompleted,
     JobFinished,
     MadeImage,
+    RenewedView,
     SettledLine,
     correlated,
 )
@@ -86,7 +87,7 @@ def complete(
         model=last.model_used or last.model_requested,
         duration_ms=_milliseconds(generation.started_at or now, now),
         provider_cost_microusd=sum(item.cost_microusd or 0 for item in operations),
-        renewed_view=renewed_view(job, generation, images),
+        renewed_view=_renewed_view(job, generation, images[-1]) if images else None,
     )
     return [event, *_close(session, job, 1, now=now)]
 
@@ -287,6 +288,11 @@ def _costs(session: Session, generation_ids: Sequence[str]) -> dict[str, int]:
 def _operations_of(session: Session, generation: Generation) -> list[Operation]:
     statement = sa.select(Operation).where(Operation.generation_id == generation.id).order_by(Operation.position)
     return list(session.scalars(statement))
+
+
+def _renewed_view(job: Job, generation: Generation, image: Image) -> RenewedView | None:
+    names = ("key", "thumbnail_key", "content_type")
+    return renewed_view(job, generation, image_id=image.id, **{name: getattr(image, name) for name in names})
 
 
 def _milliseconds(start: datetime, end: datetime) -> int:

@@ -1,12 +1,11 @@
 """What events tell of a generation that has ended, from its row or from the columns that are needed for it."""
 
-from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 
 from services.generation.failures import reason
-from services.generation.models import Generation, Image, Job
+from services.generation.models import Generation, Job
 from services.generation.workflows import workflow
 from shared.events import GenerationFailed, RenewedView, correlated
 from shared.times import rfc3339
@@ -45,22 +44,20 @@ def line_of(generation: Generation | Told) -> str | None:
     return generation.id if generation.sku and generation.amount != 0 else None
 
 
-def renewed_view(job: Job, generation: Generation, images: Sequence[Image]) -> RenewedView | None:
-    """Return which view of its product a generation has made anew, None where it has not; its last image shows it.
-
-    ``images`` are its, by id.
-    """
-    if not (images and generation.product_id and generation.view_type):
+def renewed_view(
+    job: Job | Told, generation: Generation | Told, *, image_id: str, key: str, thumbnail_key: str, content_type: str
+) -> RenewedView | None:
+    """Return which view of its product a generation has made anew, None where it has not; its last image shows it."""
+    if not (generation.product_id and generation.view_type):
         return None
     if not workflow(job.workflow).renews_view(generation.settings):
         return None
-    image = images[-1]
     return RenewedView(
         view_type=generation.view_type,
-        image_id=image.id,
-        key=image.key,
-        thumbnail_key=image.thumbnail_key,
-        content_type=image.content_type,
+        image_id=image_id,
+        key=key,
+        thumbnail_key=thumbnail_key,
+        content_type=content_type,
         asked_at=rfc3339(job.created_at, precision="microseconds"),
     )
 

@@ -6,8 +6,8 @@ operations depend on earlier results, ``follow_up(settings, done)``. All of it i
 too is asked again where analyses are known of what it plans: what then costs nothing gets no SKU.
 
 ``PRODUCTS`` and ``REVISIONS`` say which inputs, if any, are ids of products and of revisions of their views;
-``assets`` has what is known of these too, by id. ``renews_view(settings)`` says of a generation with a ``product_id`` and
-a ``view_type`` whether its image is a new revision of that view: then the catalog takes it up.
+``assets`` has what is known of these too, by id. ``renews_view(settings)`` says of a generation with a ``product_id``
+and a ``view_type`` whether its image is a new revision of that view: then the catalog takes it up.
 """
 
 import pkgutil
