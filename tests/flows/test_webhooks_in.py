@@ -61,6 +61,9 @@ class Stack:
         return [event for event in self.bus.published if isinstance(event, ProviderCallbackReceived)]
 
     def ended(self, job_id: str) -> dict[str, Any]:
+        # On a slow machine a hint may overtake what it is about; here it has to wait, as nobody asks without it.
+        until(lambda: self.operation(job_id).external_id, seconds=20, what="the vendor's answer")
+
         def looked_at() -> dict[str, Any] | None:
             self.hints()
             job = job_of(self.generation_db, job_id)
