@@ -57,7 +57,7 @@ def retry(  # noqa: PLR0913  each says which part of the new job
         deadline_seconds: when to give up; as the ended job had it where None.
         quote_id: charge at most what this says.
         dry_run: only tell what it would cost.
-        fresh: take no analysis that is known already.
+        fresh: take nothing that is known.
         cap_id: of the API key it was asked for with.
         daily_cap: of that key.
 
