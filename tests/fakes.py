@@ -980,7 +980,7 @@ class FakeServices:
         return self.assets.pop(asset_id)
 
     def _resolve(
-        self, *, asset_ids: list[str], product_ids: list[str], revision_ids: list[str], **owner: Any
+        self, *, asset_ids: list[str], product_ids: Sequence[str] = (), revision_ids: Sequence[str] = (), **owner: Any
     ) -> dict[str, Any]:
         named = dict.fromkeys(asset_ids, self.assets) | dict.fromkeys(product_ids, self.products)
         assert not revision_ids

@@ -119,8 +119,8 @@ def named(line: Contract, inputs: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def named_in_all(asked: Mapping[str, Any]) -> int:
-    """Return how many things are asked for with what `named` returns."""
-    return sum(len(asked[f"{kind.removesuffix('s')}_ids"]) for kind in _KINDS)
+    """Return how many things a call of the catalog's ``resolve`` asks for: what `named` returns, or a part of it."""
+    return sum(len(asked.get(f"{kind.removesuffix('s')}_ids", ())) for kind in _KINDS)
 
 
 def _read(document: Mapping[str, Any]) -> Contract:

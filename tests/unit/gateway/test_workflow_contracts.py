@@ -92,6 +92,7 @@ def test_what_inputs_name_is_listed_by_kind_each_once(collage):
     }
     assert workflows.named_in_all(workflows.named(collage, everything)) == 4
     assert workflows.named_in_all(workflows.named(collage, {})) == 0
+    assert workflows.named_in_all({"org_id": "org_1", "asset_ids": [FIRST, SECOND]}) == 2
 
 
 def test_every_contract_accepts_its_own_example():
