@@ -27,6 +27,7 @@ _PREFIXES = {
     "line": "gen",
     "operation": "op",
     "owner": "usr",
+    "parent": "rev",
     "product": "prd",
     "reservation": "rsv",
     "reset": "pwr",
@@ -35,6 +36,9 @@ _PREFIXES = {
     "user": "usr",
 }
 _WORDS = {
+    "category": "chairs",
+    "change": "updated",
+    "key": "images/org_1/img_1/1.jpg",
     "code": "provider_error",
     "content_type": "image/jpeg",
     "email": "grace@example.com",
@@ -65,7 +69,9 @@ _WORDS = {
     "style": "scandinavian",
     "sunset": "2027-01-31",
     "type": "JobFinished",
+    "thumbnail_key": "images/org_1/img_1/1.thumb.jpg",
     "unit": "credits",
+    "view_type": "front",
     "workflow": "staging",
 }
 _NUMBERS = {
@@ -82,11 +88,14 @@ _NUMBERS = {
     "height": 1200,
     "width": 1600,
 }
-_REASONS = {
-    "WebhookEndpointDisabled": "failing",
-    "SourceDeleted": "requested",
-    "JobPaused": "quota_exceeded",
-    "CreditsAdjusted": "invoice 7 was entered twice",
+_OF_TYPES: dict[str, dict[str, Any]] = {
+    "WebhookEndpointDisabled": {"reason": "failing"},
+    "SourceDeleted": {"reason": "requested"},
+    "JobPaused": {"reason": "quota_exceeded"},
+    "CreditsAdjusted": {"reason": "invoice 7 was entered twice"},
+    "ProductChanged": {"name": "Oak dining chair", "sku": "DSK-001", "room_types": ["dining_room"]},
+    "ProductDeleted": {"sku": "DSK-001"},
+    "ProductViewAdded": {"asset_id": None},
 }
 
 
@@ -104,8 +113,7 @@ def public_sample_of(cls: type[Event]) -> dict[str, Any]:
 def _sample(cls: type[Event]) -> Event:
     schema = events.schema_of(cls)
     data = {name: _value(name, part, schema) for name, part in schema["properties"].items()}
-    if cls.__name__ in _REASONS:
-        data["reason"] = _REASONS[cls.__name__]
+    data |= _OF_TYPES.get(cls.__name__, {})
     item = msgspec.convert(data, cls)
     meta = Meta(
         id=_id("evt", cls.__name__),

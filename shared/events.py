@@ -228,6 +228,20 @@ class MadeImage(msgspec.Struct, frozen=True, kw_only=True):
     height: int
 
 
+class RenewedView(msgspec.Struct, frozen=True, kw_only=True):
+    """Which view of the event's product an image is a new revision of, and where the image's bytes lie.
+
+    ``asked_at`` is when the generation was asked for: of two revisions the one that was asked for later is current.
+    """
+
+    view_type: str
+    image_id: str
+    key: str
+    thumbnail_key: str
+    content_type: str
+    asked_at: str
+
+
 class SettledLine(msgspec.Struct, frozen=True, kw_only=True):
     """How one line of a finished job ended: ``outcome`` is ``captured`` or ``refunded``."""
 
@@ -483,7 +497,11 @@ class GenerationStarted(Event, frozen=True, kw_only=True):
 
 @event("generation", subject="generation_id")
 class GenerationCompleted(Event, frozen=True, kw_only=True):
-    """A generation's result is stored; ``amount`` of its line is to be captured."""
+    """A generation's result is stored; ``amount`` of its line is to be captured.
+
+    ``renewed_view`` is set where the result is a view of ``product_id`` made anew, after the revision ``revision_id``:
+    the catalog takes it up, and tells everybody by ProductViewAdded.
+    """
 
     job_id: str
     generation_id: str
@@ -503,6 +521,7 @@ class GenerationCompleted(Event, frozen=True, kw_only=True):
     style: str | None = None
     room_type: str | None = None
     livemode: bool = True
+    renewed_view: Annotated[RenewedView | None, Internal] = None
 
 
 @event("generation", subject="generation_id")
@@ -642,6 +661,58 @@ class SourceDeleted(Event, frozen=True, kw_only=True):
     org_id: str
     reason: str
     sha256: str
+    livemode: bool = True
+
+
+@event("catalog", subject="product_id")
+class ProductChanged(Event, frozen=True, kw_only=True):
+    """A product was made or changed, which ``change`` tells apart: ``created`` or ``updated``; how it is now."""
+
+    product_id: str
+    org_id: str
+    user_id: str | None
+    change: str
+    name: str
+    sku: str | None
+    category: str | None
+    room_types: list[str]
+    version: int
+    livemode: bool = True
+
+
+@event("catalog", subject="product_id")
+class ProductDeleted(Event, frozen=True, kw_only=True):
+    """A product is gone; images that were made of it stay."""
+
+    product_id: str
+    org_id: str
+    user_id: str | None
+    sku: str | None
+    livemode: bool = True
+
+
+@event("catalog", subject="revision_id")
+class ProductViewAdded(Event, frozen=True, kw_only=True):
+    """A product has a new revision of a view; ``is_current`` says whether it is the one that is shown.
+
+    Its picture is an upload (``asset_id``), or the image of a generation, made after the revision ``parent_id``.
+    """
+
+    revision_id: str
+    product_id: str
+    org_id: str
+    user_id: str | None
+    view_type: str
+    version: int
+    is_current: bool
+    asset_id: str | None
+    image_id: str | None
+    generation_id: str | None
+    parent_id: str | None
+    sha256: str
+    bytes: int
+    width: int
+    height: int
     livemode: bool = True
 
 

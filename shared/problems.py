@@ -157,6 +157,24 @@ class Conflict(Problem):
     remedy = "Read the thing again and decide by its current state; `detail` says what stood in the way."
 
 
+class SkuTaken(Conflict):
+    """Another product of the organization, in the same mode, has the SKU: that is ``product_id``."""
+
+    code = "sku_taken"
+    title = "Another product has this SKU"
+    remedy = (
+        "Change the product `product_id`, or send it whole to `PUT /v1/products/by-sku/{sku}`; or take another SKU."
+    )
+
+
+class UploadInUse(Conflict):
+    """Views of products show the upload; ``product_ids`` names some of these products."""
+
+    code = "upload_in_use"
+    title = "Products show this upload"
+    remedy = "Delete the products in `product_ids` first; their views go with them."
+
+
 class JobClosed(Conflict):
     """The job has ended, or is known under another organization; it takes no further lines."""
 

@@ -52,6 +52,7 @@ from shared.problems import (
     NotFound,
     PreconditionFailed,
     Problem,
+    SkuTaken,
     Unavailable,
     UnsubscribeInvalid,
     from_dict,
@@ -899,6 +900,7 @@ class FakeServices:
         self.moved: dict[str, int] = {}
         self.assets: dict[str, dict[str, Any]] = {}
         self.expected: dict[str, dict[str, Any]] = {}
+        self.products: dict[str, dict[str, Any]] = {}
         self.jobs: dict[str, dict[str, Any]] = {}
         self.images: dict[str, dict[str, Any]] = {}
         self.refusal: Exception | None = None
@@ -929,6 +931,15 @@ class FakeServices:
             asset=self._asset,
             delete_asset=self._delete,
             resolve=self._resolve,
+            create_product=self._create_product,
+            put_product=self._put_product,
+            change_product=self._change_product,
+            delete_product=self._delete_product,
+            product=lambda product_id, **owner: _of(self.products, product_id, **owner),
+            products=self._products,
+            product_count=lambda **owner: len(_all_of(self.products, **owner)),
+            add_view=self._add_view,
+            views=self._views,
             expect_upload=self._expect,
             expected_upload=lambda upload_id, **owner: _of(self.expected, upload_id, **owner),
         )
@@ -1147,7 +1158,8 @@ class FakeServices:
     def _register(self, *, asset_id: str, **asset: Any) -> dict[str, Any]:
         if asset_id in self.expected:
             self.expected[asset_id]["asset_id"] = asset_id
-        self.assets[asset_id] = {**asset, "id": asset_id, "created_at": _TIME, "delete_after": None, "warnings": []}
+        defaults = {"thumbnail_key": None, "created_at": _TIME, "delete_after": None, "warnings": []}
+        self.assets[asset_id] = {**defaults, **asset, "id": asset_id}
         return self.assets[asset_id]
 
     def _asset(self, *, asset_id: str, **owner: Any) -> dict[str, Any]:
@@ -1157,8 +1169,83 @@ class FakeServices:
         _of(self.assets, asset_id, **owner)
         return self.assets.pop(asset_id)
 
-    def _resolve(self, *, asset_ids: list[str], **owner: Any) -> dict[str, Any]:
-        return {asset_id: _of(self.assets, asset_id, **owner) for asset_id in asset_ids}
+    def _resolve(
+        self, *, asset_ids: list[str], product_ids: Sequence[str] = (), revision_ids: Sequence[str] = (), **owner: Any
+    ) -> dict[str, Any]:
+        named = dict.fromkeys(asset_ids, self.assets) | dict.fromkeys(product_ids, self.products)
+        assert not revision_ids
+        return {one: _of(things, one, **owner) for one, things in named.items()}
+
+    def _create_product(self, *, product_id: str, picture: Any, user_id: str | None, **product: Any) -> dict[str, Any]:
+        owner = {name: product[name] for name in ("org_id", "livemode")}
+        assert user_id
+        product = {"sku": None, "category": None, "room_types": [], "description": None, "metadata": {}, **product}
+        for known in _all_of(self.products, **owner):
+            if product["sku"] and known["sku"] == product["sku"] and known["id"] != product_id:
+                raise SkuTaken(f"The product {known['id']} has the SKU.", product_id=known["id"])
+        times = {"created_at": _TIME, "updated_at": _TIME}
+        fresh = {**product, **times, "id": product_id, "version": 1, "views": [], "thumbnail_key": None}
+        if product_id not in self.products:
+            self.products[product_id] = fresh
+            if picture:
+                self._add_view(product_id=product_id, picture=picture, user_id=user_id, **owner)
+        return self.products[product_id]
+
+    def _products(self, *, org_id: str, livemode: bool, limit: int, after: str | None, **filters: Any) -> Any:
+        assert limit
+        assert after is None
+        found = _chosen(_all_of(self.products, org_id=org_id, livemode=livemode), filters)
+        return {**_page(found), "total": len(found), "page": 1}
+
+    def _put_product(self, *, sku: str, **product: Any) -> dict[str, Any]:
+        owner = {name: product[name] for name in ("org_id", "livemode")}
+        known = next((one for one in _all_of(self.products, **owner) if one["sku"] == sku), None)
+        if known is None:
+            return {"product": self._create_product(sku=sku, **product), "created": True}
+        known.update(name=product["name"], version=known["version"] + 1)
+        return {"product": known, "created": False}
+
+    def _change_product(
+        self, *, product_id: str, changes: dict[str, Any], versions: list[int] | None, user_id: str | None, **owner: Any
+    ) -> dict[str, Any]:
+        known = _of(self.products, product_id, **owner)
+        assert user_id
+        if versions is not None and known["version"] not in versions:
+            raise PreconditionFailed
+        known.update(**changes, version=known["version"] + 1)
+        return known
+
+    def _delete_product(self, *, product_id: str, versions: list[int] | None, **owner: Any) -> None:
+        del owner["user_id"]
+        known = _of(self.products, product_id, **owner)
+        if versions is not None and known["version"] not in versions:
+            raise PreconditionFailed
+        del self.products[product_id]
+
+    def _add_view(self, *, product_id: str, picture: dict[str, Any], user_id: str | None, **owner: Any) -> Any:
+        assert user_id
+        product, asset = _of(self.products, product_id, **owner), _of(self.assets, picture["upload_id"], **owner)
+        copied = {name: asset[name] for name in ("key", "content_type", "sha256", "bytes", "width", "height")}
+        of_generation = dict.fromkeys(("image_id", "generation_id", "parent_id"))
+        made = {"product_id": product_id, "version": 1, "is_current": True, "source": "upload", "created_at": _TIME}
+        view = {
+            "view_type": "front",
+            **picture,
+            **copied,
+            **of_generation,
+            **owner,
+            **made,
+            "id": picture["revision_id"],
+        }
+        product["views"].append(view)
+        product["thumbnail_key"] = picture["thumbnail_key"]
+        return view
+
+    def _views(self, *, product_id: str, limit: int, after: str | None, view_type: str | None, **owner: Any) -> Any:
+        assert limit
+        assert after is None
+        views = _of(self.products, product_id, **owner)["views"]
+        return _page([view for view in views if view_type in {None, view["view_type"]}])
 
     def _submit(self, *, job_id: str, org_id: str, workflow: str, inputs: Any, livemode: bool, **terms: Any) -> Any:
         if self.refusal:
@@ -1282,6 +1369,12 @@ def _of(things: dict[str, dict[str, Any]], thing_id: str, *, org_id: str, livemo
 
 def _all_of(things: dict[str, dict[str, Any]], *, org_id: str, livemode: bool) -> list[dict[str, Any]]:
     return [one for one in things.values() if (one["org_id"], one["livemode"]) == (org_id, livemode)]
+
+
+def _chosen(things: list[dict[str, Any]], filters: dict[str, Any]) -> list[dict[str, Any]]:
+    room_type = filters.pop("room_type")
+    wanted = {name: value for name, value in filters.items() if value is not None}
+    return [one for one in things if wanted.items() <= one.items() and room_type in {None, *one["room_types"]}]
 
 
 def _page(data: list[dict[str, Any]]) -> dict[str, Any]:

@@ -172,18 +172,32 @@ def images(scope: Scope) -> Iterator[Violation]:
 
 
 def assets(scope: Scope) -> Iterator[Violation]:
-    """Every asset that was not deleted has its object; of one that was, the bytes are gone."""
+    """Every asset that was not deleted has its object, and its thumbnail if any; of one that was, both are gone."""
     statement = (
-        "SELECT id, key, bytes, sha256, crc32, deleted_at IS NOT NULL, deletion_reason IS NULL FROM assets"
-        " WHERE id > :after ORDER BY id LIMIT :page"
+        "SELECT id, key, bytes, sha256, crc32, thumbnail_key, deleted_at IS NOT NULL, deletion_reason IS NULL"
+        " FROM assets WHERE id > :after ORDER BY id LIMIT :page"
     )
     with objects.opened() as store:
         for page in databases.pages("catalog", statement):
-            for asset_id, key, size, sha256, crc32, deleted, present in page:
+            for asset_id, key, size, sha256, crc32, thumbnail_key, deleted, present in page:
                 if present:
                     yield from _stored(store, "assets", asset_id, (key, size, sha256, crc32), deep=scope.deep)
-                elif deleted and store.stat(key) is not None:
-                    yield Violation(check="assets", subject=asset_id, expected="bytes deleted", found=key)
+                    if thumbnail_key and store.stat(thumbnail_key) is None:
+                        yield Violation(check="assets", subject=asset_id, expected=thumbnail_key, found="no object")
+                elif deleted:
+                    left = [each for each in (key, thumbnail_key) if each and store.stat(each) is not None]
+                    for each in left:
+                        yield Violation(check="assets", subject=asset_id, expected="bytes deleted", found=each)
+
+
+def views(_scope: Scope) -> Iterator[Violation]:
+    """Every view of a product has exactly one current revision."""
+    statement = (
+        "SELECT product_id || ' ' || view_type, count(*) FILTER (WHERE is_current) FROM product_views"
+        " GROUP BY product_id, view_type HAVING count(*) FILTER (WHERE is_current) <> 1 ORDER BY 1"
+    )
+    for subject, found in databases.rows("catalog", statement):
+        yield Violation(check="views", subject=subject, expected="1 current revision", found=f"{found} current")
 
 
 def orphans(_scope: Scope) -> Iterator[Violation]:
@@ -230,6 +244,7 @@ CHECKS: dict[str, Check] = {
         results,
         images,
         assets,
+        views,
         orphans,
         outboxes,
         dead_letters,

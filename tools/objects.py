@@ -28,7 +28,12 @@ class Owner:
 
 
 OWNERS = (
-    Owner("assets/", "catalog", "SELECT key FROM assets WHERE key = ANY(:keys) AND deleted_at IS NULL"),
+    Owner(
+        "assets/",
+        "catalog",
+        "SELECT key FROM assets WHERE key = ANY(:keys) AND deleted_at IS NULL"
+        " UNION SELECT thumbnail_key FROM assets WHERE thumbnail_key = ANY(:keys) AND deleted_at IS NULL",
+    ),
     Owner(
         "images/",
         "generation",

@@ -15,16 +15,17 @@ from sqlalchemy.orm import Session
 
 from services.catalog import assets, duplicates, expected, queries
 from services.catalog.assets import Expected, Upload
-from services.catalog.models import Asset
+from services.catalog.models import Asset, Product, ProductView
 from shared.crash import crash_point
 from shared.database import Database
 from shared.events import AssetUploaded, SourceDeleted
-from shared.problems import BadRequest, Conflict, NotFound, Unavailable
+from shared.problems import BadRequest, Conflict, NotFound, Unavailable, UploadInUse
 from shared.storage import ObjectStore, StorageUnavailable
 
 log = structlog.get_logger(__name__)
 
 CLAIM_SECONDS = 60
+_PRODUCTS_NAMED = 10
 _CLAIM_ENDS = sa.func.now() + sa.text(f"interval '{CLAIM_SECONDS} seconds'")
 _OWED = sa.or_(
     sa.and_(Asset.deletion_reason.is_(None), Asset.delete_after <= sa.func.now()),
@@ -72,15 +73,17 @@ def delete_asset(db: Database, store: ObjectStore, *, org_id: str, livemode: boo
 
     Raises:
         NotFound: the organization never had it.
+        UploadInUse: views of products show it.
         Unavailable: the store does not answer. The asset is gone for callers; its bytes follow later.
     """
     with db.transaction(org_id=org_id, livemode=livemode) as session:
+        _require_unused(session, org_id=org_id, livemode=livemode, asset_id=asset_id)
         claimed = _claim(session, org_id=org_id, livemode=livemode, asset_id=asset_id)
         found = queries.as_dict(claimed)
     crash_point("catalog.asset_claimed")
     if claimed.deleted_at is None:
         try:
-            store.delete(claimed.key)
+            _remove(store, claimed.key, claimed.thumbnail_key)
         except StorageUnavailable as error:
             log.warning("asset_removal_postponed", asset_id=asset_id, error=str(error))
             raise Unavailable("The upload is being deleted; its bytes will be removed shortly.") from error
@@ -98,9 +101,9 @@ def remove_due(db: Database, store: ObjectStore, *, limit: int = 50) -> int:
     with db.transaction() as session:
         due = _claim_due(session, limit=limit)
     removed = []
-    for asset_id, key in due:
+    for asset_id, *keys in due:
         try:
-            store.delete(key)
+            _remove(store, *keys)
         except StorageUnavailable as error:
             log.warning("asset_removal_postponed", asset_id=asset_id, error=str(error))
             break  # the others would fare no better: all come up again when the claim ends
@@ -186,6 +189,29 @@ def _uploaded(row: Asset) -> AssetUploaded:
     )
 
 
+def _require_unused(session: Session, *, org_id: str, livemode: bool, asset_id: str) -> None:
+    """Refuse to delete what products show; a view that is being made of the asset has it locked until it is there."""
+    mine = sa.and_(Asset.org_id == org_id, Asset.livemode == livemode, Asset.id == asset_id)
+    session.execute(sa.select(Asset.id).where(mine).with_for_update())
+    shown = (
+        sa.select(ProductView.product_id)
+        .join(Product, Product.id == ProductView.product_id)
+        .where(ProductView.asset_id == asset_id, Product.deleted_at.is_(None))
+        .distinct()
+        .order_by(ProductView.product_id)
+        .limit(_PRODUCTS_NAMED)
+    )
+    product_ids = list(session.scalars(shown))
+    if product_ids:
+        raise UploadInUse(f"Products show this upload: {', '.join(product_ids)}.", product_ids=product_ids)
+
+
+def _remove(store: ObjectStore, *keys: str | None) -> None:
+    for key in keys:
+        if key:
+            store.delete(key)
+
+
 def _claim(session: Session, *, org_id: str, livemode: bool, asset_id: str) -> Asset:
     """Take one asset out of sight and return it; an earlier reason stays, and so does a finished deletion."""
     mine = sa.and_(Asset.org_id == org_id, Asset.livemode == livemode, Asset.id == asset_id)
@@ -201,17 +227,17 @@ def _claim(session: Session, *, org_id: str, livemode: bool, asset_id: str) -> A
     return found
 
 
-def _claim_due(session: Session, *, limit: int) -> list[tuple[str, str]]:
-    """Claim up to ``limit`` rows nobody else is at and return their ``(id, key)``."""
+def _claim_due(session: Session, *, limit: int) -> list[tuple[str, str, str | None]]:
+    """Claim up to ``limit`` rows nobody else is at and return their ``(id, key, thumbnail_key)``."""
     free = sa.select(Asset.id).where(_OWED).order_by(Asset.id).limit(limit)
     due = free.with_for_update(skip_locked=True).cte("due")
     claimed = session.execute(
         sa.update(Asset)
         .where(Asset.id == due.c.id)
         .values(deletion_reason=sa.func.coalesce(Asset.deletion_reason, "retention"), claimed_until=_CLAIM_ENDS)
-        .returning(Asset.id, Asset.key)
+        .returning(Asset.id, Asset.key, Asset.thumbnail_key)
     )
-    return [(row.id, row.key) for row in claimed]
+    return [(row.id, row.key, row.thumbnail_key) for row in claimed]
 
 
 def _record(db: Database, session: Session, *, asset_ids: Sequence[str]) -> None:

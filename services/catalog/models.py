@@ -1,13 +1,17 @@
-"""The catalog's own tables: what was uploaded, where its bytes lie, and how far its deletion has come."""
+"""The catalog's own tables: uploads, where they lie and how far their deletion has come; products and their views."""
 
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from services.catalog.assets import PURPOSES
+from services.catalog.products import VIEW_TYPES
 
 _MOMENT = sa.TIMESTAMP(timezone=True)
+_THERE = sa.text("deleted_at IS NULL")
 
 
 class Model(DeclarativeBase):
@@ -18,7 +22,7 @@ class Asset(Model):
     """One uploaded image: present while ``deletion_reason`` is empty, without bytes once ``deleted_at`` is set.
 
     Between the two its deletion is owed. Whoever claimed it is at it until ``claimed_until``; after that
-    moment anyone may take over.
+    moment anyone may take over. ``thumbnail_key`` is set once a view of a product shows the picture, and goes with it.
     """
 
     __tablename__ = "assets"
@@ -29,6 +33,7 @@ class Asset(Model):
     livemode: Mapped[bool]
     purpose: Mapped[str] = mapped_column(sa.Text)
     key: Mapped[str] = mapped_column(sa.Text)
+    thumbnail_key: Mapped[str | None] = mapped_column(sa.Text)
     sha256: Mapped[str] = mapped_column(sa.Text)
     crc32: Mapped[int] = mapped_column(sa.BigInteger)
     content_type: Mapped[str] = mapped_column(sa.Text)
@@ -98,4 +103,85 @@ class ExpectedUpload(Model):
             "expires_at",
             postgresql_where=sa.text("asset_id IS NULL"),
         ),
+    )
+
+
+class Product(Model):
+    """Something an organization sells; there for its people while ``deleted_at`` is empty, and for nobody after it.
+
+    ``version`` rises with every change of its own fields; its views have versions of their own.
+    """
+
+    __tablename__ = "products"
+
+    id: Mapped[str] = mapped_column(sa.Text, primary_key=True)
+    org_id: Mapped[str] = mapped_column(sa.Text)
+    user_id: Mapped[str | None] = mapped_column(sa.Text)
+    livemode: Mapped[bool]
+    sku: Mapped[str | None] = mapped_column(sa.Text)
+    name: Mapped[str] = mapped_column(sa.Text)
+    category: Mapped[str | None] = mapped_column(sa.Text)
+    room_types: Mapped[list[str]] = mapped_column(ARRAY(sa.Text))
+    description: Mapped[str | None] = mapped_column(sa.Text)
+    details: Mapped[dict[str, Any]] = mapped_column("metadata", JSONB)
+    version: Mapped[int] = mapped_column(server_default="1")
+    created_at: Mapped[datetime] = mapped_column(_MOMENT, server_default=sa.func.now())
+    updated_at: Mapped[datetime] = mapped_column(_MOMENT, server_default=sa.func.now())
+    deleted_at: Mapped[datetime | None] = mapped_column(_MOMENT)
+
+    __table_args__ = (
+        sa.CheckConstraint("version > 0", name="products_version"),
+        sa.Index("products_sku", "org_id", "livemode", "sku", unique=True, postgresql_where=_THERE),
+        sa.Index("products_org_id", "org_id", "livemode", "id", postgresql_where=_THERE),
+        sa.Index("products_category", "org_id", "livemode", "category", "id", postgresql_where=_THERE),
+        sa.Index("products_deleted_at", "deleted_at", postgresql_where=sa.text("deleted_at IS NOT NULL")),
+    )
+
+
+class ProductView(Model):
+    """One revision of a product seen from one side, its picture uploaded or generated; it never changes.
+
+    Of the revisions of a view the current one is that which was asked for last, in whatever order they arrived.
+    ``key`` and what follows it is copied of the asset, or of the image, which are the owners of the bytes.
+    """
+
+    __tablename__ = "product_views"
+
+    id: Mapped[str] = mapped_column(sa.Text, primary_key=True)
+    org_id: Mapped[str] = mapped_column(sa.Text)
+    user_id: Mapped[str | None] = mapped_column(sa.Text)
+    livemode: Mapped[bool]
+    product_id: Mapped[str] = mapped_column(sa.Text, sa.ForeignKey("products.id"))
+    view_type: Mapped[str] = mapped_column(sa.Text)
+    version: Mapped[int]
+    is_current: Mapped[bool]
+    asked_at: Mapped[datetime] = mapped_column(_MOMENT, server_default=sa.func.now())
+    asset_id: Mapped[str | None] = mapped_column(sa.Text, sa.ForeignKey("assets.id"))
+    image_id: Mapped[str | None] = mapped_column(sa.Text)
+    generation_id: Mapped[str | None] = mapped_column(sa.Text)
+    parent_id: Mapped[str | None] = mapped_column(sa.Text)
+    key: Mapped[str] = mapped_column(sa.Text)
+    thumbnail_key: Mapped[str] = mapped_column(sa.Text)
+    content_type: Mapped[str] = mapped_column(sa.Text)
+    sha256: Mapped[str] = mapped_column(sa.Text)
+    bytes: Mapped[int] = mapped_column(sa.BigInteger)
+    width: Mapped[int]
+    height: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(_MOMENT, server_default=sa.func.now())
+
+    __table_args__ = (
+        sa.CheckConstraint(f"view_type IN {VIEW_TYPES}", name="product_views_view_type"),
+        sa.CheckConstraint("(asset_id IS NULL) <> (image_id IS NULL)", name="product_views_source"),
+        sa.CheckConstraint("(image_id IS NULL) = (generation_id IS NULL)", name="product_views_generation"),
+        sa.UniqueConstraint("product_id", "view_type", "version", name="product_views_version"),
+        sa.Index(
+            "product_views_current",
+            "product_id",
+            "view_type",
+            unique=True,
+            postgresql_where=sa.text("is_current"),
+        ),
+        sa.Index("product_views_generation_id", "generation_id", unique=True),
+        sa.Index("product_views_org_id", "org_id", "product_id", "id"),
+        sa.Index("product_views_asset_id", "asset_id"),
     )

@@ -7,11 +7,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from services.catalog import assets
+from services.catalog import assets, product_queries
 from services.catalog.models import Asset, ExpectedUpload
 from shared.problems import NotFound
 from shared.times import rfc3339
 
+_KINDS = {"ast": "upload", "prd": "product", "rev": "view of a product"}
 PRESENT = sa.and_(
     Asset.deletion_reason.is_(None),
     sa.or_(Asset.delete_after.is_(None), Asset.delete_after > sa.func.now()),
@@ -33,43 +34,66 @@ def asset(session: Session, *, org_id: str, livemode: bool, asset_id: str) -> di
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """Assets that a job of an organization, in a mode, is to be made of."""
+    """What a job of an organization, in a mode, is to be made of: uploads, products, revisions of their views."""
 
     org_id: str
     livemode: bool
-    asset_ids: Sequence[str]
+    asset_ids: Sequence[str] = ()
+    product_ids: Sequence[str] = ()
+    revision_ids: Sequence[str] = ()
+
+    def keys(self, ids: Sequence[str]) -> list[tuple[str, bool, str]]:
+        """Return the key of each of ``ids`` among all organizations and modes."""
+        return [(self.org_id, self.livemode, one) for one in ids]
 
 
-def resolve(session: Session, *, org_id: str, livemode: bool, asset_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return what a job needs to know of each asset, by id, so that it never has to ask again.
+def resolve(session: Session, *, org_id: str, livemode: bool, **ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return what a job needs to know of each thing, by id, so that it never has to ask again.
 
-    Each is ``{id, key, sha256, content_type, bytes, width, height, purpose, delete_after}``.
+    ``ids`` are ``asset_ids``, ``product_ids`` and ``revision_ids``. Of an asset it is ``{id, key, sha256, content_type,
+    bytes, width, height, purpose, delete_after}``; of products and revisions see `product_queries`.
 
     Raises:
         NotFound: one or more are not here; ``missing`` lists their ids.
     """
-    (outcome,) = resolve_many(session, [Wanted(org_id=org_id, livemode=livemode, asset_ids=asset_ids)])
+    (outcome,) = resolve_many(session, [Wanted(org_id=org_id, livemode=livemode, **ids)])
     if isinstance(outcome, NotFound):
         raise outcome
     return outcome
 
 
 def resolve_many(session: Session, several: Sequence[Wanted]) -> list[dict[str, dict[str, Any]] | NotFound]:
-    """Return for each who asks what `resolve` returns, or raises; one query for all."""
-    keys = sorted({(each.org_id, each.livemode, asset_id) for each in several for asset_id in each.asset_ids})
-    mine = sa.tuple_(Asset.org_id, Asset.livemode, Asset.id).in_(keys)
+    """Return for each who asks what `resolve` returns, or raises; one query of each kind for all."""
+    known: dict[tuple[str, bool, str], dict[str, Any]] = {
+        **_asset_snapshots(session, [key for each in several for key in each.keys(each.asset_ids)]),
+        **product_queries.product_snapshots(session, [key for each in several for key in each.keys(each.product_ids)]),
+        **product_queries.revision_snapshots(
+            session, [key for each in several for key in each.keys(each.revision_ids)]
+        ),
+    }
+    return [_resolved({key[2]: known.get(key) for ids in _ids_of(each) for key in each.keys(ids)}) for each in several]
+
+
+def _ids_of(wanted: Wanted) -> tuple[Sequence[str], ...]:
+    return wanted.asset_ids, wanted.product_ids, wanted.revision_ids
+
+
+def _asset_snapshots(
+    session: Session, keys: Sequence[tuple[str, bool, str]]
+) -> dict[tuple[str, bool, str], dict[str, Any]]:
+    if not keys:
+        return {}
+    mine = sa.tuple_(Asset.org_id, Asset.livemode, Asset.id).in_(sorted(set(keys)))
     found = session.scalars(sa.select(Asset).where(mine, PRESENT))
-    snapshots = {(row.org_id, row.livemode, row.id): _snapshot(row) for row in found}
-    return [
-        _resolved({one: snapshots.get((each.org_id, each.livemode, one)) for one in each.asset_ids}) for each in several
-    ]
+    return {(row.org_id, row.livemode, row.id): _snapshot(row) for row in found}
 
 
 def _resolved(found: Mapping[str, dict[str, Any] | None]) -> dict[str, dict[str, Any]] | NotFound:
-    missing = sorted(asset_id for asset_id, snapshot in found.items() if snapshot is None)
+    missing = sorted(one for one, snapshot in found.items() if snapshot is None)
     if missing:
-        return NotFound("No such upload: " + ", ".join(missing), missing=missing)
-    return {asset_id: snapshot for asset_id, snapshot in found.items() if snapshot is not None}
+        kinds = sorted({_KINDS.get(one.partition("_")[0], "thing") for one in missing})
+        return NotFound(f"No such {' or '.join(kinds)}: " + ", ".join(missing), missing=missing)
+    return {one: snapshot for one, snapshot in found.items() if snapshot is not None}
 
 
 def expected_upload(session: Session, *, org_id: str, livemode: bool, upload_id: str) -> dict[str, Any]:
@@ -98,6 +122,7 @@ def as_dict(row: Asset) -> dict[str, Any]:
         **_snapshot(row),
         "livemode": row.livemode,
         "created_at": rfc3339(row.created_at),
+        "thumbnail_key": row.thumbnail_key,
         "warnings": assets.warnings(width=row.width, height=row.height),
     }
 

@@ -2,15 +2,19 @@
 
 from typing import Any
 
-from services.catalog import handlers, queries
+from services.catalog import handlers, product_handlers, product_queries, purging, queries
 from services.catalog.assets import Expected, Upload
+from services.catalog.products import Picture, new_product
+from shared.database import Batch
+from shared.events import GenerationCompleted
 from shared.host import DatabaseProvider, StoreProvider, every
+from shared.messaging import subscribe
 from shared.rpc import rpc
 from shared.rpc_batches import answers_to
 
 
 class Catalog:
-    """Keeps what organizations upload: register, look up, resolve for a job, delete."""
+    """Keeps what organizations upload, and their products: make, look up, resolve for a job, change, delete."""
 
     name = "catalog"
     db = DatabaseProvider()
@@ -33,10 +37,10 @@ class Catalog:
             return queries.expected_upload(session, org_id=org_id, livemode=livemode, upload_id=upload_id)
 
     @rpc
-    def resolve(self, *, org_id: str, livemode: bool, asset_ids: list[str]) -> dict[str, Any]:
-        """Return the snapshots a job carries, by asset id."""
+    def resolve(self, *, org_id: str, livemode: bool, **ids: list[str]) -> dict[str, Any]:
+        """Return the snapshots a job carries, by id: of ``asset_ids``, ``product_ids`` and ``revision_ids``."""
         with self.db.transaction(org_id=org_id, livemode=livemode) as session:
-            return queries.resolve(session, org_id=org_id, livemode=livemode, asset_ids=asset_ids)
+            return queries.resolve(session, org_id=org_id, livemode=livemode, **ids)
 
     @rpc
     def resolve_many(self, *, calls: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -58,6 +62,60 @@ class Catalog:
         """Delete an asset and its bytes."""
         return handlers.delete_asset(self.db, self.store, org_id=org_id, livemode=livemode, asset_id=asset_id)
 
+    @rpc
+    def create_product(self, **product: Any) -> dict[str, Any]:
+        """Make a product."""
+        return product_handlers.create_product(self.db, new_product(**product))
+
+    @rpc
+    def put_product(self, **product: Any) -> dict[str, Any]:
+        """Make the product of a SKU, or make it what is said of it."""
+        return product_handlers.put_product(self.db, new_product(**product))
+
+    @rpc
+    def change_product(self, **change: Any) -> dict[str, Any]:
+        """Change what is said of a product."""
+        return product_handlers.change_product(self.db, **change)
+
+    @rpc
+    def delete_product(self, **deletion: Any) -> None:
+        """Take a product out of sight."""
+        product_handlers.delete_product(self.db, **deletion)
+
+    @rpc
+    def product(self, *, org_id: str, livemode: bool, product_id: str) -> dict[str, Any]:
+        """Return one product."""
+        with self.db.transaction(org_id=org_id, livemode=livemode) as session:
+            return product_queries.product(session, org_id=org_id, livemode=livemode, product_id=product_id)
+
+    @rpc
+    def products(self, *, org_id: str, livemode: bool, **page: Any) -> dict[str, Any]:
+        """Return a page of products."""
+        with self.db.transaction(org_id=org_id, livemode=livemode) as session:
+            return product_queries.products(session, org_id=org_id, livemode=livemode, **page)
+
+    @rpc
+    def product_count(self, *, org_id: str, livemode: bool) -> int:
+        """Return how many products there are."""
+        with self.db.transaction(org_id=org_id, livemode=livemode) as session:
+            return product_queries.product_count(session, org_id=org_id, livemode=livemode)
+
+    @rpc
+    def add_view(self, *, picture: dict[str, Any], **view: Any) -> dict[str, Any]:
+        """Make an upload a revision of a product's view."""
+        return product_handlers.add_view(self.db, picture=Picture(**picture), **view)
+
+    @rpc
+    def views(self, *, org_id: str, livemode: bool, **page: Any) -> dict[str, Any]:
+        """Return a page of the revisions of a product's views."""
+        with self.db.transaction(org_id=org_id, livemode=livemode) as session:
+            return product_queries.views(session, org_id=org_id, livemode=livemode, **page)
+
+    @subscribe(GenerationCompleted)
+    def on_generation_completed(self, events: Batch[GenerationCompleted]) -> None:
+        """Take up views that were made anew."""
+        product_handlers.add_generated_views(self.db, events)
+
     @every(seconds=15)
     def remove_due_assets(self) -> None:
         """Delete what is past its retention, and what a crash left half deleted."""
@@ -67,3 +125,8 @@ class Catalog:
     def collect_expected_uploads(self) -> None:
         """Delete what was sent to the store and never completed."""
         handlers.collect_expected(self.db, self.store)
+
+    @every(seconds=60)
+    def purge_deleted_products(self) -> None:
+        """Forget products whose retention after their deletion is over."""
+        purging.purge_deleted(self.db)

@@ -48,3 +48,9 @@ class Links:
     def job(self, job: Mapping[str, Any]) -> dict[str, Any]:
         """Return a job whose images have addresses."""
         return {**job, "generations": [self.generation(generation) for generation in job["generations"]]}
+
+    def product(self, product: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a product whose views have addresses."""
+        shown = {**product, "views": [self.image(view) for view in product["views"]]}
+        key = shown.pop("thumbnail_key")
+        return {**shown, "thumbnail_url": self.to(key) if key else None}

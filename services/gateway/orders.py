@@ -1,4 +1,4 @@
-"""What every request for paid work has in common: its inputs checked, its uploads resolved, its terms handed on."""
+"""What every request for paid work has in common: inputs checked, what they name resolved, its terms handed on."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,14 +16,16 @@ _TERMS = ("deadline_seconds", "quote_id", "on_insufficient", "dry_run", "fresh")
 def resolved(service: Any, request: Request, *, workflow: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
     """Return ``{workflow, inputs, assets}`` as generation takes them; ``inputs`` have been checked.
 
+    ``assets`` has a snapshot of each upload, product and revision that they name, by id.
+
     Raises:
         Forbidden: the key may not ask for this workflow.
-        NotFound: an upload is not there.
+        NotFound: one of them is not there.
     """
     permissions.permit_workflow(request.asker, workflow)
     line = workflows.contract(workflow)
-    asset_ids = workflows.asset_ids(line, inputs)
-    assets = service.catalog.resolve(**request.owner, asset_ids=asset_ids) if asset_ids else {}
+    named = workflows.named(line, inputs)
+    assets = service.catalog.resolve(**request.owner, **named) if any(named.values()) else {}
     return {"workflow": line.name, "inputs": dict(inputs), "assets": assets}
 
 

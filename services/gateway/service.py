@@ -1,6 +1,15 @@
 """The gateway as a nameko service: wiring only."""
 
-from services.gateway import attempts, callbacks, idempotency, identity_provider, password_resets, sessions, watching
+from services.gateway import (
+    attempts,
+    callbacks,
+    idempotency,
+    identity_provider,
+    password_resets,
+    sessions,
+    watching,
+    workflows,
+)
 from services.gateway.authentication import KnownKeys
 from services.gateway.failed_sign_ups import FailedSignUps
 from services.gateway.routes.accounts import AccountRoutes
@@ -20,6 +29,7 @@ from services.gateway.routes.jobs import JobRoutes
 from services.gateway.routes.me import MeRoutes
 from services.gateway.routes.members import MemberRoutes
 from services.gateway.routes.notifications import NotificationRoutes
+from services.gateway.routes.products import ProductRoutes
 from services.gateway.routes.quotes import QuoteRoutes
 from services.gateway.routes.stagings import StagingRoutes
 from services.gateway.routes.uploads import UploadRoutes
@@ -55,6 +65,7 @@ class Gateway(
     MeRoutes,
     MemberRoutes,
     NotificationRoutes,
+    ProductRoutes,
     QuoteRoutes,
     StagingRoutes,
     UploadRoutes,
@@ -87,9 +98,7 @@ class Gateway(
     documents = Built(lambda _: documents_of(Gateway))  # before the first request: nobody else would have a turn
     image_line = Built(lambda _: Line())
     credits = RpcClient("credits")
-    catalog = RpcClient(
-        "catalog", gathers={"resolve": Gathers(twin="resolve_many", size=lambda asked: len(asked["asset_ids"]))}
-    )
+    catalog = RpcClient("catalog", gathers={"resolve": Gathers(twin="resolve_many", size=workflows.named_in_all)})
     # How large a job is follows from its pictures; the largest have hundreds.
     generation = RpcClient(
         "generation", gathers={"submit": Gathers(twin="submit_many", size=lambda asked: len(asked["assets"]))}

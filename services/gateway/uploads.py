@@ -21,8 +21,8 @@ from shared.http import Request
 from shared.http_schemas import error_at, pointer, refusal
 from shared.off_hub import Pool
 from shared.outside import Outside, UrlUnreachable
-from shared.problems import Conflict, LimitExceeded, Problem
-from shared.storage import ObjectExists, ObjectStore, StorageUnavailable, pieces
+from shared.problems import Conflict, LimitExceeded, NotFound, Problem
+from shared.storage import ObjectExists, ObjectMissing, ObjectStore, StorageUnavailable, pieces
 
 log = structlog.get_logger(__name__)
 
@@ -149,6 +149,29 @@ def store_image(store: ObjectStore, line: Line, file: Received, *, org_id: str, 
         "height": clean.height,
         "file_name": file.file_name,
     }
+
+
+def store_thumbnail(store: ObjectStore, line: Line, asset: Mapping[str, Any], *, org_id: str) -> str:
+    """Store a small JPEG of an upload beside it, and return its key; done again, the first one stays.
+
+    Raises:
+        NotFound: the upload was deleted in this very moment.
+        WorkFailed: the picture took too long or too much memory.
+        Unavailable: too many pictures of the organization wait for their turn already.
+        StorageUnavailable: the store does not answer.
+    """
+    key = f"assets/{org_id}/{asset['id']}.thumb.jpg"
+    with line.place_of(org_id):
+        try:
+            data = b"".join(store.open(asset["key"]))
+        except ObjectMissing as error:
+            raise NotFound("There is no such upload; it was deleted just now.") from error
+        small = _pool.run(images.thumbnail, data)
+    try:
+        store.put(key=key, chunks=small, content_type="image/jpeg")
+    except ObjectExists:
+        log.info("thumbnail_known", asset_id=asset["id"])
+    return key
 
 
 def _from_form(request: Request) -> Received:

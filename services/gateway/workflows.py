@@ -17,17 +17,25 @@ CONTRACTS = Path(__file__).resolve().parents[2] / "shared" / "contracts"
 _ERRORS_MAX = 50
 # What most clients come for, and what the other documents tell of.
 _SHOWN_FIRST = "staging"
+# What inputs may name: by the kind of id, its prefix and what a person calls it.
+_KINDS = {"assets": ("ast", "an upload"), "products": ("prd", "a product"), "revisions": ("rev", "a view of a product")}
 _CODES = {"required": "required", "additionalProperties": "unknown_field"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contract:
-    """One product line: ``inputs`` is a JSON schema, ``assets`` names those of its properties that are upload ids."""
+    """One product line: ``inputs`` is a JSON schema.
+
+    ``assets``, ``products`` and ``revisions`` name those of its properties that are ids of uploads, of products and of
+    revisions of their views.
+    """
 
     name: str
     title: str
     inputs: Mapping[str, Any]
     assets: tuple[str, ...]
+    products: tuple[str, ...]
+    revisions: tuple[str, ...]
     example: Mapping[str, Any]
     validator: Any
 
@@ -57,13 +65,16 @@ def described() -> dict[str, Any]:
 
 
 def _described(line: Contract) -> dict[str, Any]:
-    """Return the inputs' schema, with what `check` wants beyond it: that uploads are named by their ids."""
-    pattern = {"pattern": f"^ast_{SUFFIX_PATTERN}$"}
+    """Return the inputs' schema, with what `check` wants beyond it: that things are named by their ids."""
     inputs = {name: part for name, part in line.inputs.items() if name != "$schema"}
     properties = dict(inputs["properties"])
-    for name in line.assets:
-        part = properties[name]
-        properties[name] = {**part, "items": {**part["items"], **pattern}} if "items" in part else {**part, **pattern}
+    for kind, (prefix, _) in _KINDS.items():
+        pattern = {"pattern": f"^{prefix}_{SUFFIX_PATTERN}$"}
+        for name in getattr(line, kind):
+            part = properties[name]
+            properties[name] = (
+                {**part, "items": {**part["items"], **pattern}} if "items" in part else {**part, **pattern}
+            )
     return {**inputs, "properties": properties}
 
 
@@ -88,10 +99,11 @@ def check(line: Contract, inputs: Mapping[str, Any], *, at: str) -> None:
     """
     found = (entry for error in line.validator.iter_errors(inputs) for entry in _entries(error, at))
     strangers = (
-        error_at(pointer(name, at=at), "invalid", "this is not the id of an upload (ast_…)")
-        for name in line.assets
+        error_at(pointer(name, at=at), "invalid", f"this is not the id of {what} ({prefix}_…)")
+        for kind, (prefix, what) in _KINDS.items()
+        for name in getattr(line, kind)
         for one in _texts(inputs.get(name))
-        if not is_id(one, prefix="ast")
+        if not is_id(one, prefix=prefix)
     )
     # No more are looked for than are told: a body of 64 KiB has room for thousands.
     errors = list(islice(chain(found, strangers), _ERRORS_MAX))
@@ -99,9 +111,19 @@ def check(line: Contract, inputs: Mapping[str, Any], *, at: str) -> None:
         raise refusal(errors)
 
 
-def asset_ids(line: Contract, inputs: Mapping[str, Any]) -> list[str]:
-    """Return the ids of the uploads that ``inputs`` names, each once."""
-    return sorted({one for name in line.assets for one in _texts(inputs.get(name))})
+def named(line: Contract, inputs: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return what ``inputs`` names, each once: ``{asset_ids, product_ids, revision_ids}``."""
+    return {
+        f"{kind.removesuffix('s')}_ids": sorted(
+            {one for name in getattr(line, kind) for one in _texts(inputs.get(name))}
+        )
+        for kind in _KINDS
+    }
+
+
+def named_in_all(asked: Mapping[str, Any]) -> int:
+    """Return how many things a call of the catalog's ``resolve`` asks for: what `named` returns, or a part of it."""
+    return sum(len(asked.get(f"{kind.removesuffix('s')}_ids", ())) for kind in _KINDS)
 
 
 def _read(document: Mapping[str, Any]) -> Contract:
@@ -109,7 +131,7 @@ def _read(document: Mapping[str, Any]) -> Contract:
         name=document["name"],
         title=document["title"],
         inputs=document["inputs"],
-        assets=tuple(document["assets"]),
+        **{kind: tuple(document.get(kind, ())) for kind in _KINDS},
         example=document["example"],
         validator=Draft202012Validator(document["inputs"]),
     )

@@ -24,10 +24,10 @@ from services.generation.engine import Engine
 from services.generation.jobs import AT_WORK, GENERATION_ENDS, roll_up
 from services.generation.operations import Answered, Spent, spent
 from services.generation.recording import Recorded, StoredImage
-from services.generation.telling import about
+from services.generation.telling import about, renewed_view
 from services.generation.workflows import DoneOperation, workflow
 from shared.database import once_committed
-from shared.events import Event, GenerationCompleted, MadeImage, correlated
+from shared.events import Event, GenerationCompleted, MadeImage, RenewedView, correlated
 
 log = structlog.get_logger(__name__)
 
@@ -38,13 +38,14 @@ _ENDS = ", ".join(f"'{status}'" for status in sorted(GENERATION_ENDS))
 
 _JOBS = sa.text("""
 SELECT id, org_id, user_id, workflow, status, livemode, correlation_id, session_id, session_name, waiting_reason,
-       open_generations, clock_timestamp() AS now
+       open_generations, created_at, clock_timestamp() AS now
 FROM jobs WHERE id = ANY (:ids) ORDER BY id FOR UPDATE
 """)
 _HELD = sa.text(f"""
 SELECT o.id AS operation_id, o.fence, o.provider, o.model_requested, o.model_used, o.prompt_version,
        o.cost_microusd, o.name, g.id, g.job_id, g.sku, g.amount, g.product_id, g.revision_id, g.style, g.room_type,
-       g.settings, g.started_at, (SELECT count(*) FROM operations other WHERE other.generation_id = g.id) AS operations
+       g.view_type, g.settings, g.started_at,
+       (SELECT count(*) FROM operations other WHERE other.generation_id = g.id) AS operations
 FROM unnest(CAST(:ids AS text[]), CAST(:fences AS bigint[])) AS asked (id, fence)
 JOIN operations o ON o.id = asked.id AND o.fence = asked.fence
 JOIN generations g ON g.id = o.generation_id
@@ -219,20 +220,26 @@ def _count_cost(provider: str, cost_microusd: int) -> None:
 
 
 def _completed(each: _Kept, *, now: datetime) -> GenerationCompleted:
-    row = each.row
+    row, images = each.row, sorted(each.result.images, key=lambda image: image.image_id)
     return GenerationCompleted(
         **about(each.job, row),
         meta=correlated(each.job.correlation_id),
         amount=row.amount or 0,
         images=[
             MadeImage(image_id=one.image_id, sha256=one.sha256, bytes=one.bytes, width=one.width, height=one.height)
-            for one in sorted(each.result.images, key=lambda image: image.image_id)
+            for one in images
         ],
         provider=row.provider,
         model=each.used.model or row.model_used or row.model_requested,
         duration_ms=int((now - (row.started_at or now)).total_seconds() * 1000),
         provider_cost_microusd=(row.cost_microusd or 0) + (each.used.cost_microusd or 0),
+        renewed_view=_renewed_view(each, images[-1]) if images else None,
     )
+
+
+def _renewed_view(each: _Kept, image: StoredImage) -> RenewedView | None:
+    names = ("image_id", "key", "thumbnail_key", "content_type")
+    return renewed_view(each.job, each.row, **{name: getattr(image, name) for name in names})
 
 
 def _count_down(session: Session, usual: Sequence[_Kept]) -> dict[str, Event]:

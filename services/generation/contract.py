@@ -9,7 +9,7 @@ from services.generation.workflows import Workflow, registered
 
 
 def documents() -> dict[str, dict[str, Any]]:
-    """Return, per workflow, ``{name, title, inputs (JSON Schema), assets, example, choices}``; written to files."""
+    """Return, per workflow, ``{name, title, inputs (JSON Schema), assets, products, revisions, example, choices}``."""
     return {name: _document(line) for name, line in registered().items()}
 
 
@@ -24,6 +24,8 @@ def _document(line: Workflow) -> dict[str, Any]:
         "title": line.title,
         "inputs": {"$schema": "https://json-schema.org/draft/2020-12/schema", **inputs, "additionalProperties": False},
         "assets": list(line.assets),
+        "products": list(line.products),
+        "revisions": list(line.revisions),
         "example": dict(line.example),
         "choices": {name: list(values) for name, values in line.choices.items()},
     }

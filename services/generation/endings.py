@@ -16,7 +16,7 @@ from services.generation.failures import reason
 from services.generation.jobs import GENERATION_ENDS, JOB_ENDS, roll_up
 from services.generation.models import Generation, Image, Job, Operation
 from services.generation.rows import amounts_by_id, one_of
-from services.generation.telling import TOLD, Told, about, failed, line_of
+from services.generation.telling import TOLD, Told, about, failed, line_of, renewed_view
 from services.generation.turns import in_turns
 from shared.database import once_committed
 from shared.events import (
@@ -24,6 +24,7 @@ from shared.events import (
     GenerationCompleted,
     JobFinished,
     MadeImage,
+    RenewedView,
     SettledLine,
     correlated,
 )
@@ -86,6 +87,7 @@ def complete(
         model=last.model_used or last.model_requested,
         duration_ms=_milliseconds(generation.started_at or now, now),
         provider_cost_microusd=sum(item.cost_microusd or 0 for item in operations),
+        renewed_view=_renewed_view(job, generation, images[-1]) if images else None,
     )
     return [event, *_close(session, job, 1, now=now)]
 
@@ -286,6 +288,11 @@ def _costs(session: Session, generation_ids: Sequence[str]) -> dict[str, int]:
 def _operations_of(session: Session, generation: Generation) -> list[Operation]:
     statement = sa.select(Operation).where(Operation.generation_id == generation.id).order_by(Operation.position)
     return list(session.scalars(statement))
+
+
+def _renewed_view(job: Job, generation: Generation, image: Image) -> RenewedView | None:
+    names = ("key", "thumbnail_key", "content_type")
+    return renewed_view(job, generation, image_id=image.id, **{name: getattr(image, name) for name in names})
 
 
 def _milliseconds(start: datetime, end: datetime) -> int:

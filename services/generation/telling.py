@@ -6,7 +6,9 @@ import sqlalchemy as sa
 
 from services.generation.failures import reason
 from services.generation.models import Generation, Job
-from shared.events import GenerationFailed, correlated
+from services.generation.workflows import workflow
+from shared.events import GenerationFailed, RenewedView, correlated
+from shared.times import rfc3339
 
 Told: TypeAlias = sa.Row[*tuple[Any, ...]]
 # What an event tells of a generation.
@@ -40,6 +42,24 @@ def failed(job: Job, generation: Told, *, line_id: str | None = None, cost: int 
 def line_of(generation: Generation | Told) -> str | None:
     """Return the id of a generation's reservation line; a free one has none."""
     return generation.id if generation.sku and generation.amount != 0 else None
+
+
+def renewed_view(
+    job: Job | Told, generation: Generation | Told, *, image_id: str, key: str, thumbnail_key: str, content_type: str
+) -> RenewedView | None:
+    """Return which view of its product a generation has made anew, None where it has not; its last image shows it."""
+    if not (generation.product_id and generation.view_type):
+        return None
+    if not workflow(job.workflow).renews_view(generation.settings):
+        return None
+    return RenewedView(
+        view_type=generation.view_type,
+        image_id=image_id,
+        key=key,
+        thumbnail_key=thumbnail_key,
+        content_type=content_type,
+        asked_at=rfc3339(job.created_at, precision="microseconds"),
+    )
 
 
 def about(job: Job | Told, generation: Generation | Told) -> dict[str, Any]:

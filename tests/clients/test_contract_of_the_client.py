@@ -39,6 +39,13 @@ FILTERS = {
     "kind": "hold",
     "unit": "credits",
 }
+PRODUCT: dict[str, Any] = {
+    "category": "chairs",
+    "room_types": ["kitchen"],
+    "description": "Solid oak.",
+    "metadata": {"weight_kg": 7.5, "source": None},
+    "upload_id": UPLOAD,
+}
 # Every method of the client that sends something, with all its arguments.
 CALLS: dict[str, Callable[[Darkroom], Any]] = {
     "uploads.create": lambda one: one.uploads.create(b"\xff\xd8\xff", purpose="face", keep_original=True),
@@ -65,6 +72,18 @@ CALLS: dict[str, Callable[[Darkroom], Any]] = {
     "jobs.wait": lambda one: one.jobs.wait("job_1"),
     "images.list": lambda one: list(one.images.list(job_id="job_1", page_size=200)),
     "images.get": lambda one: one.images.get("img_1"),
+    "products.create": lambda one: one.products.create("Oak chair", sku="DSK-001", **PRODUCT),
+    "products.put": lambda one: one.products.put("DSK-001", "Oak chair", **PRODUCT),
+    "products.get": lambda one: one.products.get("prd_1"),
+    "products.list": lambda one: list(
+        one.products.list(category="chairs", room_type="kitchen", sku="DSK-001", page_size=200)
+    ),
+    "products.update": lambda one: one.products.update(
+        "prd_1", version=3, name="Ash chair", category=None, room_types=[], description=None, metadata={}
+    ),
+    "products.delete": lambda one: one.products.delete("prd_1", version=3),
+    "products.add_view": lambda one: one.products.add_view("prd_1", view_type="back", upload_id=UPLOAD),
+    "products.views": lambda one: list(one.products.views("prd_1", view_type="back", page_size=200)),
     "credits.balance": lambda one: one.credits.balance(),
     "credits.entries": lambda one: list(one.credits.entries(**FILTERS, page_size=200)),
     "credits.usage": lambda one: one.credits.usage(since="2026-01-01", until="2026-02-01"),
@@ -203,7 +222,7 @@ def described(asked: Asked) -> None:
     operation = operation_of(asked)
     known = {(one["in"], one["name"]) for one in operation.get("parameters", [])}
     assert {("query", name) for name in asked.query} <= known, urlencode(asked.query)
-    assert {("header", name) for name in ("Idempotency-Key", "Prefer") if name in asked.headers} <= known
+    assert {("header", name) for name in ("Idempotency-Key", "If-Match", "Prefer") if name in asked.headers} <= known
     if asked.body:
         accepted = operation["requestBody"]["content"][asked.headers["Content-Type"]]["schema"]
         if accepted.get("format") != "binary":

@@ -16,6 +16,9 @@ LONG = {
     "POST /v1/uploads": (30, "an image is decoded, cleaned and stored"),
     "POST /v1/uploads/<upload_id>/complete": (30, "what was sent is read again, decoded, cleaned and stored"),
     "POST /v1/uploads/from-url": (30, "somebody else's server sends it, then as above"),
+    "POST /v1/products": (30, "its picture is read, decoded and made small"),
+    "PUT /v1/products/by-sku/<sku>": (30, "its picture, likewise"),
+    "POST /v1/products/<product_id>/views": (30, "the picture, likewise"),
     "PUT /files/<path:key>": (30, "an image of 10 MB over a slow line"),
     "GET /v1/admin/invariants": (30, "the whole ledger is recomputed"),
 }

@@ -89,6 +89,7 @@ def world(new_client: NewClient, admin: Client) -> World:
     job = finished(client, client.accepted[0])
     person, colleague, leaver = (joined(client, "owner") for _ in range(3))
     kept, revoked = (post(client, "/v1/api-keys", {"name": "spare"}).json()["id"] for _ in range(2))
+    product, discontinued = (post(client, "/v1/products", {"name": "Chair", "sku": sku}).json() for sku in ("A", "B"))
     ids = {
         "job_id": job["id"],
         "image_id": client.images(job)[0]["id"],
@@ -96,12 +97,15 @@ def world(new_client: NewClient, admin: Client) -> World:
         "user_id": colleague.user_id,
         "key_id": kept,
         "endpoint_id": post(client, "/v1/webhook-endpoints", {"url": "https://93.184.216.34/"}).json()["id"],
+        "product_id": product["id"],
+        "sku": product["sku"],
     }
     spare = {
         "upload_id": client.upload(1),
         "user_id": leaver.user_id,
         "key_id": revoked,
         "endpoint_id": post(client, "/v1/webhook-endpoints", {"url": "https://93.184.216.34/"}).json()["id"],
+        "product_id": discontinued["id"],
         "invitation_id": post(client, "/v1/invitations", {"email": an_address()}).json()["id"],
         "session_id": logged_in(person).session_id,
     }

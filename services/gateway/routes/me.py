@@ -1,6 +1,7 @@
 """Routes of a person's own: profile, what new sessions begin with, and the dashboard."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from services.gateway import profiles
 from services.gateway.authentication import api_key
@@ -11,19 +12,24 @@ from services.gateway.schemas.me import DashboardSchema, DefaultsSchema, MeSchem
 from shared.http import Alias, Answer, Request, route
 from shared.problems import Forbidden, NotFound, Unavailable
 
+T = TypeVar("T")
 _TAGS = ("people",)
 _ACTIVE_JOBS = 50
-# Products and sessions of staging have no service yet; their places in the answers are kept for clients.
-_PRODUCT_COUNT = 0
 
 
 def _me(service: Any, request: Request) -> dict[str, Any]:
     profile = profiles.profile(service.db, request.asker)
+    step = _if_known(lambda: profiles.onboarding_step(profile, has_jobs=_has_jobs(service, request)))
+    count = _if_known(lambda: service.catalog.product_count(**request.owner))
+    return {**profile, "onboarding_step": step, "product_count": count}
+
+
+def _if_known(ask: Callable[[], T]) -> T | None:
+    """Return what another service says, or None while it does not answer: who one is can be told all the same."""
     try:
-        step = profiles.onboarding_step(profile, has_jobs=_has_jobs(service, request))
-    except Unavailable:  # who one is can be told all the same
-        step = None
-    return {**profile, "onboarding_step": step, "product_count": _PRODUCT_COUNT}
+        return ask()
+    except Unavailable:
+        return None
 
 
 def _defaults(service: Any, request: Request) -> dict[str, Any]:
@@ -70,7 +76,7 @@ class MeRoutes(Wiring):
         photo = request.body.get("photo_upload_id")
         if photo:
             profiles.require_photo(self.catalog.asset(**request.owner, asset_id=photo))
-        check = as_seen(request, MeSchema, onboarding_step=None, product_count=_PRODUCT_COUNT)
+        check = as_seen(request, MeSchema, onboarding_step=None, product_count=None)
         profiles.change(self.db, request.asker, check=check, **request.body)
         self.known_keys.forget(request.org_id)
         return Answer(200, _me(self, request))
@@ -124,7 +130,7 @@ class MeRoutes(Wiring):
             {
                 "organization": profile["organization"],
                 "onboarding_step": profiles.onboarding_step(profile, has_jobs=bool(active) or _has_jobs(self, request)),
-                "products": {"total": _PRODUCT_COUNT},
+                "products": {"total": self.catalog.product_count(**request.owner)},
                 "sessions": [],
                 "jobs": {"active": len(active), "data": active},
                 "credits": self.credits.balance(org_id=request.org_id),

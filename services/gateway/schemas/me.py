@@ -21,8 +21,8 @@ class DefaultsSchema(Schema):
 class MeSchema(MemberSchema):
     """Who asks, as what, and what is to be done next.
 
-    ``onboarding_step`` is null where it cannot be known right now. ``scopes`` are those of an API key, and empty for
-    a person.
+    ``onboarding_step`` and ``product_count`` are null where they cannot be known right now. ``scopes`` are those of an
+    API key, and empty for a person.
     """
 
     organization = fields.Nested(OrganizationNameSchema, required=True)
@@ -33,7 +33,7 @@ class MeSchema(MemberSchema):
     terms_version = fields.String(required=True, allow_none=True)
     defaults = fields.Nested(DefaultsSchema, required=True)
     onboarding_step = fields.String(required=True, allow_none=True, validate=validate.OneOf(ONBOARDING))
-    product_count = fields.Integer(required=True)
+    product_count = fields.Integer(required=True, allow_none=True)
 
 
 class ProfileRequest(Schema):

@@ -4,6 +4,10 @@ A workflow module has: ``NAME``, ``TITLE``, ``Inputs`` (a marshmallow schema), `
 ids), ``EXAMPLE`` (inputs), ``ESTIMATED_SECONDS`` (for one generation), ``plan(inputs, assets, seed)`` and, where later
 operations depend on earlier results, ``follow_up(settings, done)``. All of it is pure. A ``plan`` that takes ``cached``
 too is asked again where analyses are known of what it plans: what then costs nothing gets no SKU.
+
+``PRODUCTS`` and ``REVISIONS`` say which inputs, if any, are ids of products and of revisions of their views;
+``assets`` has what is known of these too, by id. ``renews_view(settings)`` says of a generation with a ``product_id``
+and a ``view_type`` whether its image is a new revision of that view: then the catalog takes it up.
 """
 
 import pkgutil
@@ -36,6 +40,7 @@ class PlannedOperation:
 class PlannedGeneration:
     """One billable result. ``sku`` is None where it is free; the operations start side by side.
 
+    ``revision_id`` is the view of ``product_id`` that it is made of.
     ``priced_by_operation``: its price is for these operations, in equal parts, and each that takes an analysis which is
     known makes it cheaper by one. What takes all of its operations from there costs nothing in any case.
     """
@@ -45,6 +50,9 @@ class PlannedGeneration:
     operations: tuple[PlannedOperation, ...]
     style: str | None = None
     room_type: str | None = None
+    product_id: str | None = None
+    revision_id: str | None = None
+    view_type: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     priced_by_operation: bool = False
 
@@ -76,16 +84,24 @@ class Workflow:
     title: str
     inputs: type[Schema]
     assets: tuple[str, ...]
+    products: tuple[str, ...]
+    revisions: tuple[str, ...]
     example: Mapping[str, Any]
     estimated_seconds: int
     plan: Callable[[Mapping[str, Any], Assets, int, Cached], Sequence[PlannedGeneration]]
     follow_up: Callable[[Mapping[str, Any], Sequence[DoneOperation]], Sequence[PlannedOperation]]
     choices: Mapping[str, Sequence[str]]
+    renews_view: Callable[[Mapping[str, Any]], bool]
 
 
 def nothing_follows(_settings: Mapping[str, Any], _done: Sequence[DoneOperation]) -> Sequence[PlannedOperation]:
     """Plan no further operation: the generation is complete when its first operations are."""
     return ()
+
+
+def never(_settings: Mapping[str, Any]) -> bool:
+    """Tell that no generation makes a view anew."""
+    return False
 
 
 @cache
@@ -122,9 +138,12 @@ def _read(module: Any) -> Workflow:
         title=module.TITLE,
         inputs=module.Inputs,
         assets=module.ASSETS,
+        products=getattr(module, "PRODUCTS", ()),
+        revisions=getattr(module, "REVISIONS", ()),
         example=module.EXAMPLE,
         estimated_seconds=module.ESTIMATED_SECONDS,
         plan=module.plan if "cached" in signature(module.plan).parameters else _whatever_is_cached(module.plan),
         follow_up=getattr(module, "follow_up", nothing_follows),
         choices=getattr(module, "CHOICES", {}),
+        renews_view=getattr(module, "renews_view", never),
     )

@@ -169,6 +169,18 @@ def an_upload(services):
 
 
 @pytest.fixture
+def a_product(client):
+    """Make a product and give what was answered."""
+
+    def make(headers, **fields):
+        answer = client.post("/v1/products", json={"name": "Oak chair", **fields}, headers=headers)
+        assert answer.status_code == 201, answer.text
+        return answer.json
+
+    return make
+
+
+@pytest.fixture
 def a_staging(an_upload):
     """Give the body of a request for a staging in an organization."""
 

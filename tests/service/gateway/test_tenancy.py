@@ -12,7 +12,9 @@ from tests.service.gateway.people import everything_kept, invite, join
 OPEN = {name.partition(" ")[2] for name in open_operations.OPERATIONS}
 OPERATIONS = [(method.upper(), path) for path, item in DOCUMENT["paths"].items() for method in item if path not in OPEN]
 OF_ADMINISTRATORS = [(method, path) for method, path in OPERATIONS if path.startswith(("/v1/admin", "/api/admin"))]
-WITH_ID = [(method, path) for method, path in OPERATIONS if "{" in path]
+# A SKU is the organization's own word: it leads to a thing of its own, or to none, whoever else uses it as well.
+NAMED = [("PUT", "/v1/products/by-sku/{sku}")]
+WITH_ID = [(method, path) for method, path in OPERATIONS if "{" in path and (method, path) not in NAMED]
 # Whose address has a signature of ours, and whose requests one of the provider's: see test_webhooks_in.
 OF_PROVIDERS = [("POST", "/v1/webhooks-in/{provider}")]
 OF_ORGANIZATIONS = [operation for operation in WITH_ID if operation not in [*OF_ADMINISTRATORS, *OF_PROVIDERS]]
@@ -30,6 +32,8 @@ BODIES = {
     "/v1/webhook-endpoints/{endpoint_id}": {"description": "mine now"},
     "/v1/webhook-endpoints/{endpoint_id}/rotate": {},
     "/v1/webhook-endpoints/{endpoint_id}/replay": {"after": "0"},
+    "/v1/products/{product_id}": {"name": "Mine"},
+    "/v1/products/{product_id}/views": {"view_type": "front", "upload_id": new_id("ast")},
 }
 
 
@@ -42,8 +46,10 @@ def ids_of_another(client, services, an_organization, a_staging):
     services.finish(job["id"])
     user_id, person = join(client, headers, "else@example.com", role="owner")
     endpoint = client.post("/v1/webhook-endpoints", json={"url": "https://example.com"}, headers=headers)
+    product = client.post("/v1/products", json={"name": "A chair", "sku": "DSK-001"}, headers=headers).json
     return {
         "{endpoint_id}": endpoint.json["id"],
+        "{product_id}": product["id"],
         "{upload_id}": body["upload_id"],
         "{job_id}": job["id"],
         "{image_id}": next(iter(services.images)),
@@ -61,7 +67,7 @@ def person(client, studio):
 
 
 def everything_of(services, db):
-    things = (services.assets, services.jobs, services.images, services.endpoints)
+    things = (services.assets, services.jobs, services.images, services.products, services.endpoints)
     return json.dumps(things), everything_kept(db)
 
 
@@ -96,6 +102,20 @@ def test_what_belongs_to_another_is_not_there(client, services, gateway_db, pers
     assert {answer.status_code for answer in answers.values()} == {404}
     assert {answer.json["code"] for answer in answers.values()} == {"not_found"}
     assert everything_of(services, gateway_db) == before
+
+
+def test_every_operation_that_names_a_thing_of_ones_own_is_there():
+    assert set(NAMED) <= set(OPERATIONS)
+
+
+def test_the_sku_of_another_stands_for_nothing_of_theirs(client, services, person, ids_of_another):
+    theirs = dict(services.products[ids_of_another["{product_id}"]])
+
+    made = client.put("/v1/products/by-sku/DSK-001", json={"name": "Mine"}, headers=person)
+
+    assert made.status_code == 201
+    assert made.json["id"] != theirs["id"]
+    assert services.products[theirs["id"]] == theirs
 
 
 def test_what_is_no_id_is_not_there_either(client, person):
@@ -171,7 +191,7 @@ def test_credits_is_always_asked_about_the_organization_of_the_key(client, servi
 
 @pytest.mark.usefixtures("ids_of_another")
 def test_the_lists_of_one_hold_nothing_of_another(client, studio):
-    for path in ("/v1/jobs", "/v1/images", "/v1/invitations", "/v1/events", "/v1/webhook-endpoints"):
+    for path in ("/v1/jobs", "/v1/images", "/v1/invitations", "/v1/events", "/v1/webhook-endpoints", "/v1/products"):
         assert client.get(path, headers=studio[1]).json["data"] == []
     for path in ("/v1/members", "/v1/api-keys"):
         assert len(client.get(path, headers=studio[1]).json["data"]) == 1  # the first owner, and the first key

@@ -258,6 +258,18 @@ def test_a_retry_that_is_only_tried_is_no_job(
         assert session.scalar(sa.select(sa.func.count()).select_from(Job)) == 1
 
 
+@pytest.mark.parametrize("fresh", [True, False])
+def test_a_retry_takes_known_analyses_unless_it_is_to_be_fresh(
+    generation_db: Database, engine: Engine, worker: Worker, credits_service: HoldingCredits, *, fresh: bool
+) -> None:
+    job_id = a_job_with_one_failure(generation_db, engine, worker)
+
+    job = retried(generation_db, engine, job_id, credits_service, fresh=fresh)
+
+    with generation_db.transaction() as session:
+        assert session.get_one(Job, job["id"]).fresh is fresh
+
+
 @pytest.mark.parametrize("upload_id", [new_id("ast"), "nothing", ""])
 def test_a_retry_reaches_no_upload_that_the_job_did_not_have(
     generation_db: Database, engine: Engine, worker: Worker, credits_service: HoldingCredits, upload_id: str

@@ -8,7 +8,9 @@ import pytest
 import sqlalchemy as sa
 
 from services.catalog import handlers as catalog
+from services.catalog import product_handlers
 from services.catalog.assets import Upload
+from services.catalog.products import new_product
 from services.credits import accounts
 from services.credits import handlers as ledger
 from services.generation.models import Generation, Image, Job, Operation
@@ -165,6 +167,20 @@ class System:
             session.flush()
             session.add(_image_row(image_id, operation_id, job_id, generation_id, stored, thumbnail))
         return stored.key
+
+    def shown(self, upload):
+        """Make a product that shows an upload, with its thumbnail; return the product's id."""
+        key = upload.key.replace(".jpg", ".thumb.jpg")
+        self.store.put(key=key, chunks=PIXELS, content_type="image/jpeg")
+        product = new_product(
+            product_id=new_id("prd"),
+            org_id=ORG,
+            livemode=True,
+            user_id=None,
+            name="Oak chair",
+            picture={"revision_id": new_id("rev"), "upload_id": upload.asset_id, "thumbnail_key": key},
+        )
+        return product_handlers.create_product(self.databases["catalog"], product)["id"]
 
     def asset(self):
         """Upload a picture; return what was registered."""

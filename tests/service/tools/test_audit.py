@@ -176,6 +176,40 @@ def test_a_deleted_asset_whose_bytes_are_still_there_is_found(system):
     assert found("assets") == [("assets", upload.asset_id)]
 
 
+def test_an_asset_that_is_shown_has_its_thumbnail(system):
+    upload = system.asset()
+    system.shown(upload)
+    before = found("assets")
+
+    system.store.delete(upload.key.replace(".jpg", ".thumb.jpg"))
+
+    assert before == []
+    assert found("assets") == [("assets", upload.asset_id)]
+
+
+def test_a_thumbnail_that_outlives_its_asset_is_found(system):
+    upload = system.asset()
+    system.shown(upload)
+    system.store.delete(upload.key)
+    system.change(
+        "catalog",
+        "UPDATE assets SET deletion_reason = 'retention', deleted_at = now() WHERE id = :id",
+        id=upload.asset_id,
+    )
+
+    assert found("assets") == [("assets", upload.asset_id)]
+
+
+def test_a_view_without_a_current_revision_is_found(system):
+    product_id = system.shown(system.asset())
+    before = found("views")
+
+    system.change("catalog", "UPDATE product_views SET is_current = false WHERE product_id = :id", id=product_id)
+
+    assert before == []
+    assert found("views") == [("views", f"{product_id} front")]
+
+
 def test_an_object_nobody_names_is_found_once_it_is_a_day_old(healthy, tmp_path):
     healthy.asset()
     young, old = f"images/org_first/img_x/{1}.jpg", f"images/org_first/img_x/{2}.jpg"

@@ -66,6 +66,18 @@ def test_an_image_its_owner_put_aside_keeps_its_objects(system):
     assert stored(system) == kept
 
 
+def test_the_thumbnail_of_a_products_picture_is_kept_and_one_that_nobody_took_up_goes(system, tmp_path):
+    system.shown(system.asset())
+    kept = stored(system)
+    system.store.put(key="assets/org_first/ast_lost.thumb.jpg", chunks=b"small", content_type="image/jpeg")
+    for each in (tmp_path / "objects").rglob("*.jpg"):
+        os.utime(each, (each.stat().st_mtime - 25 * 3600,) * 2)
+
+    main(["cleanup"])
+
+    assert stored(system) == kept
+
+
 def test_a_store_that_seems_to_be_another_systems_is_not_emptied(system, orphan, capsys):
     for number in range(21):
         orphan(str(number))

@@ -1,4 +1,4 @@
-"""Inputs against the contract of their workflow, and which uploads they name."""
+"""Inputs against the contract of their workflow, and which uploads, products and views they name."""
 
 import pytest
 from jsonschema import Draft202012Validator
@@ -9,6 +9,8 @@ from shared.problems import BadRequest
 
 FIRST = "ast_01jx0000000000000000000001"
 SECOND = "ast_01jx0000000000000000000002"
+PRODUCT = "prd_01jx0000000000000000000001"
+REVISION = "rev_01jx0000000000000000000001"
 
 
 @pytest.fixture
@@ -17,6 +19,8 @@ def collage():
         "type": "object",
         "properties": {
             "rooms": {"type": "array", "items": {"type": "string"}, "minItems": 1},
+            "chair": {"type": "string"},
+            "sides": {"type": "array", "items": {"type": "string"}},
             "paper": {"type": "object", "properties": {"dpi": {"type": "integer"}}, "additionalProperties": False},
         },
         "required": ["rooms"],
@@ -27,6 +31,8 @@ def collage():
         title="Collage",
         inputs=inputs,
         assets=("rooms",),
+        products=("chair",),
+        revisions=("sides",),
         example={},
         validator=Draft202012Validator(inputs),
     )
@@ -69,9 +75,24 @@ def test_a_long_text_of_the_client_is_not_sent_back_whole(collage):
     assert len(str(refused.value.extra["errors"])) < 2000
 
 
-def test_uploads_are_named_once_each(collage):
-    assert workflows.asset_ids(collage, {"rooms": [SECOND, FIRST, SECOND]}) == [FIRST, SECOND]
-    assert workflows.asset_ids(collage, {}) == []
+@pytest.mark.parametrize("inputs", [{"chair": FIRST}, {"chair": REVISION}, {"sides": [PRODUCT]}, {"sides": ["rev_1"]}])
+def test_a_product_and_a_view_are_named_by_ids_of_their_own(collage, inputs):
+    (name,) = inputs
+
+    assert _errors(collage, {"rooms": [FIRST], **inputs}) == [(f"/inputs/{name}", "invalid")]
+
+
+def test_what_inputs_name_is_listed_by_kind_each_once(collage):
+    everything = {"rooms": [SECOND, FIRST, SECOND], "chair": PRODUCT, "sides": [REVISION, REVISION]}
+
+    assert workflows.named(collage, everything) == {
+        "asset_ids": [FIRST, SECOND],
+        "product_ids": [PRODUCT],
+        "revision_ids": [REVISION],
+    }
+    assert workflows.named_in_all(workflows.named(collage, everything)) == 4
+    assert workflows.named_in_all(workflows.named(collage, {})) == 0
+    assert workflows.named_in_all({"org_id": "org_1", "asset_ids": [FIRST, SECOND]}) == 2
 
 
 def test_every_contract_accepts_its_own_example():

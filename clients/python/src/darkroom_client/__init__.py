@@ -1,4 +1,4 @@
-"""Python client of Darkroom: uploads, quotes, jobs, images and credits over HTTP.
+"""Python client of Darkroom: uploads, products, quotes, jobs, images and credits over HTTP.
 
     from darkroom_client import Darkroom
 
@@ -61,6 +61,7 @@ from darkroom_client.models import (
     Price,
     PricedLine,
     Pricing,
+    Product,
     Provenance,
     Quota,
     Quote,
@@ -68,6 +69,7 @@ from darkroom_client.models import (
     ReceiptLine,
     ReceiptReason,
     ReceiptTotal,
+    Revision,
     TimelineStep,
     Upload,
     Usage,
@@ -123,6 +125,7 @@ __all__ = [
     "Price",
     "PricedLine",
     "Pricing",
+    "Product",
     "Provenance",
     "Quota",
     "QuotaExceeded",
@@ -135,6 +138,7 @@ __all__ = [
     "ReceiptTotal",
     "RequestInProgress",
     "Resync",
+    "Revision",
     "ServerFailed",
     "ServiceUnavailable",
     "TimelineStep",

@@ -9,6 +9,7 @@ from darkroom_client.events import Events
 from darkroom_client.images import Images
 from darkroom_client.jobs import Jobs, Models, Quotes, Stagings, Workflows
 from darkroom_client.people import ApiKeys, Myself
+from darkroom_client.products import Products
 from darkroom_client.transport import Transport
 from darkroom_client.uploads import Uploads
 from darkroom_client.webhooks import WebhookEndpoints
@@ -41,6 +42,7 @@ class Darkroom:
         self.jobs = Jobs(self._transport)
         self.stagings = Stagings(self._transport)
         self.images = Images(self._transport)
+        self.products = Products(self._transport)
         self.credits = Credits(self._transport)
         self.workflows = Workflows(self._transport)
         self.models = Models(self._transport)

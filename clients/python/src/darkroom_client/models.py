@@ -147,7 +147,7 @@ class Me(Model):
     terms_accepted_at: datetime | None = None
     terms_version: str | None = None
     onboarding_step: str | None = None
-    product_count: int = 0
+    product_count: int | None = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,6 +173,53 @@ class NewApiKey(ApiKey):
     """A key that was just made; ``secret`` is shown this once."""
 
     secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Revision(Model):
+    """A picture of a product from one side; of each view's revisions one ``is_current``.
+
+    It is an upload (``upload_id``), or the image of a generation, made after the revision ``parent_id``.
+    """
+
+    id: str
+    product_id: str
+    view_type: str
+    version: int
+    is_current: bool
+    source: str
+    upload_id: str | None
+    image_id: str | None
+    generation_id: str | None
+    parent_id: str | None
+    url: str = field(repr=False)
+    thumbnail_url: str = field(repr=False)
+    content_type: str
+    bytes: int
+    width: int
+    height: int
+    sha256: str
+    created_at: datetime
+    livemode: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Product(Model):
+    """Something you sell; ``views`` are its current revisions, the front first."""
+
+    id: str
+    name: str
+    sku: str | None
+    category: str | None
+    room_types: list[str]
+    description: str | None
+    metadata: dict[str, Any]
+    thumbnail_url: str | None = field(repr=False)
+    views: list[Revision]
+    version: int
+    created_at: datetime
+    updated_at: datetime
+    livemode: bool
 
 
 @dataclass(frozen=True, kw_only=True)
