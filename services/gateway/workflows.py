@@ -127,5 +127,7 @@ def _entries(error: Any, at: str) -> Iterator[dict[str, str]]:
     elif code == "unknown_field":
         names = [name for name in error.instance if name not in error.schema.get("properties", {})]
         yield from (error_at(pointer(name, at=place), code, "there is no such input") for name in names)
+    elif error.validator == "anyOf":  # the first way to write it is the usual one
+        yield error_at(place, code, error.context[0].message)
     else:
         yield error_at(place, code, error.message)
