@@ -32,6 +32,8 @@ _PREFIXES = {
     "user": "usr",
 }
 _WORDS = {
+    "change": "selected",
+    "room_state": "generate_empty",
     "code": "provider_error",
     "content_type": "image/jpeg",
     "email": "grace@example.com",

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.orm import Session
 
-from services.generation import metrics, pauses
+from services.generation import metrics, pauses, staging_progress
 from services.generation.failures import reason
 from services.generation.jobs import GENERATION_ENDS, JOB_ENDS, roll_up
 from services.generation.models import Generation, Image, Job, Operation
@@ -55,6 +55,7 @@ def complete(
     held = generation.amount or 0
     generation.status, generation.finished_at = "succeeded", now
     generation.charged = held if charged is None else min(charged, held)
+    staging_progress.count_result(session, job, generation)
     operations = _operations_of(session, generation)
     images = list(session.scalars(sa.select(Image).where(Image.generation_id == generation.id).order_by(Image.id)))
     last = operations[-1]
@@ -223,7 +224,7 @@ def _close(session: Session, job: Job, count: int, *, now: datetime, ends_as: st
     workflow, status = job.workflow, job.status
     once_committed(session, lambda: metrics.jobs.labels(workflow, status).inc())
     log.info("job_finished", job_id=job.id, org_id=job.org_id, status=job.status, correlation_id=job.correlation_id)
-    return [finished(session, job)]
+    return [finished(session, job), *staging_progress.job_ended(session, job)]
 
 
 def _cancel_operations(session: Session, generation_ids: Sequence[str], *, now: datetime) -> None:
