@@ -43,7 +43,7 @@ def create(session: Session, *, style_id: str, org_id: str, livemode: bool, **gi
     return shown(row)
 
 
-def change(  # noqa: PLR0913  each says which style, and what of it
+def change(
     session: Session,
     *,
     style_id: str,

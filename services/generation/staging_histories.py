@@ -42,7 +42,7 @@ def one(session: Session, *, org_id: str, livemode: bool, session_id: str) -> di
     return shown(session, row)
 
 
-def page(  # noqa: PLR0913  each says which part of the list
+def page(
     session: Session,
     *,
     org_id: str,

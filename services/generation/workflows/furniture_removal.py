@@ -17,8 +17,8 @@ SKU = "staging.edit"
 PROMPT_VERSION = "furniture-removal-1"
 PROMPT = (
     "The same photograph with all movable furniture and decoration removed. Keep the room itself exactly as it is:"
-    " walls, paint, windows, doors, floor, built-in kitchens and fixtures, camera position, light. Fill in floor and walls"
-    " plausibly where something stood. Add nothing. No people, no text."
+    " walls, paint, windows, doors, floor, built-in kitchens and fixtures, camera position, light. Fill in"
+    " floor and walls plausibly where something stood. Add nothing. No people, no text."
 )
 
 

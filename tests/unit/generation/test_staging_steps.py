@@ -1,4 +1,4 @@
-"""The steps of a staging session: every step from every state. The expectation is written out, not read from the table."""
+"""The steps of a staging session: every step from every state. What is expected is written out, not read there."""
 
 from itertools import product
 
