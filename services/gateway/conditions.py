@@ -1,11 +1,13 @@
 """If-Match where the change is made: what was compared with it before may have changed since."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from shared.http import Request, Schema
-from shared.http_conditions import require_match
+from shared.http_conditions import require_match, tags_in
 from shared.http_schemas import shape_of
+from shared.problems import PreconditionFailed
 
 Check = Callable[[Mapping[str, Any]], None]
 
@@ -25,3 +27,23 @@ def as_seen(request: Request, schema: type[Schema], **unknown: Any) -> Check:
     if "If-Match" not in request.headers:
         return unchecked
     return lambda current: require_match(request, {**current, **unknown}, shape_of(schema))
+
+
+def versions_seen(request: Request) -> list[str] | None:
+    """Return the versions that If-Match names, for the service that makes the change; None: whatever version it is."""
+    tags = tags_in(request.headers.get("If-Match", "*"), weak=False)
+    return None if "*" in tags else sorted({tag.partition("-")[0] for tag in tags})
+
+
+@contextmanager
+def told_what_is(request: Request, schema: type[Schema], load: Callable[[], Mapping[str, Any]]) -> Iterator[None]:
+    """Where another service finds that something has changed since it was seen, say how it is now.
+
+    Raises:
+        PreconditionFailed: with the current state, as ``load`` gives it.
+    """
+    try:
+        yield
+    except PreconditionFailed:
+        require_match(request, load(), shape_of(schema))
+        raise

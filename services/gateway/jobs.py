@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from services.gateway import idempotency, orders
+from services.gateway import idempotency, orders, permissions
 from services.gateway.idempotency import Claim, Scope, idempotent
 from services.gateway.links import Links
 from services.gateway.schemas.jobs import JOB_ENDS
@@ -26,15 +26,33 @@ def accept(service: Any, request: Request, links: Links, *, workflow: str, input
     ``inputs`` have been checked. A dry run is a 200 that nothing was held for. What generation or the catalog refuse
     passes through.
     """
+    return _accept(
+        service, request, links, order=lambda: orders.submit(service, request, workflow=workflow, inputs=inputs)
+    )
+
+
+def accept_step(
+    service: Any, request: Request, links: Links, *, workflow: str, order: Callable[[], Mapping[str, Any]]
+) -> Answer:
+    """Take the step of a session that ``order`` asks generation for, a job of ``workflow``; return it as `accept` does.
+
+    Raises:
+        Forbidden: the key may not ask for this workflow.
+    """
+    permissions.permit_workflow(request.asker, workflow)
+    return _accept(service, request, links, order=order)
+
+
+def _accept(service: Any, request: Request, links: Links, *, order: Callable[[], Mapping[str, Any]]) -> Answer:
     if request.body["dry_run"]:
-        return orders.estimated(service, request, workflow=workflow, inputs=inputs)
+        return Answer(200, order(), {"Cache-Control": "no-store"})
     found = _job_of_an_earlier_try(service, request)
     if found and found["status"] not in _NOT_TAKEN_IN:
         wallet = service.credits.balance(org_id=request.org_id)
         return _accepted(links, found, wallet)
     if found and found["status"] == "rejected":
         _start_over(service, request)
-    answer = orders.submit(service, request, workflow=workflow, inputs=inputs)
+    answer = order()
     crash_point("gateway.job_submitted")
     if answer["job"]["status"] == "rejected":
         # An earlier try's job, given up in this very moment: kept as the answer it would be replayed for 7 days.

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from services.gateway import permissions, workflows
-from shared.http import Answer, Request
+from shared.http import Request
 from shared.http_body import json_of
 from shared.problems import Problem
 
@@ -41,9 +41,18 @@ def submit(service: Any, request: Request, *, workflow: str, inputs: Mapping[str
     return answer
 
 
-def estimated(service: Any, request: Request, *, workflow: str, inputs: Mapping[str, Any]) -> Answer:
-    """Return the 200 of a dry run: what the order would hold, or the refusal it would meet."""
-    return Answer(200, submit(service, request, workflow=workflow, inputs=inputs), {"Cache-Control": "no-store"})
+def step(service: Any, request: Request, method: str, **what: Any) -> Mapping[str, Any]:
+    """Have generation take a paid step of a session by its ``method``, under the claim's id; return the answer."""
+    answer: Mapping[str, Any] = getattr(service.generation, method)(
+        **what,
+        **{name: request.body[name] for name in _TERMS},
+        **request.owner,
+        job_id=request.claim.resource_id,
+        user_id=request.asker.user_id,
+        cap_id=request.asker.cap_id,
+        daily_cap=request.asker.daily_cap,
+    )
+    return answer
 
 
 def quoted(service: Any, request: Request, *, workflow: str, inputs: Mapping[str, Any]) -> Mapping[str, Any]:

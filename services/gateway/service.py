@@ -16,7 +16,9 @@ from services.gateway.routes.jobs import JobRoutes
 from services.gateway.routes.me import MeRoutes
 from services.gateway.routes.members import MemberRoutes
 from services.gateway.routes.quotes import QuoteRoutes
+from services.gateway.routes.staging_sessions import StagingSessionRoutes
 from services.gateway.routes.stagings import StagingRoutes
+from services.gateway.routes.styles import StyleRoutes
 from services.gateway.routes.uploads import UploadRoutes
 from services.gateway.routes.workflows import WorkflowRoutes
 from services.gateway.turns import Line, Turns
@@ -43,6 +45,8 @@ class Gateway(
     MemberRoutes,
     QuoteRoutes,
     StagingRoutes,
+    StagingSessionRoutes,
+    StyleRoutes,
     UploadRoutes,
     WorkflowRoutes,
 ):

@@ -1,8 +1,8 @@
 """What each product line takes, as generated into shared/contracts: the gateway checks inputs by it before any call."""
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import chain, islice
 from pathlib import Path
@@ -28,6 +28,7 @@ class Contract:
     assets: tuple[str, ...]
     example: Mapping[str, Any]
     validator: Any
+    choices: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @cache
@@ -96,6 +97,15 @@ def check(line: Contract, inputs: Mapping[str, Any], *, at: str) -> None:
         raise refusal(errors)
 
 
+def check_some(line: Contract, inputs: Mapping[str, Any]) -> None:
+    """Refuse what ``inputs`` have that the product line does not take; what they leave out is somebody else's matter.
+
+    Raises:
+        BadRequest: as `check`; the pointers begin at the body.
+    """
+    check(line, {**line.example, **inputs}, at="")
+
+
 def asset_ids(line: Contract, inputs: Mapping[str, Any]) -> list[str]:
     """Return the ids of the uploads that ``inputs`` names, each once."""
     return sorted({one for name in line.assets for one in _texts(inputs.get(name))})
@@ -109,6 +119,7 @@ def _read(document: Mapping[str, Any]) -> Contract:
         assets=tuple(document["assets"]),
         example=document["example"],
         validator=Draft202012Validator(document["inputs"]),
+        choices=document["choices"],
     )
 
 

@@ -48,10 +48,11 @@ def page(
     org_id: str,
     livemode: bool,
     status: str | None = None,
+    attempts: int = LISTED_ATTEMPTS,
     limit: int = 50,
     after: str | None = None,
 ) -> dict[str, Any]:
-    """Return sessions, newest first, as a page, each with the newest 8 attempts of each kind."""
+    """Return sessions, newest first, as a page, each with the newest ``attempts`` of each kind."""
     mine = sa.and_(StagingSession.org_id == org_id, StagingSession.livemode == livemode)
     statement = sa.select(StagingSession).where(mine, StagingSession.deleted_at.is_(None))
     if status:
@@ -61,7 +62,7 @@ def page(
     rows = list(session.scalars(statement.order_by(StagingSession.id.desc()).limit(limit + 1)))
     more, rows = len(rows) > limit, rows[:limit]
     return {
-        "data": _all_shown(session, rows, newest=LISTED_ATTEMPTS),
+        "data": _all_shown(session, rows, newest=attempts),
         "has_more": more,
         "next_cursor": rows[-1].id if more else None,
     }
@@ -139,7 +140,7 @@ def _attempts(
         .where(ranked.c.place <= newest)
         .order_by(Generation.job_id, Generation.number)
     )
-    found = session.execute(statement).all() if session_ids else []
+    found = session.execute(statement).all() if session_ids and newest else []
     made = queries.generations_as_dicts(session, [each[0] for each in found])
     attempts: defaultdict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for (row, session_id, workflow, retry_number, number), generation in zip(found, made, strict=True):

@@ -13,7 +13,8 @@ from shared.problems import Forbidden, NotFound, Unavailable
 
 _TAGS = ("people",)
 _ACTIVE_JOBS = 50
-# Products and sessions of staging have no service yet; their places in the answers are kept for clients.
+_SESSIONS = 20
+# Products have no service yet; their places in the answers are kept for clients.
 _PRODUCT_COUNT = 0
 
 
@@ -112,7 +113,8 @@ class MeRoutes(Wiring):
         answers={200: DashboardSchema},
         problems=(Forbidden,),
         summary="Everything the first page shows, in one call",
-        description="`jobs` are the newest 50 that have not ended, without their generations.",
+        description="`jobs` are the newest 50 that have not ended, without their generations; `sessions` the newest 20"
+        " staging sessions, with what comes next in each, without their attempts.",
         tags=_TAGS,
     )
     def dashboard(self, request: Request) -> Answer:
@@ -125,7 +127,7 @@ class MeRoutes(Wiring):
                 "organization": profile["organization"],
                 "onboarding_step": profiles.onboarding_step(profile, has_jobs=bool(active) or _has_jobs(self, request)),
                 "products": {"total": _PRODUCT_COUNT},
-                "sessions": [],
+                "sessions": self.generation.staging_sessions(**request.owner, attempts=0, limit=_SESSIONS)["data"],
                 "jobs": {"active": len(active), "data": active},
                 "credits": self.credits.balance(org_id=request.org_id),
             },

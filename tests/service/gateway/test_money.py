@@ -28,6 +28,8 @@ ABOUT_PEOPLE = [
     "/v1/api-keys/<key_id>/rotate",
     "/v1/admin/keys",
 ]
+# These begin and settle what is asked for by other routes: no credit moves.
+ABOUT_STAGING = ["/v1/staging-sessions", "/v1/staging-sessions/<staging_session_id>/lock", "/v1/styles"]
 AT_ONCE = 10
 
 
@@ -49,6 +51,9 @@ def orders(client, services, studio, admin, a_staging):
     org_id, headers = studio
     staging = a_staging(org_id)
     job = client.post("/v1/stagings", json=staging, headers={**headers, "Idempotency-Key": "of the fixture"}).json
+    room = {"upload_id": staging["upload_id"], "room_state": "generate_empty"}
+    session = client.post("/v1/staging-sessions", json=room, headers=headers).json["id"]
+    styled = {"style": "modern", "room_type": "bedroom"}
     services.generation.calls.clear()
     submit = {"headers": headers, "service": "generation", "method": "submit"}
     credits_of = f"/v1/admin/organizations/{org_id}"
@@ -60,6 +65,22 @@ def orders(client, services, studio, admin, a_staging):
     found = {
         "/v1/jobs": Order(path="/v1/jobs", body=whole, other={**whole, "deadline_seconds": 60}, **submit),
         "/v1/stagings": Order(path="/v1/stagings", body=staging, other={**staging, "variants": 1}, **submit),
+        "/v1/staging-sessions/<staging_session_id>/empty-rooms": Order(
+            path=f"/v1/staging-sessions/{session}/empty-rooms",
+            body={"retry_number": 0},
+            other={"retry_number": 1},
+            headers=headers,
+            service="generation",
+            method="generate_empty_room",
+        ),
+        "/v1/staging-sessions/<staging_session_id>/stagings": Order(
+            path=f"/v1/staging-sessions/{session}/stagings",
+            body=styled,
+            other={**styled, "variants": 1},
+            headers=headers,
+            service="generation",
+            method="stage_session",
+        ),
         "/v1/quotes": Order(
             path="/v1/quotes",
             headers=headers,
@@ -112,7 +133,7 @@ def _calls(services, order):
 
 def test_every_post_is_known_to_move_credits_or_not_to():
     uploads = {"/v1/uploads", "/v1/uploads/from-url", "/v1/uploads/presign", "/v1/uploads/<upload_id>/complete"}
-    assert {*MONEY, *KEY_OPTIONAL, *ABOUT_PEOPLE, *uploads} == POSTS
+    assert {*MONEY, *KEY_OPTIONAL, *ABOUT_PEOPLE, *ABOUT_STAGING, *uploads} == POSTS
 
 
 def test_every_route_that_moves_credits_is_tried_here(orders):

@@ -1,5 +1,7 @@
 """Every route of the document: closed without a credential, and blind to what belongs to another organization."""
 
+from copy import deepcopy
+
 import pytest
 
 from shared.ids import new_id
@@ -21,7 +23,18 @@ BODIES = {
     "/api/admin/headshots/{job_id}/refund": {"reason": "blurred"},
     "/v1/members/{user_id}": {"role": "viewer"},
     "/v1/api-keys/{key_id}/rotate": {},
+    "/v1/staging-sessions/{staging_session_id}": {"name": "Oak Lane 2"},
+    "/v1/staging-sessions/{staging_session_id}/empty-rooms": {"retry_number": 0},
+    "/v1/staging-sessions/{staging_session_id}/selection": {"image_id": new_id("img")},
+    "/v1/staging-sessions/{staging_session_id}/lock": {},
+    "/v1/staging-sessions/{staging_session_id}/stagings": {"style": "modern", "room_type": "bedroom"},
+    "/v1/styles/{style_id}": {"name": "Mine"},
 }
+
+
+def kept(services):
+    """Return a copy of what the services behind have of organizations."""
+    return deepcopy((services.assets, services.jobs, services.images, services.sessions, services.styles))
 
 
 @pytest.fixture
@@ -32,7 +45,11 @@ def ids_of_another(client, services, an_organization, a_staging):
     job = client.post("/v1/stagings", json=body, headers={**headers, "Idempotency-Key": "k"}).json
     services.finish(job["id"])
     user_id, person = join(client, headers, "else@example.com", role="owner")
+    room = {"upload_id": body["upload_id"], "room_state": "generate_empty"}
+    style = {"name": "Theirs", "base": "modern"}
     return {
+        "{staging_session_id}": client.post("/v1/staging-sessions", json=room, headers=headers).json["id"],
+        "{style_id}": client.post("/v1/styles", json=style, headers=headers).json["id"],
         "{upload_id}": body["upload_id"],
         "{job_id}": job["id"],
         "{image_id}": next(iter(services.images)),
@@ -66,7 +83,7 @@ def test_no_credential_opens_nothing(client):
 
 
 def test_what_belongs_to_another_is_not_there(client, services, gateway_db, person, ids_of_another):
-    before = (dict(services.assets), dict(services.jobs), dict(services.images), everything_kept(gateway_db))
+    before = (*kept(services), everything_kept(gateway_db))
 
     answers = {}
     for method, path in OF_ORGANIZATIONS:
@@ -74,11 +91,12 @@ def test_what_belongs_to_another_is_not_there(client, services, gateway_db, pers
         for placeholder, thing_id in ids_of_another.items():
             address = address.replace(placeholder, thing_id)
         assert "{" not in address
-        answers[method, path] = client.open(address, method=method, json=BODIES.get(path), headers=person)
+        keyed = {**person, "Idempotency-Key": new_id("key")}
+        answers[method, path] = client.open(address, method=method, json=BODIES.get(path), headers=keyed)
 
     assert {answer.status_code for answer in answers.values()} == {404}
     assert {answer.json["code"] for answer in answers.values()} == {"not_found"}
-    assert (services.assets, services.jobs, services.images, everything_kept(gateway_db)) == before
+    assert (*kept(services), everything_kept(gateway_db)) == before
 
 
 def test_what_is_no_id_is_not_there_either(client, person):
@@ -90,7 +108,8 @@ def test_what_is_no_id_is_not_there_either(client, person):
     ]
 
     statuses = {
-        client.open(path, method=method, json=body, headers=person).status_code for method, path, body in addresses
+        client.open(path, method=method, json=body, headers={**person, "Idempotency-Key": new_id("key")}).status_code
+        for method, path, body in addresses
     }
 
     assert statuses == {404}
@@ -153,7 +172,7 @@ def test_credits_is_always_asked_about_the_organization_of_the_key(client, servi
 
 @pytest.mark.usefixtures("ids_of_another")
 def test_the_lists_of_one_hold_nothing_of_another(client, studio):
-    for path in ("/v1/jobs", "/v1/images", "/v1/invitations"):
+    for path in ("/v1/jobs", "/v1/images", "/v1/invitations", "/v1/staging-sessions", "/v1/styles"):
         assert client.get(path, headers=studio[1]).json["data"] == []
     for path in ("/v1/members", "/v1/api-keys"):
         assert len(client.get(path, headers=studio[1]).json["data"]) == 1  # the first owner, and the first key
