@@ -68,6 +68,7 @@ def with_one_of_each(client: Client) -> Organization:
     staging = {"upload_id": upload_id, "style": "modern", "room_type": "bedroom", "variants": 1}
     job = finished(client, post(client, "/v1/stagings", staging).json()["id"])
     person = joined(client, "owner")
+    room = {"upload_id": upload_id, "room_state": "generate_empty"}
     return Organization(
         client,
         person,
@@ -76,6 +77,8 @@ def with_one_of_each(client: Client) -> Organization:
             "job_id": job["id"],
             "image_id": client.images(job)[0]["id"],
             "quote_id": post(client, "/v1/quotes", {"workflow": "staging", "inputs": staging}).json()["id"],
+            "staging_session_id": post(client, "/v1/staging-sessions", room).json()["id"],
+            "style_id": post(client, "/v1/styles", {"name": "Ours", "base": "modern"}).json()["id"],
             "user_id": person.user_id,
             "session_id": person.session_id,
             "invitation_id": post(client, "/v1/invitations", {"email": an_address()}).json()["id"],
@@ -278,6 +281,8 @@ def state_of(others: Organization) -> dict[str, Any]:
         "invitations": get(client, "/v1/invitations")["data"],
         "keys": [(key["id"], key["status"]) for key in get(client, "/v1/api-keys")["data"]],
         "jobs": [(job["id"], job["status"]) for job in get(client, "/v1/jobs")["data"]],
+        "sessions": get(client, "/v1/staging-sessions")["data"],
+        "styles": get(client, "/v1/styles")["data"],
         "upload": asked(client, "GET", f"/v1/uploads/{ids['upload_id']}").status_code,
         "image": asked(client, "GET", f"/v1/images/{ids['image_id']}").status_code,
         "session": asked(others.person, "GET", "/v1/auth/sessions").status_code,
