@@ -713,6 +713,9 @@ class _ScriptedHandler(BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         self._play()
 
+    def do_PATCH(self) -> None:
+        self._play()
+
     def do_DELETE(self) -> None:
         self._play()
 

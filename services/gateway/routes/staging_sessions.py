@@ -172,10 +172,11 @@ class StagingSessionRoutes(Wiring):
         "POST",
         "/v1/staging-sessions/<staging_session_id>/lock",
         auth=api_key,
+        guard=idempotent(prefix="ses"),
         body=LockRequest,
         current=(StagingSessionSchema, _session),
         answers={200: StagingSessionSchema},
-        problems=(Forbidden, StepNotAllowed),
+        problems=(Forbidden, StepNotAllowed, RequestInProgress, IdempotencyKeyReused),
         summary="Lock the selected empty room for staging; no further ones are made",
         tags=_TAGS,
     )
