@@ -55,9 +55,10 @@ class Child:
             raise ChildFailed(f"{self._name} ended. Its log:\n{programs.tail(self._log)}")
 
     def cpu_seconds(self) -> float:
-        """Return the processor time it has used so far."""
-        times = psutil.Process(self._process.pid).cpu_times()
-        return times.user + times.system
+        """Return the processor time it, and what it started, has used so far."""
+        first = psutil.Process(self._process.pid)
+        times = [one.cpu_times() for one in [first, *first.children(recursive=True)]]
+        return sum(each.user + each.system for each in times)
 
     def end(self) -> None:
         """Close the pipe, which asks the contender to finish and leave; kill it when it does not."""

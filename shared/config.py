@@ -1,5 +1,7 @@
 """Settings of one process, read once from the environment; anything missing is told by name before anything starts."""
 
+import base64
+import binascii
 import json
 import re
 from collections.abc import Mapping
@@ -16,9 +18,11 @@ from shared.outside_urls import UrlRefused, is_confidential, target_of
 SERVICES = ("gateway", "credits", "generation", "catalog", "downloads", "notifications")
 
 
+FAL_JWKS_URL = "https://rest.fal.ai/.well-known/jwks.json"
 _HIGHEST_PORT = 65_535
 _LONG_ENOUGH = validate.Length(min=32, error="a secret must have at least 32 characters")
 _LOG_LEVEL = validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"])
+_SIGNING_KEY_BYTES = range(24, 65)
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]+)?", re.ASCII)
 _SOME = validate.Range(min=1)
 
@@ -58,6 +62,7 @@ class Settings:
     operations_per_organization: int = 20
     open_generations: int = 20_000
     operation_log_days: int = 400
+    analysis_cache_days: int = 30
     open_test_generations: int = 50
     opening_credits: int = 0
     terms_version: str = "1"
@@ -71,6 +76,9 @@ class Settings:
     cors_origins: tuple[str, ...] = ()
     connections_per_address: int = 0
     provider_routes: Mapping[str, list[str]] = field(default_factory=dict)
+    # What webhooks of providers are signed with. Without it, one's are refused: nothing unsigned is ever taken.
+    replicate_webhook_secret: Secret = Secret("")  # noqa: RUF009  as above
+    fal_jwks_url: str = ""
     # What requests to addresses from outside may reach though it is not public: networks, each with a port or without.
     outside_allowed: tuple[str, ...] = ()
     # Whose tokens log people in besides our own sessions, exactly as they name themselves; and for whom they must be.
@@ -108,6 +116,7 @@ def load(process: str) -> Settings:
             operations_per_organization=env.int("OPERATIONS_PER_ORGANIZATION", 20, validate=_SOME),
             open_generations=env.int("OPEN_GENERATIONS_PER_ORGANIZATION", 20_000, validate=_SOME),
             operation_log_days=env.int("OPERATION_LOG_DAYS", 400, validate=_SOME),
+            analysis_cache_days=env.int("ANALYSIS_CACHE_DAYS", 30, validate=validate.Range(min=0)),
             open_test_generations=env.int("OPEN_TEST_GENERATIONS", 50, validate=_SOME),
             opening_credits=env.int("OPENING_CREDITS", 0, validate=validate.Range(min=0)),
             terms_version=env.str("TERMS_VERSION", "1", validate=validate.Length(1, 50)),
@@ -126,6 +135,10 @@ def load(process: str) -> Settings:
             cors_origins=tuple(env.list("CORS_ORIGINS", [], validate=_origins)),
             connections_per_address=env.int("CONNECTIONS_PER_ADDRESS", 2000, validate=validate.Range(min=0)),
             provider_routes=json.loads(env.str("PROVIDER_ROUTES", "{}", validate=_routes)),
+            replicate_webhook_secret=Secret(
+                env.str("PROVIDER_REPLICATE_WEBHOOK_SECRET", "", validate=_webhook_secrets)
+            ),
+            fal_jwks_url=env.str("PROVIDER_FAL_JWKS_URL", FAL_JWKS_URL, validate=_a_key_set),
         )
     except EnvError as error:
         raise ConfigurationError(
@@ -175,6 +188,27 @@ def _an_issuer(text: str) -> None:
         raise ValidationError(f"must be the address of an issuer: {error.detail}") from error
     if not is_confidential(target) or "?" in text or "#" in text:
         raise ValidationError("must begin with https:// (http:// only for this machine) and have no query")
+
+
+def _webhook_secrets(text: str) -> None:
+    """Check ``whsec_…`` (24 to 64 bytes in base 64); several with commas, while one takes the place of another."""
+    for secret in filter(None, text.split(",")):
+        try:
+            size = len(base64.b64decode(secret.removeprefix("whsec_"), validate=True))
+        except binascii.Error:
+            size = 0
+        if not secret.startswith("whsec_") or size not in _SIGNING_KEY_BYTES:
+            raise ValidationError("must be the secret your account's webhooks are signed with, whsec_…")
+
+
+def _a_key_set(text: str) -> None:
+    """Check ``https://…/jwks.json``; plain http only to this machine, where nobody can come in between."""
+    try:
+        fits = not text or is_confidential(target_of(text))
+    except UrlRefused:
+        fits = False
+    if not fits:
+        raise ValidationError("must be the https:// address of a key set; empty to take no webhooks of this provider")
 
 
 def _audience(env: Env) -> tuple[str, ...]:

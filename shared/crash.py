@@ -1,11 +1,13 @@
 """Crash points: places between two durable steps where a test can let a process die as if by kill -9.
 
 ``CRASH_AT=<name>:<n>`` kills one process the n-th time it gets there. ``CRASH_FILE=<path>`` serves a running system:
-whichever process reaches the point named in that file dies, once. Without either, a crash point does nothing.
+whichever process reaches the point named in that file dies, once; with ``stop <name>`` in it the process stands still
+there, until somebody sends it SIGCONT. Without either, a crash point does nothing.
 """
 
 import contextlib
 import os
+import signal
 from pathlib import Path
 
 _at, _, _nth = os.environ.get("CRASH_AT", "").partition(":")
@@ -35,6 +37,7 @@ POINTS = (
     "scheduler.between_image_and_thumbnail",
     "scheduler.after_store",
     "scheduler.after_record",
+    "analyses.before_commit",
 )
 
 
@@ -50,6 +53,10 @@ def crash_point(name: str) -> None:
 
 def _crash_by_file(name: str, path: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
-        if path.read_text().strip() == name:
+        told = path.read_text().split()
+        if told and told[-1] == name:
             path.unlink()  # only one of several processes gets past this line
-            os._exit(KILLED)
+            if told[0] == "stop":
+                os.kill(os.getpid(), signal.SIGSTOP)
+            else:
+                os._exit(KILLED)

@@ -140,7 +140,7 @@ class Application:
     @contextlib.contextmanager
     def _turn_of(self, route: Route) -> Iterator[None]:
         """Let few requests with large bodies be worked on at once: each may hold several copies in memory."""
-        if not route.authenticates_first:
+        if not route.takes_turns:
             yield
             return
         if not self._large_bodies.acquire(timeout=budget.remaining_seconds(route.time_limit_seconds)):

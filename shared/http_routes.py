@@ -49,6 +49,8 @@ from shared.problems import (
 DEFAULT_SECONDS = 1.8
 # What has a time limit of its own (database, RPC) ends by itself, and better; this is for what has none.
 _GRACE_SECONDS = 0.25
+# Of such a size there may be some copies in memory for each request that is worked on.
+MODEST_BODY_BYTES = 1 << 20
 # Python would read 1_0, +5 and digits of other scripts as well.
 _DIGITS = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 
@@ -132,6 +134,11 @@ class Route:
         """Whether the body is so large that only a known client may send it."""
         return self.auth is not None and self.max_body_bytes > SMALL_BODY_BYTES
 
+    @property
+    def takes_turns(self) -> bool:
+        """Whether the body is so large that few are worked on at once; it is never one that anybody may send."""
+        return self.authenticates_first and self.max_body_bytes > MODEST_BODY_BYTES
+
     @cached_property
     def refusals(self) -> Sequence[type[Problem]]:
         """Every problem the route may answer, by status and code: those it declares and those that go with it."""
@@ -146,7 +153,7 @@ class Route:
             found.append(PreconditionFailed)
         if not self.quiet:
             found += [RateLimited, AbnormalUsage]
-        if self.authenticates_first:
+        if self.takes_turns:
             found.append(ReducedCapacity)
         if self.holds:
             found += [InsufficientCredits, QuotaExceeded, DailyCapReached, KeyCapReached]

@@ -19,6 +19,7 @@ __all__ = [
     "ImageInfo",
     "ImageTooLarge",
     "NormalisedImage",
+    "Preview",
     "UnsupportedImage",
     "decode",
     "encode_jpeg",
@@ -26,6 +27,8 @@ __all__ = [
     "low_resolution_warning",
     "normalise",
     "off_hub",
+    "preview",
+    "previews",
     "thumbnail",
 ]
 
@@ -110,6 +113,16 @@ class NormalisedImage:
     height: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Preview:
+    """What an image is, as `ImageInfo` has it, and its thumbnail as a JPEG."""
+
+    content_type: str
+    width: int
+    height: int
+    thumbnail: bytes
+
+
 def inspect(data: bytes, *, max_pixels: int = MAX_PIXELS) -> ImageInfo:
     """Tell what the image is, having decoded it once to its end.
 
@@ -156,6 +169,33 @@ def thumbnail(data: bytes, *, side: int = 512, max_pixels: int = MAX_PIXELS) -> 
     return encode_jpeg(decode(data, side=side, max_pixels=max_pixels), quality=85)
 
 
+def preview(data: bytes, *, side: int = 512, max_pixels: int = MAX_PIXELS) -> Preview:
+    """Return what `inspect` tells and what `thumbnail` makes, having decoded the image once to its end.
+
+    Raises:
+        UnsupportedImage, ImageTooLarge, CorruptImage: as ``inspect``.
+    """
+    with _opened(data, max_pixels=max_pixels) as image:
+        width, height = image.size
+        if _orientation(image) in _SIDEWAYS:
+            width, height = height, width
+        kind = _kind(image)
+        image.draft("RGB", (2 * side, 2 * side))
+        small = _on_white(_upright(image, side=side))
+    return Preview(
+        content_type=_CONTENT_TYPES[kind], width=width, height=height, thumbnail=encode_jpeg(small, quality=85)
+    )
+
+
+def previews(pictures: list[bytes]) -> list[Preview]:
+    """Return the `preview` of each of several images: one request for many small ones.
+
+    Raises:
+        UnsupportedImage, ImageTooLarge, CorruptImage: one of them is not as it should be; look at each alone.
+    """
+    return [preview(data) for data in pictures]
+
+
 def decode(data: bytes, *, side: int | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Return the image as RGB pixels: upright, sRGB, on white, its longer side at most ``side`` pixels.
 
@@ -165,12 +205,7 @@ def decode(data: bytes, *, side: int | None = None, max_pixels: int = MAX_PIXELS
     with _opened(data, max_pixels=max_pixels) as image:
         if side:
             image.draft("RGB", (2 * side, 2 * side))
-        upright = _upright(image, side=side)
-    if upright.mode == "RGB":
-        return upright
-    paper = Image.new("RGB", upright.size, "white")
-    paper.paste(upright, mask=upright.getchannel("A"))
-    return paper
+        return _on_white(_upright(image, side=side))
 
 
 def encode_jpeg(image: Image.Image, *, quality: int = 92) -> bytes:
@@ -296,6 +331,14 @@ def _upright(image: Image.Image, *, side: int | None = None) -> Image.Image:
         pixels = pixels.transpose(turn)
     pixels.info = {}
     return pixels
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    paper = Image.new("RGB", image.size, "white")
+    paper.paste(image, mask=image.getchannel("A"))
+    return paper
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:

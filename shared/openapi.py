@@ -18,6 +18,11 @@ from shared.openapi_webhooks import add_webhooks
 from shared.problems import Problem, kinds
 
 _PLACEHOLDER = re.compile(r"<(?:\w+:)?(\w+)>")
+_CACHE_STATUS = {
+    "description": "Of what can be known already: `hit`: all of it was, the job has ended, and is free; `fwd=partial`: "
+    "a part of it; `fwd=miss`: nothing; `fwd=request`: `fresh` was asked for (RFC 9211).",
+    "schema": {"type": "string", "examples": ["darkroom; hit", 'darkroom; fwd=partial; detail="3 of 5"']},
+}
 _REQUEST_ID = {"X-Request-Id": {"description": "Quote it when you ask about the request", "schema": {"type": "string"}}}
 
 
@@ -195,6 +200,9 @@ def _body(route: Route) -> dict[str, Any]:
 
 def _answers(route: Route) -> dict[str, Any]:
     answers = {str(int(status)): _answer(status, body) for status, body in route.answers.items()}
+    if route.holds:
+        for answer in answers.values():
+            answer["headers"]["Cache-Status"] = _CACHE_STATUS
     if route.tagged:
         answers["200"]["headers"]["ETag"] = {"schema": {"type": "string"}}
         answers["304"] = {

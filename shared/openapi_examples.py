@@ -22,6 +22,7 @@ _PREFIXES = {
     "product": "prd",
     "session": "ses",
     "retry": "job",
+    "operation": "op",
 }
 _TEXTS = {
     "name": "Oak & Linen Studio",

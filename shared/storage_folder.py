@@ -1,12 +1,15 @@
 """The object store in a folder, for one machine: an object appears whole, durable and once, or not at all."""
 
+import hashlib
 import os
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, TypeVar
 from uuid import uuid4
 
 from eventlet import patcher, tpool
@@ -17,6 +20,7 @@ from shared.storage import (
     ObjectStat,
     StorageUnavailable,
     StoredObject,
+    TooLarge,
     checked_content_type,
     checked_key,
     checked_prefix,
@@ -28,6 +32,7 @@ from shared.storage import (
 
 INCOMING = ".incoming"  # no key starts with a dot
 LEFTOVER_SECONDS = 24 * 3600
+T = TypeVar("T")
 
 
 class FolderStore:
@@ -46,23 +51,27 @@ class FolderStore:
         """Write aside, then link into place: no crash leaves a partial object, and a taken key stays as it is."""
         target = self._path(key)
         checked_content_type(key=key, content_type=content_type)
+        if isinstance(chunks, bytes):
+            # All at hand: nothing to wait for but the disk, and one thread beside the green ones waits for all of it.
+            write = partial(_written, key=key, data=chunks, max_bytes=max_bytes)
+            offered, is_new = _beside(self._put, target, write)
+        else:
+            offered, is_new = self._put(target, partial(_streamed, key=key, chunks=chunks, max_bytes=max_bytes))
+        return offered if is_new else same_or_taken(self.measure(key), offered)
+
+    def _put(self, target: Path, write: Callable[[BinaryIO], StoredObject]) -> tuple[StoredObject, bool]:
+        """Return what was written, and whether the name was free for it."""
         aside = self._incoming / uuid4().hex
         try:
             with _disk("write to"):
                 file = aside.open("xb")
             with file:
-                offered = measured(
-                    key=key,
-                    chunks=chunks,
-                    content_type=content_type,
-                    write=_writer(file),
-                    max_bytes=max_bytes,
-                )
+                offered = write(file)
                 with _disk("write to"):
                     file.flush()
                     _sync(file.fileno())
             with _disk("write to"):
-                return offered if self._link(aside, target) else same_or_taken(self.measure(key), offered)
+                return offered, self._link(aside, target)
         finally:
             with suppress(OSError):  # gone, or the disk is failing and the error on its way up says so
                 aside.unlink()
@@ -137,6 +146,24 @@ class FolderStore:
                     aside.unlink()
 
 
+def _streamed(file: BinaryIO, *, key: str, chunks: Iterable[bytes], max_bytes: int | None) -> StoredObject:
+    return measured(key=key, chunks=chunks, content_type=content_type_of(key), write=_writer(file), max_bytes=max_bytes)
+
+
+def _written(file: BinaryIO, *, key: str, data: bytes, max_bytes: int | None) -> StoredObject:
+    """Write and measure what is whole already; it may run in a thread that is no green one."""
+    if max_bytes is not None and len(data) > max_bytes:
+        raise TooLarge(f"{key} is larger than {max_bytes} bytes")
+    _writer(file)(data)
+    return StoredObject(
+        key=key,
+        bytes=len(data),
+        sha256=hashlib.sha256(data).hexdigest(),
+        crc32=zlib.crc32(data),
+        content_type=content_type_of(key),
+    )
+
+
 def _writer(file: BinaryIO) -> Callable[[bytes], None]:
     def write(piece: bytes) -> None:
         with _disk("write to"):
@@ -188,8 +215,13 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _sync(descriptor: int) -> None:
-    """Wait until the disk has it: in a thread beside green threads, since a slow disk would stop them all."""
+    """Wait until the disk has it."""
+    _beside(os.fsync, descriptor)
+
+
+def _beside(work: Callable[..., T], *arguments: Any) -> T:
+    """Run what waits for the disk in a thread beside green threads, since a slow disk would stop them all."""
     if patcher.is_monkey_patched("thread"):
-        tpool.execute(os.fsync, descriptor)
-    else:
-        os.fsync(descriptor)
+        done: T = tpool.execute(work, *arguments)
+        return done
+    return work(*arguments)

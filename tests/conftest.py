@@ -6,6 +6,7 @@ pytest runs eventlet-patched here (nameko's plugin does that first of all), as e
 import os
 import secrets
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +54,9 @@ def databases(postgres: Postgres) -> Databases:
     return Databases(postgres)
 
 
-@pytest.fixture
-def make_database(databases: Databases) -> Iterator[MakeDatabase]:
-    """Return a function that gives a fresh, migrated database of a service."""
+@contextmanager
+def lending(databases: Databases) -> Iterator[MakeDatabase]:
+    """Give a function that lends fresh, migrated databases of services until the block ends."""
     made: list[tuple[str, str, Database]] = []
 
     def make(service: str) -> Database:
@@ -68,6 +69,13 @@ def make_database(databases: Databases) -> Iterator[MakeDatabase]:
     for service, name, database in made:
         database.engine.dispose()
         databases.take_back(service, name)
+
+
+@pytest.fixture
+def make_database(databases: Databases) -> Iterator[MakeDatabase]:
+    """Return a function that gives a fresh, migrated database of a service."""
+    with lending(databases) as make:
+        yield make
 
 
 def database_of(service: str) -> Any:

@@ -22,6 +22,8 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import PIL.Image
+import psycopg2
+from sqlalchemy.orm import Session
 from werkzeug.formparser import FormDataParser
 from werkzeug.http import parse_options_header
 
@@ -38,8 +40,9 @@ from services.generation.operations import (
     Submitted,
 )
 from services.generation.providers import Request
+from shared.database import Database
 from shared.ids import new_id
-from shared.problems import BadRequest, NotFound, PreconditionFailed, Problem, Unavailable, from_dict
+from shared.problems import BadRequest, Conflict, NotFound, PreconditionFailed, Problem, Unavailable, from_dict
 from shared.rpc_batches import answers_to
 
 
@@ -415,6 +418,36 @@ class ScriptedProvider:
         return answer(request) if callable(answer) else answer
 
 
+class SeeingProvider(ScriptedProvider):
+    """One that looks at pictures: with an empty script it answers what they are of, the same for the same picture."""
+
+    operations = frozenset({"vision.analyze", "vision.category", "image.edit"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = "seeing-1"
+
+    def model_for(self, _operation: str) -> str:
+        return self.model
+
+    def submit(self, request: Request) -> Submission:
+        self.requests.append(request)
+        answer = self.script.pop(0) if self.script else seen_in
+        return answer(request) if callable(answer) else answer
+
+
+def seen_in(request: Request) -> Outcome:
+    if request.name == "image.edit":
+        return picture_of(request)
+    seen = hashlib.sha256(b"".join(request.sources)).hexdigest()[:8]
+    if request.name == "vision.category":
+        result: dict[str, Any] = {"category": seen, "subcategory": "unknown", "confidence": 0.5}
+    else:
+        texts = dict.fromkeys(("summary", "category", "style", "lighting", "composition"), seen)
+        result = {**texts, "colors": [], "materials": [], "details": [], "confidence": 0.5}
+    return Answered(result=result, model=request.model, cost_microusd=7, prompt_tokens=100, completion_tokens=10)
+
+
 class TakingProvider(ScriptedProvider):
     """An asynchronous one: it takes operations, and is at them until the test has it done.
 
@@ -472,7 +505,7 @@ class TakingProvider(ScriptedProvider):
         if not self.searchable:
             return Lost(detail="too early to tell")
         found = [key for key, request in self.jobs.items() if request.operation_id == operation_id]
-        return Submitted(external_id=found[0]) if found else Absent(detail="never came")
+        return Submitted(external_id=found[-1]) if found else Absent(detail="never came")  # newest first, as vendors do
 
     def cancel(self, external_id: str) -> bool:
         self.cancelled.append(external_id)
@@ -481,6 +514,22 @@ class TakingProvider(ScriptedProvider):
     def finish(self, external_id: str = "there_0", outcome: Outcome | None = None) -> None:
         """Have one of its pieces of work done: with a picture unless it comes to something else."""
         self.done[external_id] = outcome or picture_of(self.jobs[external_id])
+
+
+class ForgetfulDatabase(Database):
+    """A database that is cut off just after the ``nth`` commit, whose answer never comes; from 1, once."""
+
+    def __init__(self, url: str, *, nth: int) -> None:
+        super().__init__(url, pool_size=5)
+        self.commits_left = nth
+
+    @contextmanager
+    def transaction(self, **scope: Any) -> Iterator[Session]:
+        with super().transaction(**scope) as session:
+            yield session
+        self.commits_left -= 1
+        if self.commits_left == 0:
+            raise psycopg2.OperationalError("server closed the connection unexpectedly")
 
 
 def picture_of(request: Request) -> Outcome:
@@ -837,6 +886,14 @@ class FakeServices:
             ),
             workflows=lambda: {"data": [{"name": "staging", "title": "Virtual staging", "example": {}, "choices": {}}]},
             models=lambda: {"data": [a_model_of_local()]},
+            cancel=self._cancel,
+            sync=self._job,
+            retry=self._retry,
+            attempts=self._attempts,
+            timeline=self._timeline,
+            operation_log=lambda **_: _page([_an_operation_of_the_log()]),
+            providers=lambda: {"data": [_a_provider()]},
+            give_share=lambda **share: share,
         )
 
     def finish(self, job_id: str, status: str = "succeeded") -> None:
@@ -985,6 +1042,32 @@ class FakeServices:
     def _job(self, *, job_id: str, **owner: Any) -> dict[str, Any]:
         return _of(self.jobs, job_id, **owner)
 
+    def _cancel(self, *, job_id: str, **owner: Any) -> dict[str, Any]:
+        job = _of(self.jobs, job_id, **owner)
+        if not job["finished_at"]:
+            job.update(status="cancelled", progress=100, finished_at=_TIME)
+        return job
+
+    def _retry(self, *, job_id: str, new_job_id: str, org_id: str, livemode: bool, **asked: Any) -> Any:
+        ended = _of(self.jobs, job_id, org_id=org_id, livemode=livemode)
+        assert {"generation_ids", "user_id", "cap_id", "daily_cap"} <= asked.keys()
+        if not ended["finished_at"]:
+            raise Conflict("The job has not ended yet: wait for its end, or cancel it.")
+        inputs = {**ended["inputs"], **(asked["settings"] or {})}
+        again = {"job_id": new_job_id, "org_id": org_id, "workflow": ended["workflow"], "inputs": inputs}
+        answer = self._submit(**again, livemode=livemode, dry_run=asked["dry_run"])
+        if "job" in answer:
+            answer["job"].update(retry_of=job_id, retry_count=1)
+        return answer
+
+    def _attempts(self, *, job_id: str, org_id: str, livemode: bool, live: bool, **_: Any) -> dict[str, Any]:
+        _of(self.jobs, job_id, org_id=org_id, livemode=livemode)
+        return _page([] if live else [_an_attempt()])
+
+    def _timeline(self, *, job_id: str, **owner: Any) -> dict[str, Any]:
+        job = _of(self.jobs, job_id, **owner)
+        return {"data": [{"at": job["created_at"], "what": "job_accepted", "generation_id": None, "detail": None}]}
+
     def _image(self, *, image_id: str, **owner: Any) -> dict[str, Any]:
         return _of(self.images, image_id, **owner)
 
@@ -1025,6 +1108,77 @@ def _a_job(job_id: str, org_id: str, workflow: str, **more: Any) -> dict[str, An
         "deadline_at": _TIME,
         "warnings": [],
         **more,
+    }
+
+
+def _an_attempt() -> dict[str, Any]:
+    return {
+        "operation_id": new_id("op"),
+        "generation_id": new_id("gen"),
+        "operation": "image.stage",
+        "attempt": 1,
+        "status": "failed",
+        "phase": None,
+        "queue_position": None,
+        "provider": "fal",
+        "model_requested": "fal-ai/flux",
+        "model_used": None,
+        "seed": 7,
+        "reason": "rate_limited",
+        "sent_at": _TIME,
+        "ended_at": _TIME,
+        "duration_ms": 12,
+        "cost_microusd": 3,
+        "external_id": "there",
+    }
+
+
+def _an_operation_of_the_log() -> dict[str, Any]:
+    attempt = _an_attempt()
+    return {
+        **{name: attempt[name] for name in ("operation_id", "generation_id", "attempt", "provider", "model_requested")},
+        "operation_name": "image.stage",
+        "model": "fal-ai/flux",
+        "type": "image",
+        "org_id": new_id("org"),
+        "user_id": None,
+        "job_id": new_id("job"),
+        "livemode": True,
+        "input": {"prompt": "Stage it.", "sources": ["assets/1.jpg"], "parameters": {"style": "modern"}},
+        "prompt_version": "1",
+        "output": None,
+        "context": {"seed": 7, "worker": "w", "external_id": "there"},
+        "prompt_tokens": None,
+        "completion_tokens": None,
+        "total_tokens": None,
+        "cost_microusd": 40_000,
+        "processing_time_ms": 1200,
+        "status": "completed",
+        "outcome": "succeeded",
+        "error_code": None,
+        "error_detail": None,
+        "request_digest": "0" * 64,
+        "response_digest": "0" * 64,
+        "created_at": _TIME,
+        "completed_at": _TIME,
+    }
+
+
+def _a_provider() -> dict[str, Any]:
+    return {
+        "name": "local",
+        "operations": ["image.stage"],
+        "concurrency": 4,
+        "requests_per_minute": None,
+        "requests_left": None,
+        "time_limit_seconds": 60.0,
+        "calls_back": False,
+        "after_lost_answer": "resend",
+        "at_work": 1,
+        "waiting": 2,
+        "longest_wait_seconds": 0.5,
+        "models": [a_model_of_local()],
+        "key": "not for anybody",
     }
 
 

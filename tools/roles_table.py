@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from services.gateway.authentication import api_key
 from services.gateway.permissions import ROLES, TABLE, needed
 from services.gateway.service import Gateway
 from shared.http import Route, routes_of
@@ -26,7 +27,7 @@ def page(stored: str) -> str:
 def _rows() -> Iterator[str]:
     yield f"| route | {' | '.join(ROLES)} | scope of a key |"
     yield "|---" * (len(ROLES) + 2) + "|"
-    routes = [route for _, route in routes_of(Gateway) if route.auth and "/admin/" not in route.url]
+    routes = [route for _, route in routes_of(Gateway) if route.auth is api_key]
     yield from (_row(route) for route in sorted(routes, key=lambda route: (route.url, route.method)))
 
 

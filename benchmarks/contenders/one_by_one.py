@@ -10,7 +10,8 @@ from typing import Any
 from shared.gathering import Gathering
 
 
-def _alone(gathering: Gathering[Any, Any, Any], key: Hashable, item: Any) -> Any:
+def alone(gathering: Gathering[Any, Any, Any], key: Hashable, item: Any) -> Any:
+    """Run an item by itself, as if there were no gathering."""
     (outcome,) = gathering._run(key, [item])  # noqa: SLF001  the only place that does without
     if isinstance(outcome, Exception):
         raise outcome
@@ -18,5 +19,5 @@ def _alone(gathering: Gathering[Any, Any, Any], key: Hashable, item: Any) -> Any
 
 
 if __name__ == "__main__":
-    Gathering.__call__ = _alone  # type: ignore[method-assign]  as the module says
+    Gathering.__call__ = alone  # type: ignore[method-assign]  as the module says
     os._exit(runner.main(sys.argv[1]))

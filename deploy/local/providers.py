@@ -36,6 +36,7 @@ NAMES = frozenset(
     {
         "PROVIDER_ROUTES",
         "OUTSIDE_ALLOWED",
+        "PROVIDER_FAL_JWKS_URL",
         "PROVIDER_REPLICATE_WEBHOOK_SECRET",
         *(f"PROVIDER_{name.upper()}_{what}" for name in BASE_PATHS for what in ("API_KEY", "BASE_URL")),
     }
@@ -50,7 +51,8 @@ def variables(*, port: int, secret: str) -> dict[str, str]:
         found[f"PROVIDER_{name.upper()}_API_KEY"] = _derived(secret, name).hex()[:32]
         found[f"PROVIDER_{name.upper()}_BASE_URL"] = f"http://{place}{path}"
     webhook_key = base64.b64encode(_derived(secret, "webhook")[:24]).decode()
-    return {**found, "PROVIDER_REPLICATE_WEBHOOK_SECRET": f"whsec_{webhook_key}"}
+    signed_with = {"PROVIDER_REPLICATE_WEBHOOK_SECRET": f"whsec_{webhook_key}"}
+    return {**found, **signed_with, "PROVIDER_FAL_JWKS_URL": f"http://{place}/.well-known/jwks.json"}
 
 
 def _derived(secret: str, purpose: str) -> bytes:

@@ -189,6 +189,6 @@ def _tell(stack: Home, variables: Mapping[str, str], *, seconds: float) -> None:
     print(f"  docs      {gateway}/docs")
     print(f"  API key   {credentials.get('api_key', '(missing: make down, then make up)')}")
     if port := variables.get("HOSTILE_PROVIDERS_PORT"):
-        print(f"  vendors   http://127.0.0.1:{port}/control (hostile: GET lists their scripts)")
+        print(f"  vendors   http://127.0.0.1:{port}/control (hostile: GET says how to direct them)")
     print(f"  settings  {stack.folder} (credentials.json, env, logs)")
     print("Next: make status, make logs [S=credits], make down.")

@@ -1,4 +1,4 @@
-"""The keys an identity provider signs with: found by its discovery document, and kept while it is away.
+"""The keys an identity provider or an AI vendor signs with: fetched from where it lists them, kept while it is away.
 
 PyJWT's own client for this reads answers of any size, holds everybody up while it fetches, asks a provider that is
 down once per request, and has no keys when one fetch fails. Here a key that is known is never waited for.
@@ -8,7 +8,7 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from types import MappingProxyType
@@ -66,8 +66,9 @@ class Key:
 
 @dataclass(frozen=True)
 class _Known:
-    """The keys of one answer by id, and when it came. A key that is the only one is there under None as well."""
+    """The keys of one answer, all and by id, and when it came. One that is the only one is there under None as well."""
 
+    every: Sequence[Key]
     keys: Mapping[str | None, Key]
     since: float
 
@@ -75,17 +76,24 @@ class _Known:
 class IssuerKeys:
     """The keys of ``issuer``, fetched in a thread of their own, one fetch at a time.
 
-    ``clock`` gives seconds that only grow.
+    ``listed_at`` is the address of its key set; its discovery document names it where that is not given. ``clock``
+    gives seconds that only grow.
     """
 
     def __init__(
-        self, issuer: str, *, outside: Outside | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        issuer: str,
+        *,
+        listed_at: str | None = None,
+        outside: Outside | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._issuer = issuer
+        self._listed_at = listed_at
         self._outside = outside or Outside(anywhere=True)
         self._clock = clock
         self._lock = threading.Lock()
-        self._known = _Known({}, since=float("-inf"))
+        self._known = _Known((), {}, since=float("-inf"))
         self._under_way: threading.Event | None = None
         self._not_before = float("-inf")
         self._waiting = 0
@@ -97,20 +105,37 @@ class IssuerKeys:
             KeyUnknown: there is none.
             Unavailable: the issuer could not be asked, and what it said last is too old to go by.
         """
-        key = self._usable().get(key_id)
+        key = self._usable().keys.get(key_id)
         if key is None:
             self._wait_for_news()
-            key = self._usable().get(key_id)
+            key = self._usable().keys.get(key_id)
         elif self._clock() - self._known.since > FRESH_SECONDS:
             self._ask()
         if key:
             return key
-        if not self._usable():
-            raise _away()
+        if not self._usable().every:
+            raise self._away()
         raise KeyUnknown(key_id or "")
 
-    def _usable(self) -> Mapping[str | None, Key]:
-        return self._known.keys if self._clock() - self._known.since <= USABLE_SECONDS else {}
+    def every(self, *, anew: bool = False) -> Sequence[Key]:
+        """Return all keys, of an issuer that does not say with which it signed; ``anew``: as it lists them now.
+
+        It is asked anew only as often as `find` would for a key it does not know.
+
+        Raises:
+            Unavailable: as `find`.
+        """
+        if anew or not self._usable().every:
+            self._wait_for_news()
+        elif self._clock() - self._known.since > FRESH_SECONDS:
+            self._ask()
+        if not self._usable().every:
+            raise self._away()
+        return self._known.every
+
+    def _usable(self) -> _Known:
+        fresh_enough = self._clock() - self._known.since <= USABLE_SECONDS
+        return self._known if fresh_enough else _Known((), {}, since=self._known.since)
 
     def _wait_for_news(self) -> None:
         """Ask the issuer, or wait with those who do, if now is a time to ask.
@@ -122,10 +147,10 @@ class IssuerKeys:
         if under_way is None:
             return
         if self._waiting >= WAITING_MOST:
-            raise _away()
+            raise self._away()
         with self._counted():
             if not under_way.wait(budget.remaining_seconds(WAIT_SECONDS)):
-                raise _away()
+                raise self._away()
 
     @contextlib.contextmanager
     def _counted(self) -> Iterator[None]:
@@ -147,7 +172,7 @@ class IssuerKeys:
 
     def _fetch(self, done: threading.Event) -> None:
         try:
-            keys = self._listed()
+            every, keys = self._listed()
         except (Problem, DocumentUnusable) as error:
             log.warning(
                 "issuer_keys_not_fetched", issuer=self._issuer, error_type=type(error).__name__, error=str(error)
@@ -155,28 +180,37 @@ class IssuerKeys:
         except Exception:
             log.exception("issuer_keys_not_fetched", issuer=self._issuer)
         else:
-            self._known = _Known(keys, since=self._clock())
+            self._known = _Known(every, keys, since=self._clock())
             self._not_before = self._known.since + ASK_AGAIN_SECONDS
-            log.info("issuer_keys_fetched", issuer=self._issuer, keys=len(keys))
+            log.info("issuer_keys_fetched", issuer=self._issuer, keys=len(every))
         finally:
             self._under_way = None
             done.set()
 
-    def _listed(self) -> Mapping[str | None, Key]:
-        """Return the keys the issuer lists now.
+    def _listed(self) -> tuple[Sequence[Key], Mapping[str | None, Key]]:
+        """Return the keys the issuer lists now, all and by id.
 
         Raises:
             Problem: it did not answer in time, or too much.
             DocumentUnusable: what it answered is not what it should be.
         """
         until = time.monotonic() + FETCH_SECONDS
+        if self._listed_at:
+            return _keys_in(self._document(self._listed_at, until=until))
         described = self._document(f"{self._issuer.rstrip('/')}/.well-known/openid-configuration", until=until)
         if described.get("issuer") != self._issuer:
             raise DocumentUnusable("its discovery document is another issuer's")
         address = described.get("jwks_uri")
         if not isinstance(address, str) or not is_confidential(target_of(address)):
             raise DocumentUnusable("its discovery document has no jwks_uri that can be trusted")
-        return _keys_in(self._document(address, until=until))
+        every, by_id = _keys_in(self._document(address, until=until))
+        if not by_id:
+            raise DocumentUnusable("its keys have no ids, and are several")
+        return every, by_id
+
+    def _away(self) -> Unavailable:
+        whose = "The AI provider" if self._listed_at else "The identity provider"
+        return Unavailable(f"{whose} does not answer right now; try again in a moment.", retry_after=1)
 
     def _document(self, url: str, *, until: float) -> Mapping[str, Any]:
         seconds = max(0.1, until - time.monotonic())
@@ -193,7 +227,7 @@ class IssuerKeys:
         return document
 
 
-def _keys_in(document: Mapping[str, Any]) -> Mapping[str | None, Key]:
+def _keys_in(document: Mapping[str, Any]) -> tuple[Sequence[Key], Mapping[str | None, Key]]:
     listed = document.get("keys")
     if not isinstance(listed, list) or len(listed) > _KEYS_MOST:
         raise DocumentUnusable(f"its list of keys is none, or has more than {_KEYS_MOST}")
@@ -204,9 +238,9 @@ def _keys_in(document: Mapping[str, Any]) -> Mapping[str | None, Key]:
             found.setdefault(key_id, key)
     if len(usable) == 1:
         found[None] = usable[0][1]
-    if not found:
+    if not usable:
         raise DocumentUnusable("it lists no key with which we could verify anything")
-    return found
+    return [key for _, key in usable], found
 
 
 def _key_of(listed: Mapping[str, Any]) -> Key | None:
@@ -227,7 +261,3 @@ def _key_of(listed: Mapping[str, Any]) -> Key | None:
     if kind == "RSA" and public.key_size not in _RSA_BITS:
         return None
     return Key(public, algorithms)
-
-
-def _away() -> Unavailable:
-    return Unavailable("The identity provider does not answer right now; try again in a moment.", retry_after=1)

@@ -16,6 +16,7 @@ from shared.problems import NotFound, Unavailable
 
 POLL_SECONDS = 5
 LONGEST_WAIT_SECONDS = 60
+CACHE_STATUS = "Cache-Status"
 _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})\"?\s*(?:$|[,;])", re.IGNORECASE)
 _NOT_TAKEN_IN = {"rejected", "awaiting_credit"}
 
@@ -23,12 +24,25 @@ _NOT_TAKEN_IN = {"rejected", "awaiting_credit"}
 def accept(service: Any, request: Request, links: Links, *, workflow: str, inputs: Mapping[str, Any]) -> Answer:
     """Hand a job over and return its 202; one that an earlier try handed over is only looked up.
 
-    ``inputs`` have been checked. A dry run is a 200 that nothing was held for. What generation or the catalog refuse
+    One of which everything was known is a 200. ``inputs`` have been checked. A dry run is a 200 that nothing was held
+    for. What generation or the catalog refuse
     passes through.
     """
     return _accept(
         service, request, links, order=lambda: orders.submit(service, request, workflow=workflow, inputs=inputs)
     )
+
+
+def accept_retry(service: Any, request: Request, links: Links, *, job_id: str) -> Answer:
+    """Have failures of an ended job made again by a new one, and return that as `accept` does.
+
+    Raises:
+        NotFound: there is no such job.
+        Forbidden: the key may not ask for its workflow.
+    """
+    ended = service.generation.job(**request.owner, job_id=job_id)
+    permissions.permit_workflow(request.asker, ended["workflow"])
+    return _accept(service, request, links, order=lambda: orders.retry(service, request, job_id=job_id))
 
 
 def accept_step(
@@ -99,9 +113,36 @@ def wait_seconds(prefer: str | None) -> int:
     return min(int(found[1]), LONGEST_WAIT_SECONDS) if found else 0
 
 
+def cache_status(job: Mapping[str, Any]) -> str | None:
+    """Return how the cache took part in a job (RFC 9211); None where nothing of it can be known before."""
+    told = job.get("cache")
+    if not told:
+        return None
+    if told["fresh"]:
+        return "darkroom; fwd=request"
+    if _is_known(job):
+        return "darkroom; hit"
+    if not told["hits"]:
+        return "darkroom; fwd=miss"
+    return f'darkroom; fwd=partial; detail="{told["hits"]} of {told["operations"]}"'
+
+
+def _is_known(job: Mapping[str, Any]) -> bool:
+    """Tell whether all of a job was known, so that it has ended as soon as it was asked for."""
+    told = job.get("cache")
+    if not told or told["hits"] < told["operations"] or job["status"] != "succeeded":
+        return False
+    return not any(generation["images"] for generation in job["generations"])
+
+
 def _accepted(links: Links, job: Mapping[str, Any], wallet: Mapping[str, Any]) -> Answer:
     body = {**links.job(job), "balance": orders.balance_of(wallet)}
-    return Answer(202, body, {"Location": f"/v1/jobs/{job['id']}", "Retry-After": str(POLL_SECONDS)})
+    told = cache_status(job)
+    headers = {CACHE_STATUS: told} if told else {}
+    where = f"/v1/jobs/{job['id']}"
+    if _is_known(job):
+        return Answer(200, body, {**headers, "Content-Location": where})
+    return Answer(202, body, {**headers, "Location": where, "Retry-After": str(POLL_SECONDS)})
 
 
 def _job_of_an_earlier_try(service: Any, request: Request) -> Mapping[str, Any] | None:
@@ -132,6 +173,6 @@ def _end_of(
         return None
     if job["status"] not in JOB_ENDS:
         return None
-    replayed = {name: value for name, value in first.headers.items() if name == idempotency.REPLAYED}
-    headers = {**replayed, "Content-Location": first.headers["Location"], "Preference-Applied": f"wait={seconds}"}
+    kept = {name: first.headers[name] for name in (idempotency.REPLAYED, CACHE_STATUS) if name in first.headers}
+    headers = {**kept, "Content-Location": first.headers["Location"], "Preference-Applied": f"wait={seconds}"}
     return Answer(200, links_now(service).job(job), headers)

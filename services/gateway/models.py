@@ -225,6 +225,19 @@ class AuthAttempt(Model):
     __table_args__ = (sa.Index("auth_attempts_ends_at", "ends_at"),)
 
 
+class WebhookReceipt(Model):
+    """A delivery of a provider's webhook that was taken; it is taken once. No tenant sees the table."""
+
+    __tablename__ = "webhook_receipts"
+
+    provider: Mapped[str] = mapped_column(sa.Text, primary_key=True)
+    delivery_id: Mapped[str] = mapped_column(sa.Text, primary_key=True)
+    operation_id: Mapped[str] = mapped_column(sa.Text, primary_key=True)
+    received_at: Mapped[datetime] = mapped_column(_MOMENT, server_default=sa.func.now())
+
+    __table_args__ = (sa.Index("webhook_receipts_received_at", "received_at"),)
+
+
 class OrganizationFlag(Model):
     """A feature that an administrator has switched for an organization."""
 

@@ -10,7 +10,7 @@ from shared.problems import Problem
 
 _PLAN = ("fingerprint", "skus", "images", "estimated_seconds")
 _BALANCE = ("available", "held", "version")
-_TERMS = ("deadline_seconds", "quote_id", "on_insufficient", "dry_run")
+_TERMS = ("deadline_seconds", "quote_id", "on_insufficient", "dry_run", "fresh")
 
 
 def resolved(service: Any, request: Request, *, workflow: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -34,6 +34,20 @@ def submit(service: Any, request: Request, *, workflow: str, inputs: Mapping[str
         **{name: request.body[name] for name in _TERMS},
         **request.owner,
         job_id=request.claim.resource_id,
+        user_id=request.asker.user_id,
+        cap_id=request.asker.cap_id,
+        daily_cap=request.asker.daily_cap,
+    )
+    return answer
+
+
+def retry(service: Any, request: Request, *, job_id: str) -> Mapping[str, Any]:
+    """Have failures of an ended job made again, under the claim's id and as the body says; return the answer."""
+    answer: Mapping[str, Any] = service.generation.retry(
+        **{name: request.body[name] for name in ("generation_ids", "settings", *_TERMS)},
+        **request.owner,
+        job_id=job_id,
+        new_job_id=request.claim.resource_id,
         user_id=request.asker.user_id,
         cap_id=request.asker.cap_id,
         daily_cap=request.asker.daily_cap,

@@ -6,10 +6,10 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from services.gateway.flags import switched_of
-from services.gateway.models import ApiKey, Member
+from services.gateway.models import ApiKey, Member, Organization
 from services.gateway.permissions import OWNER
 from shared.http import Principal
-from shared.problems import Forbidden
+from shared.problems import Forbidden, NotFound
 
 _successor = sa.orm.aliased(ApiKey)
 _USABLE = sa.and_(
@@ -81,3 +81,13 @@ def owner(session: Session, *, org_id: str) -> dict[str, Any]:
         .limit(1)
     ).one()
     return dict(row._mapping)  # noqa: SLF001  as above
+
+
+def require_organization(session: Session, *, org_id: str) -> None:
+    """Refuse the id of an organization that is none.
+
+    Raises:
+        NotFound: there is no such organization.
+    """
+    if session.get(Organization, org_id) is None:
+        raise NotFound("There is no such organization.")

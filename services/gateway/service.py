@@ -1,10 +1,11 @@
 """The gateway as a nameko service: wiring only."""
 
-from services.gateway import attempts, idempotency, identity_provider, password_resets, sessions
+from services.gateway import attempts, callbacks, idempotency, identity_provider, password_resets, sessions
 from services.gateway.authentication import KnownKeys
 from services.gateway.routes.accounts import AccountRoutes
 from services.gateway.routes.admin import AdminRoutes
 from services.gateway.routes.admin_credits import AdminCreditRoutes
+from services.gateway.routes.admin_engine import AdminEngineRoutes
 from services.gateway.routes.admin_keys import AdminKeyRoutes
 from services.gateway.routes.api_keys import ApiKeyRoutes
 from services.gateway.routes.credits import CreditRoutes
@@ -12,6 +13,7 @@ from services.gateway.routes.flags import FlagRoutes
 from services.gateway.routes.health import HealthRoutes, documents_of
 from services.gateway.routes.images import ImageRoutes
 from services.gateway.routes.invitations import InvitationRoutes
+from services.gateway.routes.job_control import JobControlRoutes
 from services.gateway.routes.jobs import JobRoutes
 from services.gateway.routes.me import MeRoutes
 from services.gateway.routes.members import MemberRoutes
@@ -20,6 +22,7 @@ from services.gateway.routes.staging_sessions import StagingSessionRoutes
 from services.gateway.routes.stagings import StagingRoutes
 from services.gateway.routes.styles import StyleRoutes
 from services.gateway.routes.uploads import UploadRoutes
+from services.gateway.routes.webhooks_in import WebhookInRoutes
 from services.gateway.routes.workflows import WorkflowRoutes
 from services.gateway.turns import Line, Turns
 from shared import events
@@ -32,6 +35,7 @@ from shared.rpc_batches import Gathers
 class Gateway(
     AccountRoutes,
     AdminCreditRoutes,
+    AdminEngineRoutes,
     AdminKeyRoutes,
     AdminRoutes,
     ApiKeyRoutes,
@@ -40,6 +44,7 @@ class Gateway(
     HealthRoutes,
     ImageRoutes,
     InvitationRoutes,
+    JobControlRoutes,
     JobRoutes,
     MeRoutes,
     MemberRoutes,
@@ -48,6 +53,7 @@ class Gateway(
     StagingSessionRoutes,
     StyleRoutes,
     UploadRoutes,
+    WebhookInRoutes,
     WorkflowRoutes,
 ):
     """AI image products over HTTP: send a picture, ask for a job, follow it, fetch its images.
@@ -64,6 +70,7 @@ class Gateway(
     known_keys = KnownKeys()
     outside = Built(lambda settings: Outside(allowed=settings.outside_allowed))
     identity_provider = Built(identity_provider.of)
+    vendors = Built(callbacks.vendors_of)
     turns = Built(lambda _: Turns())
     documents = Built(lambda _: documents_of(Gateway))  # before the first request: nobody else would have a turn
     image_line = Built(lambda _: Line())
@@ -79,6 +86,10 @@ class Gateway(
     @every(seconds=600)
     def prune_idempotency_keys(self) -> None:
         idempotency.prune(self.db)
+
+    @every(seconds=600)
+    def prune_webhook_receipts(self) -> None:
+        callbacks.prune(self.db)
 
     @every(seconds=600)
     def prune_identity(self) -> None:

@@ -10,6 +10,8 @@ from typing import Any, Final
 
 from jsonschema import Draft202012Validator
 
+from services.generation.storable import storable
+
 _TEXT: Final = {"type": "string"}
 _TEXTS: Final = {"type": "array", "items": _TEXT}
 _CONFIDENCE: Final = {"type": "number", "minimum": 0, "maximum": 1}
@@ -60,17 +62,23 @@ def schema_for(operation: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read(text: str, schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an answer that satisfies ``schema``.
+    """Return an answer that satisfies ``schema``, and can be stored.
 
     Raises:
         ValueError: it is no JSON object, or does not satisfy it; the message says where, and quotes nothing.
     """
     try:
-        found = json.loads(text)
-    except ValueError as error:
+        found = storable(json.loads(text))
+        json.dumps(found, allow_nan=False)
+    except (ValueError, RecursionError) as error:
         raise ValueError("the analysis is no JSON") from error
     problem = next(Draft202012Validator(schema).iter_errors(found), None)
     if problem is not None or not isinstance(found, dict):
         where = problem.json_path if problem else "$"
         raise ValueError(f"the analysis does not fit its schema at {where}")
     return found
+
+
+def fits(result: Mapping[str, Any], schema: Mapping[str, Any]) -> bool:
+    """Tell whether a result satisfies ``schema``."""
+    return bool(Draft202012Validator(schema).is_valid(result))

@@ -4,17 +4,15 @@ A circuit opens after 10 failures in a row. From then on its operations wait, an
 more rarely, until one gets through. A 429 pauses a model without counting as a failure: it is there, and busy.
 """
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Final, Literal, TypeVar
+from typing import Final, Literal
 
 from services.generation.operations import Answered, Lost, Outcome, Refused
 
 State = Literal["closed", "open", "half_open"]
 # What an outcome says about its provider: that it works, that it does not, that it wants to be left alone, or nothing.
 Signal = Literal["worked", "failed", "busy", "nothing"]
-P = TypeVar("P")
 
 FAILURES_TO_OPEN: Final = 10
 FIRST_PROBE_AFTER: Final = timedelta(seconds=30)
@@ -22,6 +20,8 @@ LAST_PROBE_AFTER: Final = timedelta(minutes=5)
 PAUSE_AT_LEAST: Final = timedelta(seconds=1)
 PAUSE_UNTOLD: Final = timedelta(seconds=5)
 PAUSE_AT_MOST: Final = timedelta(hours=1)
+# A pause that is over by then is waited for, though another provider might do it now.
+WORTH_WAITING: Final = timedelta(seconds=30)
 # The provider's own doing. Anything else it refuses, it has looked at: it works.
 _FAILURES: Final = frozenset(
     {"provider_error", "connect_failed", "provider_timeout", "capacity", "auth_failed", "model_retired"}
@@ -101,12 +101,14 @@ def admits(circuit: Circuit, *, probe_at_work: bool, now: datetime) -> Literal["
     return "probe" if due and not probe_at_work else "none"
 
 
-def healthy_first(candidates: Sequence[P], *, is_open: Callable[[P], bool]) -> list[P]:
-    """Return the providers of a route, best first, with those last whose circuit is open.
+def stands_still(circuit: Circuit, *, now: datetime) -> bool:
+    """Return whether what waits for a model had better go elsewhere, where its route leads elsewhere.
 
-    For what has not been sent yet: where a route names more than one, this is a fallback without a second bill.
+    Not while a probe is due: one that waits is to be it.
     """
-    return sorted(candidates, key=is_open)
+    if circuit.paused_until is not None and circuit.paused_until > now + WORTH_WAITING:
+        return True
+    return circuit.is_open and (circuit.probe_id is not None or circuit.probe_at is None or circuit.probe_at > now)
 
 
 def _put_off(failed: Circuit, *, operation_id: str, now: datetime) -> Circuit:

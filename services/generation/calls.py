@@ -4,6 +4,7 @@ Each write proves its claim by the fence. What is written before the request goe
 goes by if nobody ever hears of it again.
 """
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,13 +15,19 @@ from sqlalchemy.orm import Session
 
 from services.generation.claims import LEASE_SECONDS, Claimed
 from services.generation.models import Attempt, Operation
-from services.generation.operations import Spent
+from services.generation.operations import Running, Spent
 
 # Who asks a provider has this long for it, the download of a result included; then somebody else asks.
 POLL_LEASE_SECONDS = 90.0
 _ENDS = ("failed", "cancelled")
 # How attempts end whose request may still have arrived, whatever was found out about it.
 _NOBODY_KNEW = ("outcome_unknown", "connect_failed")
+# An attempt `a` that nobody has written down yet what it came to; or that nobody knew of, which is known now.
+OPEN_ATTEMPT = """
+    a.status IN ('sent', 'submitted', 'unknown')
+    OR (a.status IN ('failed', 'late') AND a.error_code IN ('outcome_unknown', 'connect_failed')
+        AND coalesce(a.cost_microusd, 0) = 0)
+"""
 _CAN_BE_ASKED = Operation.external_id.is_not(None)
 
 
@@ -46,19 +53,27 @@ class Due:
         return self.status in _ENDS
 
 
-# One statement: there is no moment in which it may have been sent and no row of the log says so.
+# One statement: there is no moment in which one may have been sent and no row of the log says so. Rows are locked in
+# the one order of ids, as everywhere where several are.
 _SEND = sa.text("""
-WITH sent AS (
-    UPDATE operations SET sent_at = clock_timestamp(), phase = 'sent',
+WITH held AS MATERIALIZED (
+    SELECT o.id, asked.digest
+    FROM unnest(CAST(:ids AS text[]), CAST(:fences AS bigint[]), CAST(:digests AS text[])) AS asked (id, fence, digest)
+    JOIN operations o ON o.id = asked.id AND o.fence = asked.fence
+    WHERE o.status = 'running' AND o.external_id IS NULL AND o.sent_at IS NULL
+    ORDER BY o.id FOR UPDATE OF o
+), sent AS (
+    UPDATE operations o SET sent_at = clock_timestamp(), phase = 'sent',
         lease_until = clock_timestamp() + make_interval(secs => :lease)
-    WHERE id = :id AND fence = :fence AND status = 'running' AND external_id IS NULL AND sent_at IS NULL
-    RETURNING *
+    FROM held WHERE o.id = held.id
+    RETURNING o.*, held.digest
 )
 INSERT INTO attempts (operation_id, attempt, org_id, job_id, generation_id, livemode, provider, model_requested, seed,
                       worker, status, sent_at, request_digest)
 SELECT id, attempt, org_id, job_id, generation_id, livemode, provider, model_requested, seed,
-       worker, 'sent', sent_at, :digest FROM sent
-RETURNING (SELECT count(*) + 1 FROM attempts a
+       worker, 'sent', sent_at, digest FROM sent
+RETURNING operation_id, (SELECT fence FROM sent WHERE sent.id = operation_id) AS fence,
+          (SELECT count(*) + 1 FROM attempts a
            WHERE a.operation_id = attempts.operation_id AND a.provider = attempts.provider) AS tries
 """)
 
@@ -67,7 +82,8 @@ UPDATE operations o
 SET poll_at = clock_timestamp() + make_interval(secs => :lease), fence = o.fence + 1, polls = o.polls + 1,
     worker = :worker
 FROM (
-    SELECT id FROM operations WHERE poll_at <= clock_timestamp() AND provider <> ALL (CAST(:left_alone AS text[]))
+    SELECT id FROM operations
+    WHERE poll_at <= (SELECT clock_timestamp()) AND provider <> ALL (CAST(:left_alone AS text[]))
     ORDER BY poll_at LIMIT :most FOR UPDATE SKIP LOCKED
 ) AS due
 WHERE o.id = due.id
@@ -77,29 +93,44 @@ RETURNING o.id, o.org_id, o.job_id, o.generation_id, o.name, o.provider, o.model
           CAST(extract(epoch FROM clock_timestamp() - o.sent_at) AS double precision) AS age_seconds,
           (SELECT count(*) FROM attempts a WHERE a.operation_id = o.id AND a.provider = o.provider) AS tries
 """)
+_ASK_LATER = sa.text("""
+WITH asked AS MATERIALIZED (
+    SELECT asked.* FROM jsonb_to_recordset(CAST(:asked AS jsonb))
+        AS asked (id text, fence bigint, status text, seconds double precision, phase text, place integer)
+    JOIN operations o ON o.id = asked.id AND o.fence = asked.fence AND o.status = asked.status
+    ORDER BY o.id FOR UPDATE OF o
+)
+UPDATE operations o SET poll_at = clock_timestamp() + make_interval(secs => asked.seconds), worker = NULL,
+    phase = asked.phase, queue_position = asked.place
+FROM asked WHERE o.id = asked.id
+""")
 _NOT_OF_CLAIM = ("status", "external_id", "sent_at", "phase", "cancel_sent", "age_seconds", "tries")
 
 
-def send(session: Session, claimed: Claimed, *, digest: str) -> int | None:
-    """Write down that an operation is about to be sent; the request may go out once this is committed.
+def send(session: Session, several: Sequence[tuple[Claimed, str]]) -> dict[tuple[str, int], int]:
+    """Write down that operations are about to be sent; the requests may go out once this is committed.
 
     Args:
         session: of the system role.
-        claimed: the claim it is sent under; its lease begins anew.
-        digest: SHA-256 of what is asked.
+        several: the claims they are sent under, whose leases begin anew, each with the SHA-256 of what is asked.
 
     Returns:
-        Which try it is at this provider, from 1; None where the claim is lost, and nothing may be sent.
+        By claim, which try it is at this provider, from 1. One that is lost is missing: it must not be sent.
     """
-    values = {"id": claimed.id, "fence": claimed.fence, "lease": LEASE_SECONDS, "digest": digest}
-    return session.execute(_SEND, values).scalar_one_or_none()
+    values = {
+        "ids": [item.id for item, _ in several],
+        "fences": [item.fence for item, _ in several],
+        "digests": [digest for _, digest in several],
+        "lease": LEASE_SECONDS,
+    }
+    return {(row.operation_id, row.fence): row.tries for row in session.execute(_SEND, values)}
 
 
 def submitted(session: Session, claimed: Claimed, *, external_id: str, phase: str, poll_after_seconds: float) -> bool:
     """Store under which id the provider has taken an operation: from now on nobody holds it, anybody may ask for it.
 
     One that ended meanwhile is to be cancelled there at once, and one that is being looked for is found. Return False
-    where it is somebody else's by now: the provider is at work for nobody.
+    where it is somebody else's by now: the provider is at work for nobody. Storing it twice is harmless.
     """
     is_over = Operation.status.in_(_ENDS)
     ours = sa.and_(Operation.fence == claimed.fence, sa.or_(Operation.status == "running", is_over))
@@ -123,7 +154,7 @@ def submitted(session: Session, claimed: Claimed, *, external_id: str, phase: st
         )
         .returning(Operation.id)
     )
-    found = changed.scalar_one_or_none() is not None
+    found = changed.scalar_one_or_none() is not None or _is_stored(session, claimed, external_id=external_id)
     # The log knows of it in any case: it is what an operator needs to find it at the provider.
     _update_attempt(
         session,
@@ -162,20 +193,28 @@ def due(
     ]
 
 
-def ask_later(
-    session: Session, asked: Due, *, after_seconds: float, phase: str | None = None, queue_position: int | None = None
-) -> None:
-    """Have a provider asked again after a while, and note how far it said it is."""
-    _update_due(
-        session,
-        asked,
+def ask_later(session: Session, several: Sequence[tuple[Due, Running, float]]) -> None:
+    """Have providers asked again after so many seconds each, and note how far they said they are.
+
+    What is no longer as it was when it was claimed is left alone: what has ended meanwhile is to be cancelled there.
+    """
+    rows = [
         {
-            "poll_at": _from_now(after_seconds),
-            "worker": None,
-            "phase": phase or asked.phase,
-            "queue_position": queue_position,
-        },
-    )
+            "id": asked.item.id,
+            "fence": asked.item.fence,
+            "status": asked.status,
+            "seconds": seconds,
+            "phase": progress.phase,
+            "place": progress.queue_position,
+        }
+        for asked, progress, seconds in several
+    ]
+    session.execute(_ASK_LATER, {"asked": json.dumps(rows)})
+
+
+def leave_for(session: Session, asked: Due, *, seconds: float) -> None:
+    """Leave an operation alone for a while, of which nothing new is known."""
+    _update_due(session, asked, {"poll_at": _from_now(seconds), "worker": None, "queue_position": None})
 
 
 def adopt(session: Session, asked: Due, *, external_id: str) -> None:
@@ -185,6 +224,14 @@ def adopt(session: Session, asked: Due, *, external_id: str) -> None:
     _update_attempt(
         session, asked.item, {"external_id": external_id, "submitted_at": asked.sent_at, "status": "submitted"}
     )
+
+
+def is_of_earlier_attempt(session: Session, claimed: Claimed, *, external_id: str) -> bool:
+    """Tell whether what a provider has is what an attempt before this one led to: that has ended, and been told."""
+    statement = sa.select(Attempt.operation_id).where(
+        Attempt.operation_id == claimed.id, Attempt.attempt < claimed.attempt, Attempt.external_id == external_id
+    )
+    return session.scalars(statement.limit(1)).one_or_none() is not None
 
 
 def look_for_cancelled(session: Session, claimed: Claimed, *, after_seconds: float) -> None:
@@ -241,13 +288,13 @@ def end_attempt(
     spent: Spent,
     code: str | None = None,
     detail: str | None = None,
-) -> None:
+) -> bool:
     """Write into the log what an attempt came to, and what it used up; one that is written already stays.
 
-    All but one of which nobody knew what became of it: that is known now.
+    All but one of which nobody knew what became of it: that is known now. Return whether it was written now.
     """
     now = sa.func.clock_timestamp()
-    _update_attempt(
+    return _update_attempt(
         session,
         claimed,
         {
@@ -305,6 +352,12 @@ def providers_tried(session: Session, operation_id: str) -> list[str]:
     return list(dict.fromkeys(session.scalars(statement)))
 
 
+def _is_stored(session: Session, claimed: Claimed, *, external_id: str) -> bool:
+    """Tell whether an operation has this id already: the answer to the commit that stored it was lost."""
+    statement = sa.select(Operation.id).where(Operation.id == claimed.id, Operation.external_id == external_id)
+    return session.scalars(statement).one_or_none() is not None
+
+
 def _update_due(session: Session, asked: Due, values: Mapping[str, Any]) -> None:
     """Change an operation that is still as it was when it was claimed: what has ended meanwhile is to be cancelled."""
     session.execute(
@@ -316,7 +369,7 @@ def _update_due(session: Session, asked: Due, values: Mapping[str, Any]) -> None
 
 def _update_attempt(
     session: Session, claimed: Claimed, values: Mapping[str, Any], *, only: tuple[str, ...] | None = None
-) -> None:
+) -> bool:
     statement = sa.update(Attempt).where(Attempt.operation_id == claimed.id, Attempt.attempt == claimed.attempt)
     if only:
         given_up = sa.and_(
@@ -325,7 +378,8 @@ def _update_attempt(
             sa.func.coalesce(Attempt.cost_microusd, 0) == 0,
         )
         statement = statement.where(sa.or_(Attempt.status.in_(only), given_up))
-    session.execute(statement.values(**values), execution_options={"synchronize_session": False})
+    changed: Any = session.execute(statement.values(**values), execution_options={"synchronize_session": False})
+    return bool(changed.rowcount)
 
 
 def _from_now(seconds: float) -> sa.ColumnElement[datetime]:

@@ -1,6 +1,6 @@
 """The circuits as rows: what outcomes make of them, for all workers, and the events of that. The rules: breaker.py."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -21,26 +21,32 @@ log = structlog.get_logger(__name__)
 _FIELDS = [field.name for field in fields(Circuit)]
 
 
-def note(session: Session, *, provider: str, model: str, operation_id: str, outcome: Outcome) -> list[Event]:
-    """Let an operation's outcome count for its provider's model; return the events of a circuit that opens or closes.
+def note(session: Session, *, provider: str, model: str, outcomes: Sequence[tuple[str, Outcome]]) -> list[Event]:
+    """Let outcomes count for a provider's model; return the events of a circuit that opens or closes.
+
+    ``outcomes`` are in the order they came, each with its operation's id.
 
     It locks the model's row, so it belongs in a short transaction of its own, in which nothing else is locked. The
     usual case, success where nothing was wrong, writes and locks nothing.
     """
-    said, _ = breaker.signal(outcome)
-    if said == "nothing":
-        return []
-    if said != "worked":
+    said = [breaker.signal(outcome)[0] for _, outcome in outcomes]
+    any_state = any(each not in {"nothing", "worked"} for each in said)
+    if any_state:
         session.execute(insert(CircuitRow).values(provider=provider, model=model).on_conflict_do_nothing())
-    row = session.scalars(_troubled(provider, model, any_state=said != "worked")).one_or_none()
+    elif "worked" not in said:
+        return []
+    row = session.scalars(_troubled(provider, model, any_state=any_state)).one_or_none()
     if row is None:
         return []
-    before, now = _circuit(row), endings.database_now(session)
-    after = breaker.after(before, outcome, operation_id=operation_id, now=now)
-    for name in _FIELDS:
-        setattr(row, name, getattr(after, name))
+    now, events = endings.database_now(session), []
+    for operation_id, outcome in outcomes:
+        before = _circuit(row)
+        after = breaker.after(before, outcome, operation_id=operation_id, now=now)
+        for name in _FIELDS:
+            setattr(row, name, getattr(after, name))
+        events += _events(row.provider, row.model, before, after, now=rfc3339(now))
     session.flush()
-    return _events(row.provider, row.model, before, after, now=rfc3339(now))
+    return events
 
 
 def known(session: Session, providers: Collection[str]) -> dict[tuple[str, str], Circuit]:

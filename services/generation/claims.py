@@ -12,10 +12,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from services.generation import endings
 from services.generation.breaker import burst
 from services.generation.jobs import AGES_AFTER_SECONDS, AT_WORK, GENERATION_ENDS, INTERACTIVE, JOB_ENDS, STANDARD, TEST
-from services.generation.models import Generation, Operation
+from services.generation.models import Operation
 from shared.events import Event, GenerationStarted, correlated
 
 LEASE_SECONDS = 12.0
@@ -42,6 +41,11 @@ class Claimed:
     fence: int
     lane: int = 0
     waited_seconds: float = 0.0
+
+    @property
+    def claim(self) -> tuple[str, int]:
+        """What tells this claim from any other of the same operation."""
+        return self.id, self.fence
 
 
 _AT_WORK = ", ".join(f"'{status}'" for status in AT_WORK)
@@ -70,9 +74,11 @@ CLAIM_STATEMENTS = (
 WITH RECURSIVE clock AS MATERIALIZED (
     SELECT clock_timestamp() AS now
 ), at_work AS MATERIALIZED (
-    SELECT id, org_id, provider, lane FROM operations WHERE status IN ({_AT_WORK})
+    SELECT id, org_id, provider, lane, status FROM operations WHERE status IN ({_AT_WORK})
 ), busy AS (
-    SELECT provider, count(*) AS running, count(*) FILTER (WHERE lane = :test) AS tests FROM at_work GROUP BY provider
+    -- What is being stored has its answer: the provider is no longer at it.
+    SELECT provider, count(*) AS running, count(*) FILTER (WHERE lane = :test) AS tests
+    FROM at_work WHERE status <> 'storing' GROUP BY provider
 ), served AS MATERIALIZED (
     SELECT org_id, lane <> :test AS livemode, count(*) AS running,
            count(*) FILTER (WHERE lane = :interactive) AS interactive,
@@ -89,7 +95,9 @@ WITH RECURSIVE clock AS MATERIALIZED (
     FROM jsonb_to_recordset(CAST(:limits AS jsonb))
         AS given (provider text, most integer, per_minute integer, burst double precision)
     LEFT JOIN busy ON busy.provider = given.provider
+    -- A clock that was put back must not leave a bucket empty until it gets there again.
     LEFT JOIN loads ON loads.provider = given.provider
+        AND loads.refilled_at <= (SELECT now FROM clock) + interval '1 minute'
 ), lines AS (
     (SELECT provider, model_requested AS model, livemode FROM operations
      WHERE status = 'queued' AND due_at IS NOT NULL ORDER BY provider, model_requested, livemode LIMIT 1)
@@ -232,11 +240,16 @@ RETURNING o.id, o.org_id, o.job_id, o.generation_id, o.name, o.provider, o.model
 )
 _CLAIM = sa.text(";\n".join(CLAIM_STATEMENTS))
 
+# Rows are locked in the one order of ids: workers that send, and who cancels, lock several of them too.
 _HEARTBEAT = sa.text("""
-UPDATE operations SET lease_until = clock_timestamp() + make_interval(secs => :lease)
-FROM unnest(CAST(:ids AS text[]), CAST(:fences AS bigint[])) AS held (id, fence)
-WHERE operations.id = held.id AND operations.fence = held.fence AND operations.status IN ('running', 'storing')
-RETURNING operations.id
+WITH kept AS MATERIALIZED (
+    SELECT o.id FROM unnest(CAST(:ids AS text[]), CAST(:fences AS bigint[])) AS held (id, fence)
+    JOIN operations o ON o.id = held.id AND o.fence = held.fence
+    WHERE o.status IN ('running', 'storing') ORDER BY o.id FOR UPDATE OF o
+)
+UPDATE operations o SET lease_until = clock_timestamp() + make_interval(secs => :lease)
+FROM kept WHERE o.id = kept.id
+RETURNING o.id
 """)
 
 _EXPIRED = sa.text(f"""
@@ -245,6 +258,28 @@ SELECT id, org_id, job_id, generation_id, name, provider, model_requested, promp
 FROM operations
 WHERE status IN ({_AT_WORK}) AND lease_until < clock_timestamp()
 ORDER BY lease_until LIMIT :most
+""")
+
+
+_JOB_ENDS = ", ".join(f"'{status}'" for status in sorted(JOB_ENDS))
+_GENERATION_ENDS = ", ".join(f"'{status}'" for status in sorted(GENERATION_ENDS))
+
+_OPEN_JOBS = sa.text(f"""
+SELECT id, org_id, workflow, livemode, correlation_id FROM jobs
+WHERE id = ANY (:job_ids) AND status NOT IN ({_JOB_ENDS}) ORDER BY id FOR UPDATE
+""")
+_OPEN_GENERATIONS = sa.text(f"""
+SELECT id, job_id, status = 'queued' OR started_at IS NULL AS waits, started_at IS NULL AS is_new FROM generations
+WHERE id = ANY (:ids) AND status NOT IN ({_GENERATION_ENDS}) ORDER BY id
+""")
+# A job that is begun says when anything of it has moved; what is running already goes on running.
+_BEGIN = sa.text("""
+WITH begun AS (
+    UPDATE generations SET status = 'running', started_at = coalesce(started_at, clock_timestamp())
+    WHERE id = ANY (:ids)
+)
+UPDATE jobs SET status = CASE WHEN status = 'queued' THEN 'running' ELSE status END, progressed_at = clock_timestamp()
+WHERE id = ANY (:job_ids)
 """)
 
 
@@ -297,37 +332,30 @@ def provider_limits(limits: Mapping[str, int], rates: Mapping[str, int | None]) 
 
 
 def begin(session: Session, claimed: Sequence[Claimed]) -> tuple[list[Claimed], list[Event]]:
-    """Move the jobs and generations of claimed operations on; return those still worth doing, and the events."""
-    jobs = endings.lock_jobs(session, (item.job_id for item in claimed))
-    statement = sa.select(Generation).where(Generation.id.in_({item.generation_id for item in claimed}))
-    generations = {item.id: item for item in session.scalars(statement.order_by(Generation.id))}
-    now = endings.database_now(session)
-    live: list[Claimed] = []
-    events: list[Event] = []
-    for item in claimed:
-        job, generation = jobs[item.job_id], generations[item.generation_id]
-        if job.status in JOB_ENDS or generation.status in GENERATION_ENDS:
-            continue
-        if job.status == "queued":
-            job.status = "running"
-        if generation.status == "queued":
-            generation.status = "running"
-        if generation.started_at is None:
-            generation.started_at = now
-            events.append(
-                GenerationStarted(
-                    meta=correlated(job.correlation_id),
-                    job_id=job.id,
-                    generation_id=generation.id,
-                    org_id=job.org_id,
-                    workflow=job.workflow,
-                    livemode=job.livemode,
-                )
-            )
-        job.progressed_at = now
-        live.append(item)
-    _release(session, [item.id for item in claimed if item not in live])
-    return live, events
+    """Move the jobs and generations of claimed operations on; return those still worth doing, and the events.
+
+    What has begun already, at an earlier attempt, is left as it is.
+    """
+    values = {"job_ids": sorted({item.job_id for item in claimed}), "ids": [item.generation_id for item in claimed]}
+    jobs = {job.id: job for job in session.execute(_OPEN_JOBS, values)}
+    generations = {one.id: one for one in session.execute(_OPEN_GENERATIONS, values)}
+    live = [item for item in claimed if item.job_id in jobs and item.generation_id in generations]
+    waited = {item.generation_id for item in live if generations[item.generation_id].waits}
+    session.execute(_BEGIN, {"ids": sorted(waited), "job_ids": sorted({item.job_id for item in live})})
+    _release(session, sorted({item.id for item in claimed}.difference(item.id for item in live)))
+    new = [one for one in generations.values() if one.id in waited and one.is_new]
+    return live, [_started(jobs[one.job_id], one.id) for one in new]
+
+
+def _started(job: sa.Row[*tuple[Any, ...]], generation_id: str) -> GenerationStarted:
+    return GenerationStarted(
+        meta=correlated(job.correlation_id),
+        job_id=job.id,
+        generation_id=generation_id,
+        org_id=job.org_id,
+        workflow=job.workflow,
+        livemode=job.livemode,
+    )
 
 
 def heartbeat(session: Session, held: Collection[Claimed], *, lease_seconds: float = LEASE_SECONDS) -> set[str]:

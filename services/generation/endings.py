@@ -39,6 +39,22 @@ def lock_jobs(session: Session, job_ids: Iterable[str]) -> dict[str, Job]:
     return {job.id: job for job in session.scalars(statement)}
 
 
+def lock(session: Session, job_ids: Iterable[str]) -> None:
+    """Lock job rows in the same order, and read nothing of them."""
+    session.execute(sa.select(Job.id).where(one_of(Job.id, list(job_ids))).order_by(Job.id).with_for_update())
+
+
+def note_progress(session: Session, job_ids: Iterable[str]) -> None:
+    """Lock jobs in the same order, and note that something of them has moved."""
+    ids = sorted(set(job_ids))
+    if ids:
+        lock(session, ids)
+        session.execute(
+            sa.update(Job).where(one_of(Job.id, ids)).values(progressed_at=sa.func.clock_timestamp()),
+            execution_options={"synchronize_session": False},
+        )
+
+
 def database_now(session: Session) -> datetime:
     """Return the database's time: every process has another clock."""
     now: datetime = session.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
@@ -169,6 +185,11 @@ def finished(session: Session, job: Job, *, held: Collection[str] = ()) -> JobFi
     columns = (Generation.id, Generation.status, Generation.sku, Generation.amount, Generation.charged)
     statement = sa.select(*columns, Generation.failure_reason).where(Generation.job_id == job.id)
     generations = session.execute(statement.order_by(Generation.number)).all()
+    return finish_of(job, status=job.status, generations=generations, held=held)
+
+
+def finish_of(job: Job | Told, *, status: str, generations: Sequence[Told], held: Collection[str] = ()) -> JobFinished:
+    """Return the same event from rows that are at hand; ``generations`` are all of the job, by number."""
     succeeded = sum(item.status == "succeeded" for item in generations)
     return JobFinished(
         meta=correlated(job.correlation_id),
@@ -176,7 +197,7 @@ def finished(session: Session, job: Job, *, held: Collection[str] = ()) -> JobFi
         org_id=job.org_id,
         user_id=job.user_id,
         workflow=job.workflow,
-        status=job.status,
+        status=status,
         succeeded=succeeded,
         failed=len(generations) - succeeded,
         lines=[
@@ -193,6 +214,13 @@ def finished(session: Session, job: Job, *, held: Collection[str] = ()) -> JobFi
         session_name=job.session_name,
         livemode=job.livemode,
     )
+
+
+def note_end(session: Session, job: Job | Told, *, status: str) -> None:
+    """Log a job's end, and count it once it is committed."""
+    workflow = job.workflow
+    once_committed(session, lambda: metrics.jobs.labels(workflow, status).inc())
+    log.info("job_finished", job_id=job.id, org_id=job.org_id, status=status, correlation_id=job.correlation_id)
 
 
 def _open_ids(session: Session, job: Job) -> list[str]:
@@ -221,9 +249,7 @@ def _close(session: Session, job: Job, count: int, *, now: datetime, ends_as: st
     reasons = session.scalars(sa.select(Generation.failure_reason).where(Generation.job_id == job.id)).all()
     job.status = ends_as or roll_up(reasons, cancelling=job.status == "cancelling")
     job.paused_at = None
-    workflow, status = job.workflow, job.status
-    once_committed(session, lambda: metrics.jobs.labels(workflow, status).inc())
-    log.info("job_finished", job_id=job.id, org_id=job.org_id, status=job.status, correlation_id=job.correlation_id)
+    note_end(session, job, status=job.status)
     return [finished(session, job), *staging_progress.job_ended(session, job)]
 
 
@@ -234,12 +260,15 @@ def _cancel_operations(session: Session, generation_ids: Sequence[str], *, now: 
     """
     taken = sa.and_(Operation.status.in_(("running", "unknown")), Operation.external_id.is_not(None))
     ask_at = sa.case((taken, now), (Operation.status == "unknown", Operation.poll_at), else_=None)
+    unfinished = sa.and_(
+        one_of(Operation.generation_id, generation_ids),
+        Operation.status.in_(("queued", "running", "storing", "unknown")),
+    )
+    # In the one order of ids: workers write what became of several at once, and lock them so.
+    ids = session.scalars(sa.select(Operation.id).where(unfinished).order_by(Operation.id).with_for_update()).all()
     session.execute(
         sa.update(Operation)
-        .where(
-            one_of(Operation.generation_id, generation_ids),
-            Operation.status.in_(("queued", "running", "storing", "unknown")),
-        )
+        .where(one_of(Operation.id, ids))
         .values(status="cancelled", completed_at=now, poll_at=ask_at),
         execution_options={"synchronize_session": False},
     )

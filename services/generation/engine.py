@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from services.generation.providers import Provider, available
+from shared.callbacks import Callbacks
 from shared.config import Settings
 
 LOCAL = "local"
@@ -15,7 +17,8 @@ class Engine:
 
     ``operations_per_organization`` of one organization may be at work at once, and ``open_generations`` of it may be
     open, which its own share may say otherwise. Of what test keys have asked for, ``open_test_generations`` may be.
-    Below ``webhooks_url`` providers may call back.
+    ``callbacks`` are where providers may call back, if they may. Analyses are known for as long as they are
+    ``analyses_kept``.
     """
 
     providers: Mapping[str, Provider]
@@ -23,14 +26,15 @@ class Engine:
     operations_per_organization: int = 20
     open_generations: int = 20_000
     open_test_generations: int = 50
-    webhooks_url: str | None = None
+    callbacks: Callbacks | None = None
+    analyses_kept: timedelta = timedelta(days=30)
 
     def callback_url(self, provider: str, *, operation_id: str) -> str | None:
         """Return where a provider that calls back may tell that it is done with an operation."""
         known = self.providers.get(provider)
-        if known is None or not known.calls_back or self.webhooks_url is None:
+        if known is None or not known.calls_back or self.callbacks is None:
             return None
-        return f"{self.webhooks_url}/{provider}?op={operation_id}"
+        return self.callbacks.address(provider, operation_id=operation_id)
 
     def in_mode(self, *, livemode: bool) -> "Engine":
         """Return the engine as jobs of a live key have it, or those of a test key: `local` alone, one at a time."""
@@ -48,5 +52,6 @@ def engine_for(settings: Settings) -> Engine:
         operations_per_organization=settings.operations_per_organization,
         open_generations=settings.open_generations,
         open_test_generations=settings.open_test_generations,
-        webhooks_url=f"{settings.public_url}/v1/webhooks",
+        callbacks=Callbacks(public_url=settings.public_url, secret=settings.signing_secret),
+        analyses_kept=timedelta(days=settings.analysis_cache_days),
     )

@@ -14,6 +14,8 @@ Fallback = Literal["no", "once", "yes"]
 # What operators are told of: a `rate` that rises, what lasts (`sustained`), what opens the `breaker`, an operation that
 # is `overdue`, `cost` without a result, and what is to be looked at now (`page`).
 Alert = Literal["none", "rate", "sustained", "breaker", "overdue", "cost", "page"]
+# Whether the vendor may bill what comes to it: `each` time it is sent, or `once`, since it is not sent again then.
+Billed = Literal["no", "once", "each"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +23,8 @@ class Reason:
     """One row of the taxonomy.
 
     ``retryable``: whether the user may hope that the same request succeeds later. ``waits_seconds`` are the pauses
-    before each automatic repetition at the same provider, with another seed if ``new_seed``.
+    before each automatic repetition at the same provider, with another seed if ``new_seed``: a repetition that costs
+    money must have a chance to come to something else.
     """
 
     code: str
@@ -31,7 +34,13 @@ class Reason:
     new_seed: bool = False
     fallback: Fallback = "no"
     money: Money = "refunded"
+    billed: Billed = "no"
     alert: Alert = "none"
+
+    @property
+    def bills_at_most(self) -> int:
+        """How many bills of one vendor an operation can have led to that ends so, all tries having come to it."""
+        return {"no": 0, "once": 1, "each": 1 + len(self.waits_seconds)}[self.billed]
 
 
 _BUSY = "The AI service is busy. Please retry."
@@ -66,6 +75,7 @@ _REASONS = (
         new_seed=True,
         fallback="once",
         alert="rate",
+        billed="each",
     ),
     Reason(
         code="recitation",
@@ -74,6 +84,7 @@ _REASONS = (
         waits_seconds=(1,),
         new_seed=True,
         fallback="yes",
+        billed="each",
     ),
     Reason(
         code="no_image",
@@ -82,6 +93,8 @@ _REASONS = (
         waits_seconds=(1, 5),
         fallback="yes",
         alert="rate",
+        billed="each",
+        new_seed=True,
     ),
     Reason(
         code="rate_limited",
@@ -104,6 +117,7 @@ _REASONS = (
         retryable=True,
         money="held",
         alert="overdue",
+        billed="once",
     ),
     Reason(
         code="provider_timeout",
@@ -112,17 +126,23 @@ _REASONS = (
         waits_seconds=(5,),
         fallback="yes",
         alert="rate",
+        billed="once",
     ),
     Reason(
         code="deadline_exceeded",
         message="This took longer than allowed and was ended.",
         retryable=True,
         alert="rate",
+        billed="once",
     ),
-    Reason(code="cancelled", message="Cancelled on request.", retryable=True),
+    Reason(code="cancelled", message="Cancelled on request.", retryable=True, billed="once"),
     Reason(code="cancelled_before_start", message="Cancelled on request, before it was begun.", retryable=True),
     Reason(
-        code="cancelled_running", message="Cancelled on request, while it was being made.", retryable=True, alert="cost"
+        code="cancelled_running",
+        message="Cancelled on request, while it was being made.",
+        retryable=True,
+        alert="cost",
+        billed="each",
     ),
     Reason(code="model_retired", message=_OURS, retryable=False, fallback="yes", alert="page"),
     Reason(code="auth_failed", message=_OURS, retryable=False, fallback="yes", alert="page"),
@@ -133,6 +153,7 @@ _REASONS = (
         retryable=True,
         waits_seconds=(1, 5, 10),
         alert="page",
+        billed="once",
     ),
     Reason(
         code="result_corrupt",
@@ -141,12 +162,15 @@ _REASONS = (
         waits_seconds=(1,),
         fallback="yes",
         alert="rate",
+        billed="each",
+        new_seed=True,
     ),
     Reason(
         code="result_expired",
         message="The AI service no longer had the result when we came for it. Please retry.",
         retryable=True,
         alert="cost",
+        billed="each",
     ),
     Reason(
         code="internal_error",
@@ -157,6 +181,8 @@ _REASONS = (
 )
 
 TAXONOMY = {reason.code: reason for reason in _REASONS}
+# How often one operation is sent to one provider, whatever comes of it; the store is not one.
+SENDINGS_AT_MOST = 1 + max(len(reason.waits_seconds) for reason in _REASONS if reason.code != "storage_failed")
 # Why credits were not held: these generations were never begun.
 NOT_BEGUN = frozenset(reason.code for reason in _REASONS if reason.money == "not_held")
 

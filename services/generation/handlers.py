@@ -13,7 +13,9 @@ import structlog
 from sqlalchemy.orm import Session
 
 from services.generation import (
+    cached_plans,
     calls,
+    coalescing,
     endings,
     histories,
     holding,
@@ -190,8 +192,7 @@ def _submit_together(
         try:
             asked = _with_saved_style(db, named)
             of_mode = engine.in_mode(livemode=asked.livemode)
-            whole = planning.plan(of_mode, workflow_name=asked.workflow, inputs=asked.inputs, assets=asked.assets)
-            plan = planning.part(of_mode, whole, only=asked.only, out_of=asked.out_of)
+            plan = cached_plans.plan(db, of_mode, asked)
             plan = planning.for_nothing(plan) if is_free(asked.retry_number) else plan
             if asked.dry_run:
                 outcomes[asked.job_id] = rehearsal.rehearse(credits_service, of_mode, asked, plan)
@@ -231,6 +232,7 @@ def _accept_trial(db: Database, credits_service: Credits, engine: Engine, each: 
     except Problem as problem:
         return problem
     crash_point("submit.after_job")
+    _look_up(db, engine, [each])
     return _shown(db, [each.asked], {})[each.asked.job_id]
 
 
@@ -249,8 +251,16 @@ def _accept(db: Database, credits_service: Credits, engine: Engine, ready: Seque
     held = holding.hold_all(db, credits_service, asking)
     outcomes: dict[str, Any] = {job_id: one for job_id, one in questions.items() if isinstance(one, Problem)}
     outcomes |= {asked.job_id: one for asked, one in zip(asking, held, strict=True)}
-    shown = [each.asked for each in ready if not isinstance(outcomes.get(each.asked.job_id), Exception)]
-    return outcomes | _shown(db, shown, outcomes) | refused
+    taken_in = [each for each in ready if not isinstance(outcomes.get(each.asked.job_id), Exception)]
+    _look_up(db, engine, taken_in)
+    return outcomes | _shown(db, [each.asked for each in taken_in], outcomes) | refused
+
+
+def _look_up(db: Database, engine: Engine, several: Sequence[Planned]) -> None:
+    """Let jobs take at once what is known of what they ask for."""
+    asking = [each.asked.job_id for each in several if any(row["analysis_key"] for row in each.operations)]
+    if asking:
+        coalescing.settle_jobs(db, engine, asking)
 
 
 def _question(session: Session, each: Planned, row: Mapping[str, Any] | None) -> Question | Problem | None:

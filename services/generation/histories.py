@@ -1,15 +1,16 @@
 """Reads of what happened: attempts, a job's timeline, and the AI operation log of operators. No bytes, no secrets."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from services.generation.models import Attempt, Generation, Job, Operation
-from shared.problems import NotFound
+from shared.problems import BadRequest, NotFound
 
+_MOMENT = "%Y%m%d%H%M%S%f"
 _RUNNING = ("sent", "submitted", "unknown")
 _WHAT_HAPPENED = {"sent": "is being asked", "submitted": "is at work", "unknown": "has not answered"}
 
@@ -67,7 +68,8 @@ def timeline(session: Session, *, org_id: str, livemode: bool, job_id: str, most
     for row in session.scalars(generations):
         steps.append((row.started_at, "generation_started", row.id, None))
         steps.append((row.finished_at, f"generation_{row.status}", row.id, row.failure_reason))
-    for sent in session.scalars(sa.select(Attempt).where(Attempt.job_id == job_id).limit(most)):
+    attempts = sa.select(Attempt).where(Attempt.job_id == job_id).order_by(Attempt.sent_at).limit(most)
+    for sent in session.scalars(attempts):
         steps.append((sent.sent_at, "attempt_sent", sent.generation_id, sent.provider))
         steps.append((sent.submitted_at, "attempt_taken", sent.generation_id, sent.provider))
         steps.append((sent.ended_at, f"attempt_{sent.status}", sent.generation_id, sent.error_code))
@@ -93,14 +95,12 @@ def operation_log(
     limit: int = 100,
     before: str | None = None,
 ) -> dict[str, Any]:
-    """Return the AI operation log for operators, newest first, as a page: one entry per sending, failures included."""
-    moment = sa.func.to_char(sa.func.timezone("UTC", Attempt.sent_at), "YYYYMMDDHH24MISSUS")
-    key = sa.func.concat(moment, "/", Attempt.operation_id)
-    statement = (
-        sa.select(Attempt, Operation, key.label("cursor"))
-        .join(Operation, Operation.id == Attempt.operation_id)
-        .order_by(key.desc())
-    )
+    """Return the AI operation log for operators, newest first, as a page: one entry per sending, failures included.
+
+    Raises:
+        BadRequest: ``before`` is no cursor of this list.
+    """
+    newest = sa.select(Attempt).order_by(Attempt.sent_at.desc(), Attempt.operation_id.desc(), Attempt.attempt.desc())
     filters: Sequence[tuple[Any, Any]] = (
         (Attempt.org_id, org_id),
         (Attempt.job_id, job_id),
@@ -109,18 +109,43 @@ def operation_log(
     )
     for column, value in filters:
         if value is not None:
-            statement = statement.where(column == value)
+            newest = newest.where(column == value)
     if since is not None:
-        statement = statement.where(Attempt.sent_at >= since)
+        newest = newest.where(Attempt.sent_at >= since)
     if before:
-        statement = statement.where(key < before)
-    rows = session.execute(statement.limit(limit + 1)).all()
+        place = sa.tuple_(Attempt.sent_at, Attempt.operation_id, Attempt.attempt)
+        newest = newest.where(place < sa.tuple_(*(sa.literal(one) for one in _place_of(before))))
+    # Cut to the page before operations are looked at: there are a million of each, and theirs are large.
+    sent = aliased(Attempt, newest.limit(limit + 1).subquery())
+    statement = (
+        sa.select(sent, Operation)
+        .join(Operation, Operation.id == sent.operation_id)
+        .order_by(sent.sent_at.desc(), sent.operation_id.desc(), sent.attempt.desc())
+    )
+    rows = session.execute(statement).all()
     kept = rows[:limit]
     return {
-        "data": [_entry(attempt, operation) for attempt, operation, _ in kept],
+        "data": [_entry(attempt, operation) for attempt, operation in kept],
         "has_more": len(rows) > limit,
-        "next_cursor": kept[-1].cursor if len(rows) > limit else None,
+        "next_cursor": _cursor(kept[-1][0]) if len(rows) > limit else None,
     }
+
+
+def _cursor(last: Attempt) -> str:
+    return f"{last.sent_at.astimezone(UTC):{_MOMENT}}/{last.operation_id}/{last.attempt}"
+
+
+def _place_of(cursor: str) -> tuple[datetime, str, int]:
+    """Return the place in the log that a cursor of ours stands for.
+
+    Raises:
+        BadRequest: it is none of ours.
+    """
+    try:
+        moment, operation_id, attempt = cursor.split("/")
+        return datetime.strptime(moment, _MOMENT).replace(tzinfo=UTC), operation_id, int(attempt)
+    except ValueError as error:
+        raise BadRequest("This is no place in the log: take next_cursor of the page before as it is.") from error
 
 
 def _attempt(attempt: Attempt, operation: Operation) -> dict[str, Any]:

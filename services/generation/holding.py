@@ -262,15 +262,20 @@ def _make_due(session: Session, job: Job) -> int:
     ready = sa.select(Generation.id).where(
         Generation.job_id == job.id, Generation.status.not_in(GENERATION_ENDS), sa.not_(waits)
     )
+    looks_up = Operation.analysis_key.is_not(None)
     changed: Any = session.execute(
         sa.update(Operation)
         .where(
             Operation.job_id == job.id,
             Operation.status == "queued",
             Operation.due_at.is_(None),
+            Operation.waits_since.is_(None),
             Operation.generation_id.in_(ready),
         )
-        .values(due_at=sa.func.clock_timestamp()),
+        .values(
+            due_at=sa.case((looks_up, None), else_=sa.func.clock_timestamp()),
+            waits_since=sa.case((looks_up, sa.func.clock_timestamp()), else_=None),
+        ),
         execution_options={"synchronize_session": False},
     )
     return int(changed.rowcount)

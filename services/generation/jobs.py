@@ -10,7 +10,8 @@ from datetime import datetime, timedelta
 JOB_ENDS = frozenset({"succeeded", "partially_succeeded", "failed", "cancelled", "expired", "rejected"})
 GENERATION_ENDS = frozenset({"succeeded", "failed"})
 
-# What counts against the limits of an organization and of a provider: no answer has been recorded yet.
+# What counts against the limits of an organization: no answer has been recorded yet. What is being stored does not
+# count against those of its provider: that has answered.
 AT_WORK = ("running", "storing", "unknown")
 
 # Whose operations go first; what a test key asks for is done when nobody else has anything due.
@@ -116,3 +117,16 @@ def roll_up(reasons: Sequence[str | None], *, cancelling: bool = False) -> str:
 def progress(*, total: int, ended: int) -> int:
     """Return 0 to 100: how much of a job has ended, well or not."""
     return 100 if total == 0 else 100 * ended // total
+
+
+def charge(held: int, *, operations: int, from_cache: int, parts: int | None = None) -> int:
+    """Return what a generation costs of what is ``held`` for it.
+
+    Nothing where the cache had all its ``operations``. Else the whole price, or what it was not asked for of the
+    ``parts`` it consists of, rounded up: ceil(3 x misses / views) for base views.
+    """
+    if operations and from_cache == operations:
+        return 0
+    if parts is None:
+        return held
+    return -(-held * max(0, parts - from_cache) // parts)

@@ -27,8 +27,9 @@ class Job(Base):
 
     ``reserve_after`` is when credits are to be asked (again) for what is not held yet; ``waiting_reason`` is what they
     said last, while generations wait for it. A retry has only some of the generations that its inputs plan, which are
-    ``planned`` many. ``cap_id`` and ``daily_cap`` are of the API key it was asked for with. ``retry_number`` says which
-    attempt at the empty room of its staging session it is.
+    ``planned`` many. ``cap_id`` and ``daily_cap`` are of the API key it was asked for with. Of its operations
+    ``cacheable`` make analyses that may be known, and ``from_cache`` of them took one that was; a ``fresh`` job takes
+    none. ``retry_number`` says which attempt at the empty room of its staging session it is.
     """
 
     __tablename__ = "jobs"
@@ -64,6 +65,9 @@ class Job(Base):
     paused_at: Mapped[datetime | None]
     stalled_at: Mapped[datetime | None]
     planned: Mapped[int | None]
+    fresh: Mapped[bool] = mapped_column(server_default=sa.false())
+    cacheable: Mapped[int] = mapped_column(server_default="0")
+    from_cache: Mapped[int] = mapped_column(server_default="0")
     retry_number: Mapped[int | None]
 
     @validates("status")
@@ -74,7 +78,8 @@ class Job(Base):
 class Generation(Base):
     """One billable result inside a job. Its id is also the id of its reservation line.
 
-    ``amount`` is held for it, null until that is known; ``charged`` is what its result cost of that.
+    ``amount`` is held for it, null until that is known; ``charged`` is what its result cost of that. With ``parts`` the
+    price is for its first operations, of which there are so many, in equal parts.
     """
 
     __tablename__ = "generations"
@@ -97,6 +102,7 @@ class Generation(Base):
     revision_id: Mapped[str | None]
     settings: Mapped[dict[str, Any]]
     livemode: Mapped[bool]
+    parts: Mapped[int | None]
     failure_reason: Mapped[str | None]
     failure_message: Mapped[str | None]
     result: Mapped[dict[str, Any] | None]
@@ -115,6 +121,9 @@ class Operation(Base):
     lease cannot write. ``sent_at`` is written before a request goes out, ``external_id`` is how the provider calls what
     it has taken, and at ``poll_at`` it is to be asked for that: by then no worker holds it. One that has ended and
     still has a ``poll_at`` runs on at the provider: it is cancelled there, and what it cost is found out.
+
+    One with an ``analysis_key`` looks up first what is known: from ``waits_since`` on it waits for that, not due, until
+    it takes the analysis that the operation ``taken_from`` has made, or is to be sent itself.
     """
 
     __tablename__ = "operations"
@@ -142,6 +151,9 @@ class Operation(Base):
     fence: Mapped[int] = mapped_column(sa.BigInteger, server_default="0")
     worker: Mapped[str | None]
     due_at: Mapped[datetime | None]
+    analysis_key: Mapped[str | None]
+    waits_since: Mapped[datetime | None]
+    taken_from: Mapped[str | None]
     lease_until: Mapped[datetime | None]
     sent_at: Mapped[datetime | None]
     submitted_at: Mapped[datetime | None]
@@ -194,6 +206,23 @@ class Attempt(Base):
     cost_microusd: Mapped[int | None] = mapped_column(sa.BigInteger)
     request_digest: Mapped[str | None]
     response_digest: Mapped[str | None]
+
+
+class Analysis(Base):
+    """What is known by ``key``: the result of the operation ``operation_id``, or that this is finding it out."""
+
+    __tablename__ = "analyses"
+
+    org_id: Mapped[str] = mapped_column(primary_key=True)
+    livemode: Mapped[bool] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    operation_id: Mapped[str]
+    name: Mapped[str]
+    provider: Mapped[str]
+    model_used: Mapped[str | None]
+    result: Mapped[dict[str, Any] | None]
+    made_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=sa.func.now())
 
 
 class Image(Base):

@@ -154,14 +154,24 @@ def spent(outcome: Outcome) -> Spent:
             digest.update(image.data)
         return Spent(
             model=outcome.model,
-            cost_microusd=outcome.cost_microusd,
-            prompt_tokens=outcome.prompt_tokens,
-            completion_tokens=outcome.completion_tokens,
+            cost_microusd=_counted(outcome.cost_microusd, most=_MOST_MICROUSD),
+            prompt_tokens=_counted(outcome.prompt_tokens, most=_MOST_TOKENS),
+            completion_tokens=_counted(outcome.completion_tokens, most=_MOST_TOKENS),
             digest=digest.hexdigest(),
         )
     if isinstance(outcome, Refused):
-        return Spent(cost_microusd=outcome.cost_microusd)
+        return Spent(cost_microusd=_counted(outcome.cost_microusd, most=_MOST_MICROUSD))
     return Spent()
+
+
+# What the log has room for: a vendor may count as it likes.
+_MOST_TOKENS = 2**31 - 1
+_MOST_MICROUSD = 10**12
+
+
+def _counted(said: object, *, most: int) -> int | None:
+    """Return a number that a vendor has said, as the log keeps it; None for what is no number."""
+    return min(max(said, 0), most) if isinstance(said, int) else None
 
 
 def another_seed(seed: int, *, attempt: int) -> int:

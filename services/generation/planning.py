@@ -14,10 +14,19 @@ from typing import Any
 import structlog
 from marshmallow import ValidationError
 
+from services.generation.analysis_keys import analysis_key
 from services.generation.engine import Engine
 from services.generation.jobs import estimate
 from services.generation.providers import Provider, route
-from services.generation.workflows import Assets, PlannedGeneration, Workflow, workflow
+from services.generation.workflows import (
+    Assets,
+    Cached,
+    PlannedGeneration,
+    PlannedOperation,
+    Workflow,
+    nothing_cached,
+    workflow,
+)
 from shared.problems import BadRequest, Unavailable
 
 log = structlog.get_logger(__name__)
@@ -51,8 +60,15 @@ class Plan:
         return sum(operation.makes_image for item in self.generations for operation in item.operations)
 
 
-def plan(engine: Engine, *, workflow_name: str, inputs: Mapping[str, Any], assets: Assets) -> Plan:
-    """Plan a job; another time its seeds are others.
+def plan(
+    engine: Engine,
+    *,
+    workflow_name: str,
+    inputs: Mapping[str, Any],
+    assets: Assets,
+    cached: Cached = nothing_cached,
+) -> Plan:
+    """Plan a job; another time its seeds are others. What is ``cached`` decides what it costs, not what it makes.
 
     Raises:
         NotFound: there is no such workflow.
@@ -61,7 +77,7 @@ def plan(engine: Engine, *, workflow_name: str, inputs: Mapping[str, Any], asset
     """
     line = workflow(workflow_name)
     checked = checked_inputs(line, inputs)
-    generations = list(line.plan(checked, assets, secrets.randbelow(_SEED_LIMIT)))
+    generations = list(line.plan(checked, assets, secrets.randbelow(_SEED_LIMIT), cached))
     return Plan(
         workflow=line.name,
         inputs=checked,
@@ -139,6 +155,31 @@ def fingerprint(workflow_name: str, inputs: Mapping[str, Any]) -> str:
     """Return the SHA-256, in hex, of a workflow and its checked inputs as canonical JSON."""
     canonical = json.dumps({"workflow": workflow_name, "inputs": dict(inputs)}, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def digests_of(assets: Assets) -> dict[str, str]:
+    """Return the SHA-256, in hex, of uploads' normalised bytes, by their keys in the store, where it is known."""
+    return {asset["key"]: asset["sha256"] for asset in assets.values() if asset.get("sha256")}
+
+
+def looked_up(engine: Engine, operation: PlannedOperation, digests: Mapping[str, str]) -> str | None:
+    """Return by what key the answer of an operation is known; None where it makes an image, or it is not known of what.
+
+    Raises:
+        Unavailable: no provider that is set up does this operation.
+    """
+    if operation.makes_image or not all(source in digests for source in operation.sources):
+        return None
+    provider = provider_of(engine, operation.name)
+    return analysis_key(
+        operation.name,
+        prompt=operation.prompt,
+        prompt_version=operation.prompt_version,
+        provider=provider.name,
+        model=provider.model_for(operation.name),
+        digests=[digests[source] for source in operation.sources],
+        parameters=operation.parameters,
+    )
 
 
 def provider_of(engine: Engine, operation: str) -> Provider:

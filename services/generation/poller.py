@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
-from services.generation import calls, endings, metrics, recording
+from services.generation import calls, metrics, recording
 from services.generation.calls import Due
 from services.generation.engine import Engine
 from services.generation.observing import Observer
@@ -21,6 +21,7 @@ from services.generation.operations import (
     Found,
     GiveUp,
     Lost,
+    Outcome,
     Progress,
     Refused,
     Running,
@@ -31,6 +32,7 @@ from services.generation.operations import (
 )
 from services.generation.providers import Asynchronous, Provider
 from services.generation.settling import Settlement
+from services.generation.writes import AskingLater, Writes
 from shared import logs
 from shared.crash import crash_point
 from shared.database import Database, is_unavailable
@@ -49,11 +51,21 @@ _PATIENCE_SECONDS = 240.0
 class Poller:
     """Asks for whatever is due, up to ``at_once`` of it, until told to stop."""
 
-    def __init__(self, db: Database, engine: Engine, settlement: Settlement, *, worker: str, at_once: int = 24) -> None:
+    def __init__(
+        self,
+        db: Database,
+        engine: Engine,
+        settlement: Settlement,
+        *,
+        worker: str,
+        at_once: int = 24,
+        writes: Writes | None = None,
+    ) -> None:
         self._db = db
         self._engine = engine
         self._settlement = settlement
         self._observer = Observer(db)
+        self._writes = writes or Writes(db, engine)
         self._worker = worker
         self._at_once = at_once
         self._asking: Counter[str] = Counter()
@@ -116,17 +128,22 @@ class Poller:
         progress = _polled(provider, external_id)
         crash_point("poller.after_poll")
         if not isinstance(progress, Running):
-            outcome = type(progress).__name__
-            log.info("provider_answered", provider=provider.name, outcome=outcome, seconds=round(due.age_seconds, 3))
-            metrics.operation_seconds.labels(provider.name, due.item.name).observe(due.age_seconds)
-            metrics.operations.labels(provider.name, due.item.model_requested, outcome.lower()).inc()
-            self._observer.note(due.item, progress, seconds=due.age_seconds)
-            self._settlement.settle(due.item, progress, tries=due.tries, taken=True)
+            self._count_answer(due, provider, progress)
+            self._settlement.settle(due.item, progress, tries=due.tries, taken=True, seconds=due.age_seconds)
         elif due.age_seconds > provider.time_limit_seconds:
             limit = f"no result within {provider.time_limit_seconds:g} s"
+            never = Refused(code="provider_timeout", detail=limit, ran=True)
+            self._count_answer(due, provider, never)
+            self._observer.note(due.item, never)
             self._give_up(due, GiveUp(code="provider_timeout", detail=limit))
         else:
             self._ask_later(due, provider, progress)
+
+    def _count_answer(self, due: Due, provider: Provider, outcome: Outcome) -> None:
+        what = type(outcome).__name__
+        log.info("provider_answered", provider=provider.name, outcome=what, seconds=round(due.age_seconds, 3))
+        metrics.operation_seconds.labels(provider.name, due.item.name).observe(due.age_seconds)
+        metrics.operations.labels(provider.name, due.item.model_requested, what.lower()).inc()
 
     def _ask_later(self, due: Due, provider: Provider, progress: Running) -> None:
         wait = next_poll_seconds(
@@ -134,21 +151,14 @@ class Poller:
             time_limit_seconds=provider.time_limit_seconds,
             wished_seconds=progress.poll_after_seconds,
         )
-        with self._db.transaction() as session:
-            if progress.phase != due.phase:
-                job = endings.lock_jobs(session, [due.item.job_id])[due.item.job_id]
-                job.progressed_at = endings.database_now(session)
-                session.flush()
-            calls.ask_later(
-                session, due, after_seconds=wait, phase=progress.phase, queue_position=progress.queue_position
-            )
+        self._writes.ask_later(AskingLater(due=due, progress=progress, after_seconds=wait))
 
     def _look_for(self, due: Due, provider: Provider | None) -> None:
         """Look for an operation that was sent and never answered; where that cannot be done, its time is up."""
         if not isinstance(provider, Asynchronous) or provider.after_lost_answer != "lookup":
             self._give_up(due, GiveUp(code="outcome_unknown", detail="the answer was lost, and its time has passed"))
             return
-        found = _found(provider, due)
+        found = self._found(provider, due)
         if isinstance(found, Submitted):
             log.info("lost_operation_found", provider=provider.name)
             with self._db.transaction() as session:
@@ -161,6 +171,19 @@ class Poller:
             self._give_up(due, GiveUp(code="outcome_unknown", detail=found.detail))
         else:
             self._later(due, seconds=next_poll_seconds(due.age_seconds, time_limit_seconds=_PATIENCE_SECONDS))
+
+    def _found(self, provider: Asynchronous, due: Due) -> Found:
+        """Return what the provider has of this attempt; what an earlier one left there does not count."""
+        try:
+            found = provider.find(due.item.id, sent_at=due.sent_at)
+        except Exception as error:
+            log.exception("search_broke", provider=provider.name)
+            return Lost(detail=type(error).__name__)
+        if isinstance(found, Submitted):
+            with self._db.transaction() as session:
+                if calls.is_of_earlier_attempt(session, due.item, external_id=found.external_id):
+                    return Absent(detail="there is only what an earlier attempt led to")
+        return found
 
     def _wind_up(self, due: Due, provider: Provider | None) -> None:
         """Stop at the provider what nobody waits for any more, and find out what it cost."""
@@ -182,7 +205,7 @@ class Poller:
                 self._let_go(due)
 
     def _wind_up_unknown(self, due: Due, provider: Asynchronous) -> None:
-        found = _found(provider, due)
+        found = self._found(provider, due)
         if isinstance(found, Submitted):
             with self._db.transaction() as session:
                 calls.adopt(session, due, external_id=found.external_id)
@@ -217,7 +240,7 @@ class Poller:
 
     def _later(self, due: Due, *, seconds: float) -> None:
         with self._db.transaction() as session:
-            calls.ask_later(session, due, after_seconds=seconds)
+            calls.leave_for(session, due, seconds=seconds)
 
     def _let_go(self, due: Due) -> None:
         with self._db.transaction() as session:
@@ -244,11 +267,3 @@ def _polled(provider: Asynchronous, external_id: str) -> Progress:
     except Exception:
         log.exception("poll_broke", provider=provider.name)
         return Running(phase="running")
-
-
-def _found(provider: Asynchronous, due: Due) -> Found:
-    try:
-        return provider.find(due.item.id, sent_at=due.sent_at)
-    except Exception as error:
-        log.exception("search_broke", provider=provider.name)
-        return Lost(detail=type(error).__name__)

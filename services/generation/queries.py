@@ -333,8 +333,16 @@ def _job_as_dict(
         "waiting_reason": row.waiting_reason or _waiting_reason(row, place, queued=totals["queued"]),
         "stalled": row.status not in {"paused", *JOB_ENDS} and now - row.progressed_at > STALLED_AFTER,
         "livemode": row.livemode,
+        "cache": _cache(row),
         "warnings": _warnings(row, totals),
     }
+
+
+def _cache(row: Job) -> dict[str, Any] | None:
+    """Return how many of a job's operations might have been known, and how many were; None where none can be."""
+    if not row.cacheable:
+        return None
+    return {"operations": row.cacheable, "hits": row.from_cache, "fresh": row.fresh}
 
 
 def _warnings(row: Job, totals: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -396,6 +404,8 @@ def _eta_seconds(row: Job, place: Place, *, open_: int) -> int:
 def _waiting_reason(row: Job, place: Place, *, queued: int) -> str | None:
     if row.status == "awaiting_credit":
         return "holding_credits"
+    if place.standing is None and queued and row.cacheable:
+        return "same_analysis"
     if place.standing is None or not queued:
         return "free_worker" if row.status == "queued" else None
     return standings.waiting_reason(place.standing, ahead=place.operations_ahead)

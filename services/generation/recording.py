@@ -9,21 +9,41 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.orm import Session
 
-from services.generation import calls, endings, metrics
+from services.generation import calls, endings, known_analyses, metrics
 from services.generation.claims import LEASE_SECONDS, Claimed, still_held
 from services.generation.engine import Engine
-from services.generation.jobs import GENERATION_ENDS
-from services.generation.models import Generation, Image, Job, Operation
+from services.generation.jobs import GENERATION_ENDS, charge
+from services.generation.known_analyses import Found
+from services.generation.models import Attempt, Generation, Image, Job, Operation
 from services.generation.operations import Answered, GiveUp, Repeat, Spent, another_seed, spent
+from services.generation.planning import digests_of
 from services.generation.rows import insert_rows
 from services.generation.submissions import operation_row
-from services.generation.workflows import DoneOperation, workflow
+from services.generation.workflows import DoneOperation, PlannedOperation, workflow
 from shared.database import once_committed
-from shared.events import Event
+from shared.events import Event, GenerationStarted, correlated
+from shared.problems import Unavailable
 
 log = structlog.get_logger(__name__)
 
 _NOTHING = Spent()
+
+# In the one order of ids, as everywhere where several operations are locked. "storing" is what this wrote already,
+# where the answer to its commit was lost.
+_STORING = sa.text("""
+WITH held AS MATERIALIZED (
+    SELECT o.id FROM unnest(CAST(:ids AS text[]), CAST(:fences AS bigint[])) AS held (id, fence)
+    JOIN operations o ON o.id = held.id AND o.fence = held.fence
+    WHERE o.status IN ('running', 'unknown', 'storing') ORDER BY o.id FOR UPDATE OF o
+)
+UPDATE operations o SET status = 'storing', phase = 'storing', poll_at = NULL,
+    lease_until = clock_timestamp() + make_interval(secs => :lease)
+FROM held WHERE o.id = held.id
+RETURNING o.id, o.fence, EXISTS (
+    SELECT FROM circuits c WHERE c.provider = o.provider AND c.model = o.model_requested
+      AND (c.failures > 0 OR c.state <> 'closed')
+) AS was_in_trouble
+""")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,44 +69,65 @@ class Recorded:
     events: list[Event]
 
 
-def storing(session: Session, claimed: Claimed) -> bool:
-    """Note that the provider has answered and the bytes are on their way to the store; False if the claim is lost."""
-    changed = session.execute(
-        sa.update(Operation)
-        .where(
-            Operation.id == claimed.id,
-            Operation.fence == claimed.fence,
-            Operation.status.in_(("running", "unknown")),
-        )
-        .values(
-            status="storing",
-            phase="storing",
-            poll_at=None,
-            lease_until=sa.func.clock_timestamp() + timedelta(seconds=LEASE_SECONDS),
-        )
-        .returning(Operation.id)
-    )
-    return changed.scalar_one_or_none() is not None
+def storing(session: Session, several: Sequence[Claimed]) -> dict[tuple[str, int], bool]:
+    """Note that providers have answered and the bytes are on their way to the store.
+
+    Returns:
+        The claims that hold, each with whether something was wrong with its model before it answered well.
+    """
+    values = {
+        "ids": [claimed.id for claimed in several],
+        "fences": [claimed.fence for claimed in several],
+        "lease": LEASE_SECONDS,
+    }
+    return {(row.id, row.fence): row.was_in_trouble for row in session.execute(_STORING, values)}
 
 
 def success(
     session: Session, engine: Engine, claimed: Claimed, *, answer: Answered, images: Sequence[StoredImage]
 ) -> Recorded:
-    """Adopt a stored result while its generation is open; a late one is logged with its cost and changes nothing."""
+    """Adopt a stored result while its generation is open; a late one is logged with its cost and changes nothing.
+
+    Whatever there is to be thought of; the usual case is dealt with in `adopting`, for many at once.
+    """
     job, operation = _locked(session, claimed)
+    if operation is None and _is_recorded(session, claimed):
+        return Recorded(adopted=True, events=[])
     generation = session.get_one(Generation, claimed.generation_id)
+    used = spent(answer)
     if operation is None or generation.status in GENERATION_ENDS:
-        note_late(session, claimed, spent(answer))
+        note_late(session, claimed, used)
         return Recorded(adopted=False, events=[])
-    calls.end_attempt(session, claimed, status="succeeded", spent=spent(answer))
+    calls.end_attempt(session, claimed, status="succeeded", spent=used)
     now = endings.database_now(session)
     _end(operation, "succeeded", now=now)
-    _note_spent(session, operation, spent(answer))
+    _note_spent(session, operation, used)
     operation.output = {"images": [image.image_id for image in images], "result": answer.result}
+    known_analyses.keep(session, operation, answer)
     session.add_all(_image_row(image, job, generation, operation, answer) for image in images)
     job.progressed_at = now
     session.flush()
     return Recorded(adopted=True, events=_go_on(session, engine, job, generation, now=now))
+
+
+def taken(
+    session: Session, engine: Engine, job: Job, operation: Operation, *, found: Found, now: datetime
+) -> list[Event]:
+    """Let an operation that waits take an analysis that is known, as if its provider had given it: it costs nothing.
+
+    Job and operation are locked; both are open.
+    """
+    generation = session.get_one(Generation, operation.generation_id)
+    events = _begun(job, generation, now=now)
+    operation.provider, operation.model_used, operation.taken_from = found.provider, found.model, found.operation_id
+    operation.started_at = now
+    operation.prompt_tokens = operation.completion_tokens = operation.cost_microusd = 0
+    operation.output = {"images": [], "result": found.result}
+    _end(operation, "succeeded", now=now)
+    job.from_cache += 1
+    job.progressed_at = now
+    session.flush()
+    return [*events, *_go_on(session, engine, job, generation, now=now)]
 
 
 def repeat(session: Session, claimed: Claimed, *, decision: Repeat, used: Spent = _NOTHING) -> list[Event]:
@@ -143,8 +184,7 @@ def unknown(session: Session, claimed: Claimed, *, detail: str, after_seconds: f
     operation.poll_at = now + timedelta(seconds=after_seconds)
     operation.error_code, operation.error_detail = "outcome_unknown", detail
     calls.note_unknown(session, claimed)
-    provider = operation.provider
-    once_committed(session, lambda: metrics.operations_unknown.labels(provider).inc())
+    _count_unknown(session, operation)
     log.warning("operation_outcome_unknown", operation_id=claimed.id, job_id=job.id, detail=detail)
     return []
 
@@ -171,6 +211,8 @@ def failure(
         if not runs_on:
             note_late(session, claimed, used, code=decision.code, detail=decision.detail)
         return []
+    if decision.code == "outcome_unknown" and operation.status != "unknown":
+        _count_unknown(session, operation)
     now = endings.database_now(session)
     _end(operation, "failed", now=now)
     operation.error_code, operation.error_detail = decision.code, decision.detail
@@ -210,7 +252,9 @@ def note_late(
         model=used.model,
         code=code,
     )
-    calls.end_attempt(session, claimed, status="late", spent=used, code=code, detail=detail)
+    ended_now = calls.end_attempt(session, claimed, status="late", spent=used, code=code, detail=detail)
+    if not ended_now and session.get(Attempt, (claimed.id, claimed.attempt)) is not None:
+        return  # what it cost has been counted
     operation = session.scalars(
         sa.select(Operation)
         .where(
@@ -231,6 +275,33 @@ def _end(operation: Operation, status: str, *, now: datetime) -> None:
     operation.duration_ms = int((now - (operation.started_at or now)).total_seconds() * 1000)
 
 
+def _count_unknown(session: Session, operation: Operation) -> None:
+    """Count a request of which nobody knows whether it arrived: once, whatever is found out about it later."""
+    provider = operation.provider
+    once_committed(session, lambda: metrics.operations_unknown.labels(provider).inc())
+
+
+def _begun(job: Job, generation: Generation, *, now: datetime) -> list[Event]:
+    """Let a job and a generation begin that have not: without being claimed, nobody else does it."""
+    if job.status == "queued":
+        job.status = "running"
+    if generation.status == "queued":
+        generation.status = "running"
+    if generation.started_at is not None:
+        return []
+    generation.started_at = now
+    return [
+        GenerationStarted(
+            meta=correlated(job.correlation_id),
+            job_id=job.id,
+            generation_id=generation.id,
+            org_id=job.org_id,
+            workflow=job.workflow,
+            livemode=job.livemode,
+        )
+    ]
+
+
 def _note_spent(session: Session, operation: Operation, used: Spent) -> None:
     """Add what an attempt has used up to what the operation has: every attempt may be billed."""
     operation.model_used = used.model or operation.model_used
@@ -240,6 +311,14 @@ def _note_spent(session: Session, operation: Operation, used: Spent) -> None:
             setattr(operation, name, (getattr(operation, name) or 0) + more)
     provider, cost_usd = operation.provider, (used.cost_microusd or 0) / 1_000_000
     once_committed(session, lambda: metrics.provider_cost_usd.labels(provider).inc(cost_usd))
+
+
+def _is_recorded(session: Session, claimed: Claimed) -> bool:
+    """Tell whether this very claim has recorded its success before: the answer to that commit was lost."""
+    statement = sa.select(Operation.id).where(
+        Operation.id == claimed.id, Operation.fence == claimed.fence, Operation.status == "succeeded"
+    )
+    return session.scalars(statement).one_or_none() is not None
 
 
 def _locked(session: Session, claimed: Claimed) -> tuple[Job, Operation | None]:
@@ -262,17 +341,54 @@ def _go_on(session: Session, engine: Engine, job: Job, generation: Generation, *
         return endings.fail(session, job, [generation.id], code="cancelled_running", now=now)
     if not planned:
         generation.result = operations[-1].output and operations[-1].output.get("result")
-        return endings.complete(session, job, generation, now=now)
-    about = {"org_id": job.org_id, "user_id": job.user_id, "id": job.id, "livemode": job.livemode}
+        return endings.complete(session, job, generation, now=now, charged=_charged(generation, operations))
+    about = {
+        "org_id": job.org_id,
+        "user_id": job.user_id,
+        "id": job.id,
+        "livemode": job.livemode,
+        "fresh": job.fresh,
+    }
+    digests = _digests(session, job, planned)
     engine = engine.in_mode(livemode=job.livemode)
-    rows = [
-        operation_row(
-            engine, item, position=len(operations) + number, job=about, generation_id=generation.id, due_at=now
-        )
-        for number, item in enumerate(planned)
-    ]
+    try:
+        rows = [
+            operation_row(
+                engine,
+                item,
+                position=len(operations) + number,
+                job=about,
+                generation_id=generation.id,
+                due_at=now,
+                digests=digests,
+            )
+            for number, item in enumerate(planned)
+        ]
+    except Unavailable:
+        # The last provider for what follows has gone since it was planned: nothing that is waited for will bring it.
+        return endings.fail(session, job, [generation.id], code="internal_error", now=now)
     insert_rows(session, Operation, rows)
+    job.cacheable += sum("digests" in row["inputs"] for row in rows)
     return []
+
+
+def _charged(generation: Generation, operations: Sequence[Operation]) -> int:
+    return charge(
+        generation.amount or 0,
+        operations=len(operations),
+        from_cache=sum(item.taken_from is not None for item in operations),
+        parts=generation.parts,
+    )
+
+
+def _digests(session: Session, job: Job, planned: Sequence[PlannedOperation]) -> dict[str, str]:
+    """Return the digests of the pictures that planned analyses look at: uploads, and images made before."""
+    known = digests_of(job.assets)
+    made = {source for item in planned if not item.makes_image for source in item.sources} - set(known)
+    if made:
+        found = session.execute(sa.select(Image.key, Image.sha256).where(Image.job_id == job.id, Image.key.in_(made)))
+        known |= {row.key: row.sha256 for row in found}
+    return known
 
 
 def _done(session: Session, operation: Operation) -> DoneOperation:

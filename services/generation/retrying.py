@@ -32,6 +32,10 @@ def retry(  # noqa: PLR0913  each says which part of the new job
     user_id: str | None,
     generation_ids: Collection[str] | None = None,
     settings: Mapping[str, Any] | None = None,
+    on_insufficient: str | None = None,
+    deadline_seconds: float | None = None,
+    quote_id: str | None = None,
+    dry_run: bool = False,
     cap_id: str | None = None,
     daily_cap: int | None = None,
 ) -> dict[str, Any]:
@@ -47,7 +51,11 @@ def retry(  # noqa: PLR0913  each says which part of the new job
         new_job_id: the id of the new one.
         user_id: who asks.
         generation_ids: which of its failed generations; all of them where None.
-        settings: inputs to change, by name.
+        settings: inputs to change, by name; they can name no other uploads.
+        on_insufficient: what to do when not all of it can be paid for; as the ended job had it where None.
+        deadline_seconds: when to give up; as the ended job had it where None.
+        quote_id: charge at most what this says.
+        dry_run: only tell what it would cost.
         cap_id: of the API key it was asked for with.
         daily_cap: of that key.
 
@@ -71,10 +79,12 @@ def retry(  # noqa: PLR0913  each says which part of the new job
             user_id=user_id,
             workflow=job.workflow,
             inputs={**job.inputs, **(settings or {})},
-            assets=job.assets,
+            assets=_OfTheJob(job.assets),
             livemode=livemode,
-            deadline_seconds=job.deadline_seconds,
-            on_insufficient=job.on_insufficient,
+            deadline_seconds=job.deadline_seconds if deadline_seconds is None else deadline_seconds,
+            on_insufficient=on_insufficient or job.on_insufficient,
+            quote_id=quote_id,
+            dry_run=dry_run,
             session_id=job.session_id,
             session_name=job.session_name,
             retry_number=job.retry_number,
@@ -89,6 +99,14 @@ def retry(  # noqa: PLR0913  each says which part of the new job
             out_of=job.planned or job.total,
         )
     return handlers.submit(db, credits_service, engine, again)
+
+
+class _OfTheJob(dict[str, Any]):
+    """The uploads of the ended job, by id."""
+
+    def __missing__(self, upload_id: str) -> Any:
+        # Nobody has looked whether there is such an upload, or whose it is.
+        raise BadRequest("A retry works on the uploads of its job: change no upload, or submit a new job.")
 
 
 def _numbers(session: Session, job: Job, generation_ids: Collection[str] | None) -> list[int]:

@@ -15,15 +15,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
-from services.generation import calls, claims, metrics
+from services.generation import claims, metrics
 from services.generation.claims import Claimed
 from services.generation.engine import Engine
 from services.generation.holding import OPERATIONS_CHANNEL
-from services.generation.observing import Observer
 from services.generation.operations import Refused, Submission, Submitted, next_poll_seconds
 from services.generation.poller import Poller
 from services.generation.providers import Asynchronous, Request
 from services.generation.settling import Settlement
+from services.generation.writes import Sending, Taking, Writes
 from shared import logs
 from shared.crash import crash_point
 from shared.database import Database, is_unavailable, wait_for_notify
@@ -32,6 +32,8 @@ from shared.storage import ObjectMissing, ObjectStore, StorageUnavailable
 log = structlog.get_logger(__name__)
 
 IDLE_POLL_SECONDS = 0.5
+# A claim may bring fewer than there is room for although more are due; the places of those that end are filled at once.
+NEXT_CLAIM_SECONDS = 0.02
 RETRY_SECONDS = 0.5
 # Between writing down that a request goes out and sending it; less than the lease that begins with the former.
 SEND_WITHIN_SECONDS = claims.LEASE_SECONDS / 2
@@ -58,39 +60,46 @@ class Scheduler:
         self._per_organization = per_organization
         self._limits = {name: provider.concurrency for name, provider in engine.providers.items()}
         self._rates = {name: provider.requests_per_minute for name, provider in engine.providers.items()}
-        self._observer = Observer(db)
         self._held: dict[str, Claimed] = {}
-        self._slot_freed = threading.Event()
-        self._settlement = Settlement(db, store, engine, held=self._held)
-        self._poller = Poller(db, engine, self._settlement, worker=worker)
+        # There may be room for another operation, or something has become due.
+        self._room = threading.Event()
+        self._writes = Writes(db, engine)
+        self._settlement = Settlement(
+            db, store, engine, held=self._held, writes=self._writes, has_answered=self._room.set
+        )
+        self._poller = Poller(db, engine, self._settlement, worker=worker, writes=self._writes)
 
     def run(self, stopping: Callable[[], bool]) -> None:
         """Work until ``stopping()``; a database that is away is waited for."""
-        with ThreadPoolExecutor(max_workers=self._slots + 2, thread_name_prefix="operation") as pool:
+        with ThreadPoolExecutor(max_workers=self._slots + 3, thread_name_prefix="operation") as pool:
             pool.submit(self._keep_leases, stopping)
             pool.submit(self._poller.run, stopping)
+            pool.submit(self._listen, stopping)
             while not stopping():
-                with self._patience("claiming"), contextlib.closing(self._db.connect()) as listener:
-                    listener.autocommit = True
-                    with listener.cursor() as cursor:
-                        cursor.execute(f"LISTEN {OPERATIONS_CHANNEL}")
-                    while not stopping():
-                        if not self._fill(pool):
-                            wait_for_notify(listener, seconds=IDLE_POLL_SECONDS)
+                with self._patience("claiming"):
+                    self._room.clear()
+                    self._room.wait(self._fill(pool))
 
-    def _fill(self, pool: ThreadPoolExecutor) -> bool:
-        """Claim as much as there is room for and set it to work; return False if nothing was due."""
+    def _listen(self, stopping: Callable[[], bool]) -> None:
+        """Have claimed what becomes due, as soon as it does."""
+        while not stopping():
+            with self._patience("listening"), contextlib.closing(self._db.connect()) as listener:
+                listener.autocommit = True
+                with listener.cursor() as cursor:
+                    cursor.execute(f"LISTEN {OPERATIONS_CHANNEL}")
+                while not stopping():
+                    wait_for_notify(listener, seconds=IDLE_POLL_SECONDS)
+                    self._room.set()
+
+    def _fill(self, pool: ThreadPoolExecutor) -> float:
+        """Claim as much as there is room for and set it to work; return how long to wait at most before the next."""
         free = self._slots - len(self._held)
-        if free <= 0:
-            self._slot_freed.clear()
-            self._slot_freed.wait(IDLE_POLL_SECONDS)
-            return True
-        live = self._claim(free)
-        for item in live:
+        claimed = self._claim(free) if free > 0 else []
+        for item in claimed:
             self._held[item.id] = item
             metrics.queue_wait_seconds.labels(metrics.LANES[item.lane]).observe(item.waited_seconds)
             pool.submit(self._work, item)
-        return bool(live)
+        return NEXT_CLAIM_SECONDS if claimed else IDLE_POLL_SECONDS
 
     def _claim(self, free: int) -> list[Claimed]:
         with self._db.transaction() as session:
@@ -102,13 +111,9 @@ class Scheduler:
                 rates=self._rates,
                 per_organization=self._per_organization,
             )
-        if not claimed:
-            return []
-        crash_point("scheduler.after_claim")
-        with self._db.transaction() as session:
-            live, events = claims.begin(session, claimed)
-            self._db.publish(session, events)
-        return live
+        if claimed:
+            crash_point("scheduler.after_claim")
+        return claimed
 
     def _work(self, item: Claimed) -> None:
         """Do one operation from call to record; the claim is given up only when the outcome is written down."""
@@ -120,7 +125,7 @@ class Scheduler:
             log.exception("operation_abandoned", operation_id=item.id)
         finally:
             self._held.pop(item.id, None)
-            self._slot_freed.set()
+            self._room.set()
 
     def carry(self, item: Claimed) -> None:
         """Send a claimed operation, and do what follows."""
@@ -132,12 +137,12 @@ class Scheduler:
         if tries is None:
             return
         crash_point("scheduler.after_sent")
-        answer = self._call(item, asked)
+        answer, seconds = self._call(item, asked)
         crash_point("scheduler.after_provider_call")
         if isinstance(answer, Submitted):
             self._hand_over(item, answer)
         else:
-            self._settlement.settle(item, answer, tries=tries)
+            self._settlement.settle(item, answer, tries=tries, seconds=seconds)
 
     def request(self, item: Claimed) -> Request | Refused:
         """Return what the provider is to be asked, or why it cannot be."""
@@ -161,15 +166,29 @@ class Scheduler:
     def _sent(self, item: Claimed, asked: Request) -> int | None:
         """Write down that the request goes out now; return the try, or None where it must not go out."""
         began = time.monotonic()
-        with self._db.transaction() as session:
-            tries = calls.send(session, item, digest=digest_of(asked))
+        try:
+            tries = self._writes.send(Sending(item=item, digest=digest_of(asked)))
+        except Exception as error:
+            if not is_unavailable(error):
+                raise
+            self._withhold(item, why=f"it could not be written down: {type(error).__name__}")
+            return None
+        if tries is None:
+            log.warning("operation_not_sent", claim_lost=True)
+            return None
         # A process that was stopped just here must not send what somebody else has decided about by now.
-        if tries is None or time.monotonic() - began > SEND_WITHIN_SECONDS:
-            log.warning("operation_not_sent", claim_lost=tries is None)
+        if time.monotonic() - began > SEND_WITHIN_SECONDS:
+            self._withhold(item, why="the process was held up")
             return None
         return tries
 
-    def _call(self, item: Claimed, asked: Request) -> Submission:
+    def _withhold(self, item: Claimed, *, why: str) -> None:
+        """Queue again what may stand in the rows as sent: only this worker knows that it never was."""
+        log.warning("operation_not_sent", claim_lost=False, why=why)
+        self._settlement.settle(item, Refused(code="connect_failed", detail=f"not sent: {why}"), tries=item.attempt)
+
+    def _call(self, item: Claimed, asked: Request) -> tuple[Submission, float]:
+        """Return what the provider says, and after how many seconds."""
         provider = self._engine.providers[item.provider]
         started = time.monotonic()
         answer = provider.submit(asked)
@@ -177,25 +196,18 @@ class Scheduler:
         log.info("provider_answered", provider=item.provider, outcome=type(answer).__name__, seconds=round(took, 3))
         metrics.operation_seconds.labels(item.provider, item.name).observe(took)
         metrics.operations.labels(item.provider, item.model_requested, type(answer).__name__.lower()).inc()
-        if not isinstance(answer, Submitted):
-            self._observer.note(item, answer, seconds=took)
-        return answer
+        return answer, took
 
     def _hand_over(self, item: Claimed, taken: Submitted) -> None:
         """Let go of an operation that its provider has taken; what is nobody's any more is cancelled there."""
         provider = self._engine.providers[item.provider]
         wait = next_poll_seconds(0, time_limit_seconds=provider.time_limit_seconds)
-        if self._settlement.insist(lambda: self._note_submitted(item, taken, wait)):
+        taking = Taking(item=item, taken=taken, poll_after_seconds=wait)
+        if self._settlement.insist(lambda: self._writes.taken(taking)):
             return
         log.warning("operation_taken_for_nobody", provider=item.provider, external_id=taken.external_id)
         if isinstance(provider, Asynchronous):
             provider.cancel(taken.external_id)
-
-    def _note_submitted(self, item: Claimed, taken: Submitted, wait_seconds: float) -> bool:
-        with self._db.transaction() as session:
-            return calls.submitted(
-                session, item, external_id=taken.external_id, phase=taken.phase, poll_after_seconds=wait_seconds
-            )
 
     def _keep_leases(self, stopping: Callable[[], bool]) -> None:
         """Prolong the leases of everything at work; one that is lost is noticed when its result is recorded."""

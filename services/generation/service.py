@@ -10,6 +10,7 @@ from services.generation import (
     handlers,
     histories,
     model_lifecycle,
+    oversight,
     planning,
     queries,
     retrying,
@@ -201,6 +202,11 @@ class Generation:
     def models(self) -> dict[str, Any]:
         with self.db.transaction() as session:
             return {"data": model_lifecycle.shown(session, self.engine)}
+
+    @rpc
+    def providers(self) -> dict[str, Any]:
+        with self.db.transaction() as session:
+            return {"data": oversight.providers(session, self.engine)}
 
     @subscribe(CreditReserved)
     def on_credit_reserved(self, events: Batch[CreditReserved]) -> None:

@@ -4,6 +4,7 @@ Whoever has an outcome in hand comes here, whether it was waited for or asked fo
 """
 
 import contextlib
+import itertools
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -12,10 +13,12 @@ from typing import TypeVar
 import structlog
 
 from services.generation import calls, recording
+from services.generation.adopting import Result
 from services.generation.claims import Claimed
 from services.generation.engine import Engine
 from services.generation.failures import reason
 from services.generation.jobs import TEST
+from services.generation.observing import Observer
 from services.generation.operations import (
     Answered,
     GiveUp,
@@ -31,13 +34,15 @@ from services.generation.operations import (
 )
 from services.generation.providers import fallback
 from services.generation.recording import StoredImage
+from services.generation.writes import Ending, Writes
 from shared import images
 from shared.crash import crash_point
 from shared.database import Database, is_unavailable
+from shared.gathering import Gathering
 from shared.ids import new_id
-from shared.off_hub import off_hub
+from shared.off_hub import WORKERS, WorkFailed, off_hub
 from shared.problems import Problem
-from shared.storage import ObjectStore, StorageUnavailable
+from shared.storage import ObjectStore, StorageUnavailable, TooLarge
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -46,19 +51,41 @@ RETRY_SECONDS = 0.5
 MAX_RESULT_BYTES = 50_000_000
 # When what may have arrived is looked for first; it may still be on its way.
 _LOOK_AFTER_SECONDS = 2.0
+# What is looked at together at most; a larger image is looked at alone.
+_LOOK_BYTES = 2_000_000
 _EXTENSIONS = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
 
 
 class Settlement:
-    """Takes outcomes of one process's operations. ``held`` are those whose leases are prolonged meanwhile."""
+    """Takes outcomes of one process's operations. ``held`` are those whose leases are prolonged meanwhile.
 
-    def __init__(self, db: Database, store: ObjectStore, engine: Engine, *, held: dict[str, Claimed]) -> None:
+    ``has_answered`` is called when a provider is no longer at an operation, and that is written down.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        store: ObjectStore,
+        engine: Engine,
+        *,
+        held: dict[str, Claimed],
+        writes: Writes | None = None,
+        has_answered: Callable[[], object] = lambda: None,
+    ) -> None:
         self._db = db
         self._objects = store
         self._engine = engine
         self._held = held
+        self._writes = writes or Writes(db, engine)
+        self._observer = Observer(db)
+        self._has_answered = has_answered
+        # Each of the processes that look at images gets what has come while it was at the last ones.
+        self._looking: Gathering[int, bytes, images.Preview] = Gathering(_looked_at, most=_LOOK_BYTES, size=len)
+        self._eyes = itertools.cycle(range(WORKERS))
 
-    def settle(self, item: Claimed, outcome: Outcome, *, tries: int, taken: bool = False) -> None:
+    def settle(
+        self, item: Claimed, outcome: Outcome, *, tries: int, taken: bool = False, seconds: float | None = None
+    ) -> None:
         """Do what follows ``outcome``, and return when it is written down.
 
         Args:
@@ -66,6 +93,7 @@ class Settlement:
             outcome: what the provider's adapter said.
             tries: how often the operation was sent to this provider.
             taken: the provider had said that it took it; one that has lost it since need not be searched.
+            seconds: after how long the provider said so; None where it did not.
         """
         policy = self._engine.providers[item.provider].after_lost_answer
         decision = decide(
@@ -74,12 +102,17 @@ class Settlement:
             after_lost_answer="give_up" if taken and policy == "lookup" else policy,
             makes_image=item.makes_image,
         )
+        if seconds is not None and isinstance(outcome, Answered):
+            self._observer.measure(item, seconds=seconds)
         if isinstance(decision, Succeed):
             self._keep(item, decision.answer, tries=tries)
-        elif isinstance(decision, LookUp):
+            return
+        if seconds is not None:
+            self._observer.note(item, outcome)
+        if isinstance(decision, LookUp):
             self.insist(lambda: self._record_unknown(item, decision))
         else:
-            self.insist(lambda: self._record(item, self._elsewhere(item, outcome, decision), spent(outcome)))
+            self.insist(lambda: self._end(item, self._elsewhere(item, outcome, decision), spent(outcome)))
 
     def release(self, item: Claimed) -> None:
         """Prolong its lease no longer."""
@@ -98,7 +131,11 @@ class Settlement:
 
     def _keep(self, item: Claimed, answer: Answered, *, tries: int) -> None:
         """Store an answer's images, then record it; what is not adopted leaves no bytes behind."""
-        if not self.insist(lambda: self._note_storing(item)):
+        noted = self.insist(lambda: self._writes.storing(item))
+        self._has_answered()
+        if noted != "well":
+            self._observer.note(item, answer)
+        if noted == "lost":
             self.insist(lambda: self._note_late(item, answer))
             return
         self._held[item.id] = item
@@ -106,46 +143,46 @@ class Settlement:
         try:
             for number, image in enumerate(answer.images):
                 stored.append(self._stored(item, number, image))
-        except StorageUnavailable as error:
+        except (StorageUnavailable, WorkFailed) as error:
             # It was made, and is paid for: the provider is not asked for it once more.
             lost = GiveUp(code="storage_failed", detail=str(error))
             self._discard(stored)
-            self.insist(lambda: self._record(item, lost, spent(answer)))
-        except Problem as problem:
+            self.insist(lambda: self._end(item, lost, spent(answer)))
+        except (Problem, TooLarge) as problem:
             self._discard(stored)
             cost = answer.cost_microusd
-            corrupt = Refused(code="result_corrupt", detail=problem.detail, ran=True, cost_microusd=cost)
+            corrupt = Refused(code="result_corrupt", detail=str(problem), ran=True, cost_microusd=cost)
             self.settle(item, corrupt, tries=tries)
         else:
             crash_point("scheduler.after_store")
-            if not self.insist(lambda: self._adopt(item, answer, stored)):
+            adopted = self.insist(lambda: self._writes.record(Result(item=item, answer=answer, images=stored)))
+            crash_point("scheduler.after_record")
+            if not adopted:
                 self._discard(stored)
 
     def _stored(self, item: Claimed, number: int, image: MadeImage) -> StoredImage:
-        """Store an image, again and again while the store is away, as often as the taxonomy says."""
+        """Store an image, again and again while it is we who cannot, as often as the taxonomy says."""
         for wait_seconds in reason("storage_failed").waits_seconds:
             try:
                 return self._store(item, number, image)
-            except StorageUnavailable as error:
+            except (StorageUnavailable, WorkFailed) as error:
                 log.warning("store_postponed", operation_id=item.id, error=str(error), again_in_seconds=wait_seconds)
                 time.sleep(wait_seconds)
         return self._store(item, number, image)
 
     def _store(self, item: Claimed, number: int, image: MadeImage) -> StoredImage:
         """Write an image and its thumbnail under keys that only this claim uses."""
-        info = off_hub(images.inspect, image.data)
+        seen = self._looking(next(self._eyes), image.data)
         image_id = new_id("img")
         stem = f"images/{item.org_id}/{image_id}/{item.fence}"
         stored = self._objects.put(
-            key=f"{stem}.{_EXTENSIONS[info.content_type]}",
+            key=f"{stem}.{_EXTENSIONS[seen.content_type]}",
             chunks=image.data,
-            content_type=info.content_type,
+            content_type=seen.content_type,
             max_bytes=MAX_RESULT_BYTES,
         )
         crash_point("scheduler.between_image_and_thumbnail")
-        thumbnail = self._objects.put(
-            key=f"{stem}.thumb.jpg", chunks=off_hub(images.thumbnail, image.data), content_type="image/jpeg"
-        )
+        thumbnail = self._objects.put(key=f"{stem}.thumb.jpg", chunks=seen.thumbnail, content_type="image/jpeg")
         log.debug("image_stored", image_id=image_id, number=number, key=stored.key)
         return StoredImage(
             image_id=image_id,
@@ -155,32 +192,16 @@ class Settlement:
             sha256=stored.sha256,
             crc32=stored.crc32,
             bytes=stored.bytes,
-            width=info.width,
-            height=info.height,
+            width=seen.width,
+            height=seen.height,
         )
-
-    def _note_storing(self, item: Claimed) -> bool:
-        with self._db.transaction() as session:
-            return recording.storing(session, item)
 
     def _note_late(self, item: Claimed, answer: Answered) -> None:
         with self._db.transaction() as session:
             recording.note_late(session, item, spent(answer))
 
-    def _adopt(self, item: Claimed, answer: Answered, stored: Sequence[StoredImage]) -> bool:
-        with self._db.transaction() as session:
-            recorded = recording.success(session, self._engine, item, answer=answer, images=stored)
-            self._db.publish(session, recorded.events)
-        crash_point("scheduler.after_record")
-        return recorded.adopted
-
-    def _record(self, item: Claimed, decision: Repeat | GiveUp, used: Spent) -> None:
-        with self._db.transaction() as session:
-            if isinstance(decision, Repeat):
-                events = recording.repeat(session, item, decision=decision, used=used)
-            else:
-                events = recording.failure(session, item, decision=decision, used=used)
-            self._db.publish(session, events)
+    def _end(self, item: Claimed, decision: Repeat | GiveUp, used: Spent) -> None:
+        self._writes.record(Ending(item=item, decision=decision, used=used))
 
     def _record_unknown(self, item: Claimed, decision: LookUp) -> None:
         with self._db.transaction() as session:
@@ -207,3 +228,7 @@ class Settlement:
             with contextlib.suppress(StorageUnavailable):
                 self._objects.delete(image.key)
                 self._objects.delete(image.thumbnail_key)
+
+
+def _looked_at(_eye: int, pictures: Sequence[bytes]) -> list[images.Preview]:
+    return off_hub(images.previews, list(pictures))

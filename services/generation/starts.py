@@ -20,8 +20,10 @@ FROM unnest(CAST(:ids AS text[]), CAST(:amounts AS integer[])) AS held (id, amou
 WHERE g.id = held.id AND g.job_id = ANY (:job_ids) AND {_OPEN} AND {_WAITS}
 """)
 _MAKE_DUE = sa.text(f"""
-UPDATE operations AS o SET due_at = clock_timestamp()
-WHERE o.job_id = ANY (:job_ids) AND o.status = 'queued' AND o.due_at IS NULL
+UPDATE operations AS o SET
+    due_at = CASE WHEN o.analysis_key IS NULL THEN clock_timestamp() END,
+    waits_since = CASE WHEN o.analysis_key IS NOT NULL THEN clock_timestamp() END
+WHERE o.job_id = ANY (:job_ids) AND o.status = 'queued' AND o.due_at IS NULL AND o.waits_since IS NULL
   AND EXISTS (SELECT FROM generations AS g WHERE g.id = o.generation_id AND {_OPEN} AND NOT ({_WAITS}))
 RETURNING o.job_id
 """)

@@ -12,7 +12,7 @@ from services.generation.engine import Engine
 from services.generation.holding import RESERVE_AGAIN
 from services.generation.jobs import deadline, lane
 from services.generation.models import Generation, Job, Operation
-from services.generation.planning import Plan, expected_cost_microusd, provider_of
+from services.generation.planning import Plan, digests_of, expected_cost_microusd, looked_up, provider_of
 from services.generation.rows import insert_new_rows, insert_rows
 from services.generation.trials import Named
 from services.generation.turns import in_turns
@@ -29,8 +29,9 @@ class Submission:
     ``on_insufficient`` is ``reject``, ``partial`` or ``pause``: what to do when not everything can be paid for. Its
     credits count against ``cap_id``, which allows ``daily_cap`` of them a day: None where it was asked for without one.
     ``correlation_id`` is of the request it came with; that of the current context unless given. A retry of the job
-    ``retry_of`` makes ``only`` those of the ``out_of`` planned generations, by number.
-    ``retry_number`` says which attempt at the empty room of the staging session ``session_id`` it is.
+    ``retry_of`` makes ``only`` those of the ``out_of`` planned generations, by number. A ``fresh`` job takes
+    nothing that is known. ``retry_number`` says which attempt at the empty room of the staging session ``session_id``
+    it is.
     """
 
     job_id: str
@@ -53,6 +54,7 @@ class Submission:
     retry_count: int = 0
     only: tuple[int, ...] | None = None
     out_of: int | None = None
+    fresh: bool = False
     retry_number: int | None = None
 
     @property
@@ -90,13 +92,23 @@ def planned(engine: Engine, asked: Submission, plan: Plan) -> Planned:
         "user_id": asked.user_id,
         "livemode": asked.livemode,
         "generations": len(plan.generations),
+        "fresh": asked.fresh,
     }
+    digests = digests_of(asked.assets)
     numbers = asked.only or range(1, len(plan.generations) + 1)
     for number, (item, of_plan) in enumerate(zip(in_turns(plan.generations), numbers, strict=True), start=1):
         generation = _generation_row(engine, item, number=number, plan_number=of_plan, job=job)
         generations.append(generation)
         operations += [
-            operation_row(engine, one, position=position, job=job, generation_id=generation["id"], due_at=None)
+            operation_row(
+                engine,
+                one,
+                position=position,
+                job=job,
+                generation_id=generation["id"],
+                due_at=None,
+                digests=digests,
+            )
             for position, one in enumerate(item.operations)
         ]
     return Planned(asked=told, plan=plan, generations=generations, operations=operations)
@@ -126,13 +138,24 @@ def operation_row(
     job: Mapping[str, Any],
     generation_id: str,
     due_at: datetime | None,
+    digests: Mapping[str, str],
 ) -> dict[str, Any]:
     """Return the row of a planned operation, with the provider its route leads to.
+
+    ``digests`` are the SHA-256 of pictures by their keys. An analysis is looked up before it is due, unless the job is
+    to be fresh.
 
     Raises:
         Unavailable: no provider that is set up does this operation.
     """
     provider = provider_of(engine, planned.name)
+    known_by = looked_up(engine, planned, digests)
+    inputs: dict[str, Any] = {"sources": list(planned.sources), "parameters": planned.parameters}
+    if known_by:
+        # By these its answer is kept, also where nobody looks for one.
+        inputs["digests"] = [digests[source] for source in planned.sources]
+    if job["fresh"]:
+        known_by = None
     return {
         "id": new_id("op"),
         "org_id": job["org_id"],
@@ -149,10 +172,11 @@ def operation_row(
         "model_requested": provider.model_for(planned.name),
         "prompt": planned.prompt,
         "prompt_version": planned.prompt_version,
-        "inputs": {"sources": list(planned.sources), "parameters": planned.parameters},
+        "inputs": inputs,
         "seed": planned.seed,
         "makes_image": planned.makes_image,
-        "due_at": due_at,
+        "analysis_key": known_by,
+        **_when(known_by, due_at),
     }
 
 
@@ -186,12 +210,19 @@ def _job_row(each: Planned, *, now: datetime) -> dict[str, Any]:
         "fingerprint": plan.fingerprint,
         "cap_id": asked.cap_id,
         "daily_cap": asked.daily_cap,
+        "fresh": asked.fresh,
+        "cacheable": sum("digests" in row["inputs"] for row in each.operations),
     }
 
 
 def _operations(each: Planned, *, now: datetime) -> Sequence[Mapping[str, Any]]:
     """Return the rows of a job's operations; of one that costs nothing they are due at once."""
-    return each.operations if each.pays else [{**row, "due_at": now} for row in each.operations]
+    return each.operations if each.pays else [{**row, **_when(row["analysis_key"], now)} for row in each.operations]
+
+
+def _when(known_by: str | None, due_at: datetime | None) -> dict[str, datetime | None]:
+    """Return what says that an operation is due: one that is looked up waits until it is known what becomes of it."""
+    return {"due_at": due_at, "waits_since": None} if known_by is None else {"due_at": None, "waits_since": due_at}
 
 
 def _accepted(each: Planned, row: Mapping[str, Any]) -> JobAccepted:
@@ -224,6 +255,7 @@ def _generation_row(
         "room_type": item.room_type,
         "settings": item.settings,
         "livemode": job["livemode"],
+        "parts": len(item.operations) if item.priced_by_operation else None,
         # A test key's job holds nothing, and what nothing is held for is free: it waits for nobody.
         "amount": None if job["livemode"] else 0,
     }

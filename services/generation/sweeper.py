@@ -6,7 +6,7 @@ Each sweep claims its rows in the database, so that any number of replicas may r
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.orm import Session
 
-from services.generation import calls, claims, endings, holding, pauses, recording
+from services.generation import calls, claims, endings, holding, known_analyses, pauses, recording
 from services.generation.claims import Claimed
 from services.generation.engine import Engine
 from services.generation.holding import GIVE_UP_RESERVING, RESERVE_AGAIN, Credits
@@ -28,16 +28,21 @@ from shared.problems import Problem
 log = structlog.get_logger(__name__)
 
 MOST = 50
+# One sweep goes on for so many batches, while there is more: whatever ends a thousand jobs at once, they end in time.
+_MOST_BATCHES = 20
 # An operation whose every worker dies before it is sent is not claimed for ever.
 _MOST_CLAIMS = 10
 _MOST_FORGOTTEN = 1000
+
+# Read once: compared with a volatile function, no time would be looked up in an index.
+_NOW = sa.select(sa.func.clock_timestamp()).scalar_subquery()
 
 _CLAIM_TO_ASK_FOR = (
     sa.update(Job)
     .where(
         Job.id.in_(
             sa.select(Job.id)
-            .where(Job.reserve_after <= sa.func.clock_timestamp(), Job.finished_at.is_(None))
+            .where(Job.reserve_after <= _NOW, Job.finished_at.is_(None))
             .order_by(Job.reserve_after)
             .limit(MOST)
             .with_for_update(skip_locked=True)
@@ -69,22 +74,17 @@ def reserve_again(db: Database, credits_service: Credits) -> int:
 
 def end_overdue_jobs(db: Database) -> int:
     """Fail what is open in jobs past their deadline; return how many there were. The clock stands while paused."""
-    with db.transaction() as session:
-        statement = (
-            sa.select(Job.id)
-            .where(
-                Job.finished_at.is_(None),
-                Job.deadline_at < sa.func.clock_timestamp(),
-                Job.status.not_in(("paused", "awaiting_credit")),
-            )
-            .order_by(Job.id)
-            .limit(MOST)
-        )
-        overdue = list(session.scalars(statement))
-    for job_id in overdue:
-        with _one_of_many(job_id):
-            _under_lock(db, job_id, _end_if_overdue)
-    return len(overdue)
+    ended, last = 0, (datetime.min.replace(tzinfo=UTC), "")
+    for _ in range(_MOST_BATCHES):
+        overdue = _overdue(db, after=last)
+        for job_id, _ in overdue:
+            with _one_of_many(job_id):
+                _under_lock(db, job_id, _end_if_overdue)
+        ended += len(overdue)
+        if len(overdue) < MOST:
+            break
+        last = (overdue[-1].deadline_at, overdue[-1].id)
+    return ended
 
 
 def end_long_pauses(db: Database) -> int:
@@ -92,7 +92,7 @@ def end_long_pauses(db: Database) -> int:
     with db.transaction() as session:
         statement = (
             sa.select(Job.id)
-            .where(Job.status == "paused", Job.paused_at < sa.func.clock_timestamp() - PAUSE_ENDS_AFTER)
+            .where(Job.status == "paused", Job.paused_at < _NOW - PAUSE_ENDS_AFTER)
             .order_by(Job.id)
             .limit(MOST)
         )
@@ -106,7 +106,7 @@ def end_long_pauses(db: Database) -> int:
 def tell_of_stalled_jobs(db: Database) -> int:
     """Tell of open jobs nothing of which has moved for five minutes, each once; return how many there were."""
     with db.transaction() as session:
-        moved_long_ago = Job.progressed_at < sa.func.clock_timestamp() - STALLED_AFTER
+        moved_long_ago = Job.progressed_at < _NOW - STALLED_AFTER
         untold = sa.or_(Job.stalled_at.is_(None), Job.stalled_at < Job.progressed_at)
         statement = (
             sa.select(Job)
@@ -129,19 +129,54 @@ def forget_old_attempts(db: Database, *, kept: timedelta) -> int:
 
     What nobody will ever hear of is ended there before.
     """
+    with db.transaction() as session:
+        calls.close_left_attempts(session)
+    forgotten = 0
+    for _ in range(_MOST_BATCHES):
+        gone = _forget_some(db, kept=kept)
+        forgotten += gone
+        if gone < _MOST_FORGOTTEN:
+            break
+    return forgotten
+
+
+def _forget_some(db: Database, *, kept: timedelta) -> int:
     oldest = (
         sa.select(Attempt.operation_id, Attempt.attempt)
-        .where(Attempt.sent_at < sa.func.clock_timestamp() - kept, Attempt.ended_at.is_not(None))
+        .where(Attempt.sent_at < _NOW - kept, Attempt.ended_at.is_not(None))
+        .order_by(Attempt.sent_at)
         .limit(_MOST_FORGOTTEN)
         .with_for_update(skip_locked=True)
     )
     with db.transaction() as session:
-        calls.close_left_attempts(session)
         gone: Any = session.execute(
             sa.delete(Attempt).where(sa.tuple_(Attempt.operation_id, Attempt.attempt).in_(oldest)),
             execution_options={"synchronize_session": False},
         )
         return int(gone.rowcount)
+
+
+def _overdue(db: Database, *, after: tuple[datetime, str]) -> Sequence[sa.Row[str, datetime]]:
+    """Return the next jobs past their deadline: one that cannot be ended is passed over, not tried for ever."""
+    statement = (
+        sa.select(Job.id, Job.deadline_at)
+        .where(
+            Job.finished_at.is_(None),
+            Job.deadline_at < _NOW,
+            sa.tuple_(Job.deadline_at, Job.id) > sa.tuple_(*map(sa.literal, after)),
+            Job.status.not_in(("paused", "awaiting_credit")),
+        )
+        .order_by(Job.deadline_at, Job.id)
+        .limit(MOST)
+    )
+    with db.transaction() as session:
+        return session.execute(statement).all()
+
+
+def forget_old_analyses(db: Database, *, kept: timedelta) -> int:
+    """Delete analyses that are known for longer than they are kept; return how many."""
+    with db.transaction() as session:
+        return known_analyses.forget(session, kept=kept)
 
 
 class Suspects:

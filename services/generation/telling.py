@@ -42,7 +42,7 @@ def line_of(generation: Generation | Told) -> str | None:
     return generation.id if generation.sku and generation.amount != 0 else None
 
 
-def about(job: Job, generation: Generation | Told) -> dict[str, Any]:
+def about(job: Job | Told, generation: Generation | Told) -> dict[str, Any]:
     """Return what the events of a generation's end have in common."""
     return {
         "job_id": job.id,

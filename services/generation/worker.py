@@ -5,7 +5,8 @@ import socket
 from collections.abc import Callable
 from datetime import timedelta
 
-from services.generation import metrics, model_lifecycle, sweeper
+from services.generation import metrics, model_lifecycle, rerouting, sweeper
+from services.generation.coalescing import Follower
 from services.generation.engine import engine_for
 from services.generation.scheduler import Scheduler
 from shared.host import Built, DatabaseProvider, SettingsProvider, StoreProvider, background, every
@@ -34,6 +35,10 @@ class GenerationWorker:
             per_organization=self.settings.operations_per_organization,
         ).run(stopping)
 
+    @background
+    def follow_analyses(self, stopping: Callable[[], bool]) -> None:
+        Follower(self.db, self.engine).run(stopping)
+
     @every(seconds=2)
     def reserve_again(self) -> None:
         sweeper.reserve_again(self.db, self.credits_service)
@@ -41,6 +46,10 @@ class GenerationWorker:
     @every(seconds=2)
     def recover_lost_operations(self) -> None:
         sweeper.recover_lost_operations(self.db, self.engine, self.suspects)
+
+    @every(seconds=2)
+    def go_elsewhere(self) -> None:
+        rerouting.go_elsewhere(self.db, self.engine)
 
     @every(seconds=5)
     def measure(self) -> None:
@@ -58,6 +67,10 @@ class GenerationWorker:
     @every(seconds=60)
     def forget_old_attempts(self) -> None:
         sweeper.forget_old_attempts(self.db, kept=timedelta(days=self.settings.operation_log_days))
+
+    @every(seconds=60)
+    def forget_old_analyses(self) -> None:
+        sweeper.forget_old_analyses(self.db, kept=self.engine.analyses_kept)
 
     @every(seconds=60)
     def end_long_pauses(self) -> None:

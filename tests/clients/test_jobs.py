@@ -1,14 +1,15 @@
 """Jobs are asked for on terms, waited for with patience, and their money is shown."""
 
+import json
 import time
 from datetime import UTC, date, datetime, timedelta, timezone
 
 import pytest
 
-from darkroom_client import DarkroomError, Job, JobNotFinished, NotFound, ServiceUnavailable
+from darkroom_client import Conflict, DarkroomError, Job, JobNotFinished, NotFound, ServiceUnavailable
 from tests.clients.answers import BALANCE, TIME, WALLET, a_job, a_page, a_problem
 from tests.clients.conftest import Play
-from tests.fakes import Scripted
+from tests.fakes import Scripted, a_model_of_local
 
 FAILED = {"reason": "provider_error", "message": "AI service unavailable.", "retryable": True}
 
@@ -61,6 +62,22 @@ def test_the_time_to_wait_ends_before_the_server_would_have_one_ask_again(play: 
     assert isinstance(caught.value, TimeoutError)
     assert isinstance(caught.value, DarkroomError)
     assert len(server.asked) == 2
+
+
+@pytest.mark.parametrize(("fresh", "sent"), [(True, {"fresh": True}), (False, {})])
+def test_what_is_known_comes_back_as_a_finished_job_unless_it_is_to_be_made_anew(
+    play: Play, *, fresh: bool, sent: dict[str, bool]
+) -> None:
+    known = {**a_job("succeeded"), "cache": {"operations": 1, "hits": 1, "fresh": False}}
+    darkroom, server = play(Scripted(status=200, body=known))
+
+    job = darkroom.jobs.create("photo_analysis", {"upload_ids": ["ast_1"]}, fresh=fresh)
+
+    assert job.ended
+    assert job.cache is not None
+    assert (job.cache.hits, job.cache.operations) == (1, 1)
+    asked = json.loads(server.asked[0].body)
+    assert {name: value for name, value in asked.items() if name not in {"workflow", "inputs"}} == sent
 
 
 def test_an_outage_is_waited_out(play: Play) -> None:
@@ -180,6 +197,102 @@ def test_a_dry_run_says_what_it_would_cost(play: Play) -> None:
 
     assert (got.amount, got.lines[0].unit_amount, got.balance and got.balance.available) == (20, 10, 80)
     assert b'"dry_run": true' in server.asked[0].body
+
+
+def test_a_job_is_cancelled_and_shown_as_it_is_then(play: Play) -> None:
+    darkroom, server = play(a_problem(503, "service_unavailable"), Scripted(body=a_job("cancelling", finished_at=None)))
+
+    job = darkroom.jobs.cancel("job_1")
+
+    assert (job.status, job.ended) == ("cancelling", False)
+    assert [(each.method, each.path, each.body) for each in server.asked] == [
+        ("POST", "/v1/jobs/job_1/cancel", b"")
+    ] * 2
+    assert "Idempotency-Key" not in server.asked[0].headers
+
+
+def test_a_job_is_synced_without_waiting_for_what_comes_of_it(play: Play) -> None:
+    darkroom, server = play(Scripted(body=a_job("running")))
+
+    job = darkroom.jobs.sync("job_1")
+
+    assert job.status == "running"
+    assert server.asked[0].path == "/v1/jobs/job_1/sync"
+
+
+def test_failures_are_made_again_by_a_new_job_once_however_often_it_is_tried(play: Play) -> None:
+    darkroom, server = play(
+        a_problem(503, "service_unavailable"), Scripted(status=202, body=a_job(id="job_2", retry_of="job_1"))
+    )
+
+    job = darkroom.jobs.retry("job_1", generation_ids=("gen_2",), settings={"style": "rustic"}, wait_seconds=5)
+
+    first, second = server.asked
+    assert (job.id, job.retry_of) == ("job_2", "job_1")
+    assert json.loads(second.body) == {"generation_ids": ["gen_2"], "settings": {"style": "rustic"}}
+    assert first.headers["Idempotency-Key"] == second.headers["Idempotency-Key"]
+    assert second.headers["Prefer"] == "wait=5"
+
+
+def test_a_retry_of_everything_says_nothing_more(play: Play) -> None:
+    darkroom, server = play(Scripted(status=202, body=a_job()))
+
+    darkroom.jobs.retry("job_1")
+
+    assert server.asked[0].body == b"{}"
+
+
+def test_what_cannot_be_made_again_is_told(play: Play) -> None:
+    darkroom, _ = play(a_problem(409, "conflict"))
+
+    with pytest.raises(Conflict):
+        darkroom.jobs.retry("job_1")
+
+
+def test_attempts_go_on_over_their_pages_and_can_be_those_at_work(play: Play) -> None:
+    attempt = {
+        "operation_id": "op_1",
+        "generation_id": "gen_1",
+        "operation": "image.stage",
+        "attempt": 1,
+        "status": "submitted",
+        "phase": "running",
+        "queue_position": 3,
+        "provider": "fal",
+        "model_requested": "fal-ai/flux",
+        "model_used": None,
+        "seed": 7,
+        "reason": None,
+        "sent_at": TIME,
+        "ended_at": None,
+        "duration_ms": None,
+    }
+    darkroom, server = play(a_page(attempt, after="op_1/000001"), a_page({**attempt, "attempt": 2}))
+
+    found = list(darkroom.jobs.attempts("job_1", live=True))
+
+    assert [(each.attempt, each.queue_position) for each in found] == [(1, 3), (2, 3)]
+    assert [each.query for each in server.asked] == [
+        {"live": "true", "limit": "50"},
+        {"live": "true", "limit": "50", "after": "op_1/000001"},
+    ]
+
+
+def test_the_timeline_is_a_list_of_what_happened(play: Play) -> None:
+    step = {"at": TIME, "what": "job_accepted", "generation_id": None, "detail": None}
+    darkroom, _ = play(Scripted(body={"data": [step]}))
+
+    (told,) = darkroom.jobs.timeline("job_1")
+
+    assert (told.what, told.at) == ("job_accepted", datetime(2026, 1, 1, tzinfo=UTC))
+
+
+def test_models_say_how_they_do(play: Play) -> None:
+    darkroom, _ = play(Scripted(body={"data": [a_model_of_local()]}))
+
+    (model,) = darkroom.models.list()
+
+    assert (model.provider, model.health.status) == ("local", "ok")
 
 
 def test_times_are_written_with_their_zone(play: Play) -> None:

@@ -9,6 +9,7 @@ from shared.http_routes import DEFAULT_SECONDS
 MEGABYTE = 1_000_000
 LARGE = {
     "POST /v1/uploads": (11 * MEGABYTE, "an image of 10 MB in a form"),
+    "POST /v1/webhooks-in/<provider>": (MEGABYTE, "a webhook that has an image in it, as some models answer"),
     "PUT /files/<path:key>": (11 * MEGABYTE, "an image of 10 MB; the signed link says how much at most"),
 }
 LONG = {

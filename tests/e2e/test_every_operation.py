@@ -67,6 +67,7 @@ def with_one_of_each(client: Client) -> Organization:
     upload_id = sent_to_the_store(client)
     staging = {"upload_id": upload_id, "style": "modern", "room_type": "bedroom", "variants": 1}
     job = finished(client, post(client, "/v1/stagings", staging).json()["id"])
+    unfinished = a_cancelled_job(client, staging)
     person = joined(client, "owner")
     room = {"upload_id": upload_id, "room_state": "generate_empty"}
     return Organization(
@@ -74,7 +75,8 @@ def with_one_of_each(client: Client) -> Organization:
         person,
         {
             "upload_id": upload_id,
-            "job_id": job["id"],
+            "job_id": unfinished["id"],
+            "generation_id": next(one["id"] for one in unfinished["generations"] if one["status"] == "failed"),
             "image_id": client.images(job)[0]["id"],
             "quote_id": post(client, "/v1/quotes", {"workflow": "staging", "inputs": staging}).json()["id"],
             "staging_session_id": post(client, "/v1/staging-sessions", room).json()["id"],
@@ -85,6 +87,13 @@ def with_one_of_each(client: Client) -> Organization:
             "key_id": get(client, "/v1/api-keys")["data"][0]["id"],
         },
     )
+
+
+def a_cancelled_job(client: Client, staging: dict[str, Any]) -> dict[str, Any]:
+    """Return a job of which something can be made again."""
+    job_id = post(client, "/v1/stagings", {**staging, "variants": 8}).json()["id"]
+    asked(client, "POST", f"/v1/jobs/{job_id}/cancel")
+    return finished(client, job_id)
 
 
 def of_organizations(operations: list[Operation]) -> list[Operation]:
@@ -173,9 +182,11 @@ def test_no_body_reaches_into_another_organization(
     before = settled(ours.client)
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        answers = list(pool.map(lambda each: asked(ours.person, each[0].method, each[0].path, each[1]), requested))
+        send = lambda each: asked(ours.person, each[0].method, each[0].address(ours.ids), each[1])  # noqa: E731  one line
+        answers = list(pool.map(send, requested))
 
-    assert {"POST /v1/stagings", "POST /v1/jobs", "POST /v1/quotes"} <= {each.name for each, _ in requested}
+    expected = {"POST /v1/stagings", "POST /v1/jobs", "POST /v1/quotes", "POST /v1/jobs/{job_id}/retry"}
+    assert expected <= {each.name for each, _ in requested}
     statuses = {
         f"{operation.name} {body}": answer.status_code
         for (operation, body), answer in zip(requested, answers, strict=True)

@@ -21,7 +21,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 class Stack:
     """A running stack whose processes can be killed; its keepers start them again."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, **variables: str) -> None:
         self.home = home
         self.crash_file = home / "crash"
         self._environment = {
@@ -29,6 +29,7 @@ class Stack:
             "DARKROOM_HOME": str(home),
             "CRASH_FILE": str(self.crash_file),
             "RETRY_DELAYS_SECONDS": "1,2,3,4,5",
+            **variables,
         }
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -91,10 +92,13 @@ def with_suppressed(process: psutil.Process) -> None:
 
 
 @contextmanager
-def running_stack() -> Iterator[Stack]:
-    """Start a stack in a temporary folder; stop it and remove the folder at the end, whatever happened."""
+def running_stack(**variables: str) -> Iterator[Stack]:
+    """Start a stack in a temporary folder; stop it and remove the folder at the end, whatever happened.
+
+    ``variables`` are settings of its processes.
+    """
     home = Path(tempfile.mkdtemp(prefix="darkroom-faults-"))
-    stack = Stack(home)
+    stack = Stack(home, **variables)
     try:
         started = stack.command("deploy.local", "up")
         if started.returncode:

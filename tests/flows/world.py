@@ -16,15 +16,17 @@ import sqlalchemy as sa
 
 from services.credits import audit
 from services.credits.service import Credits
-from services.generation import claims, recording, sweeper
+from services.generation import claims, coalescing, sweeper, writes
+from services.generation.adopting import Result
 from services.generation.claims import Claimed
 from services.generation.engine import Engine
 from services.generation.models import Image, Job
-from services.generation.operations import Answered, GiveUp, Repeat, Succeed, decide
+from services.generation.operations import GiveUp, Repeat, Succeed, decide
 from services.generation.providers import Request
 from services.generation.recording import StoredImage
 from services.generation.service import Generation
 from services.generation.sweeper import Suspects
+from services.generation.writes import Ending
 from shared import events, problems
 from shared.database import Batch, Database
 from shared.events import Event
@@ -37,6 +39,8 @@ from tools.topology import bindings_of
 SOURCE = "assets/org/a.jpg"
 ANSWERS_LOST = 0.2
 REQUESTS_LOST = 0.1
+# How often what came meanwhile is written down, when another operation is brought home.
+TOGETHER = 0.4
 
 
 class Remote:
@@ -148,6 +152,7 @@ class World:
         self.org_id, self.balance = new_id("org"), balance
         self.credits.open_account(org_id=self.org_id, plan=plan, amount=balance)
         self.claimed: list[Claimed] = []
+        self.outcomes: list[Result | Ending] = []
         self.asked: list[dict[str, Any]] = []
         self.accepted: set[str] = set()
 
@@ -198,6 +203,8 @@ class World:
 
     def work(self) -> None:
         """Bring one claimed operation home, or die on the way at one of the steps between."""
+        if self.chance.random() < TOGETHER:
+            self.record()
         if not self.claimed:
             return
         item = self.claimed.pop(self.chance.randrange(len(self.claimed)))
@@ -255,10 +262,12 @@ class World:
         moved = 1
         while moved:
             moved = sweeper.reserve_again(self.generation_db, self.remote_credits) + self._drain()
+            moved += coalescing.settle_ready(self.generation_db, self.engine)
             self.claim(100)
             moved += len(self.claimed)
             while self.claimed:
                 self._bring_home(self.claimed.pop())
+            self.record()
 
     def deliver(self) -> None:
         """Relay and deliver a little."""
@@ -279,7 +288,8 @@ class World:
             self.claim()
             while self.claimed:
                 self._bring_home(self.claimed.pop())
-            if self._drain():
+            self.record()
+            if self._drain() + coalescing.settle_ready(self.generation_db, self.engine):
                 continue
             if not self._open_jobs():
                 return
@@ -324,32 +334,37 @@ class World:
 
     def _finish(self, item: Claimed, dies_at: str | None) -> None:
         outcome = self.provider.submit(
-            Request(operation_id=item.id, name=item.name, prompt=item.prompt, model="m", seed=item.seed)
+            Request(
+                operation_id=item.id,
+                name=item.name,
+                prompt=item.prompt,
+                model="m",
+                seed=item.seed,
+                sources=[key.encode() for key in item.inputs["sources"]],
+            )
         )
-        decision = decide(outcome, attempt=item.attempt, after_lost_answer="resend", makes_image=True)
+        decision = decide(outcome, attempt=item.attempt, after_lost_answer="resend", makes_image=item.makes_image)
         if dies_at == "called":
             return
         if isinstance(decision, Succeed):
             stored = [self._store(item, image.data) for image in decision.answer.images]
             if dies_at != "stored":
-                self._adopt(item, decision.answer, stored)
-            return
-        with self.generation_db.transaction() as session:
-            if isinstance(decision, Repeat):
-                told = recording.repeat(session, item, decision=decision)
-            else:
-                assert isinstance(decision, GiveUp)
-                told = recording.failure(session, item, decision=decision)
-            self.generation_db.publish(session, told)
+                self.outcomes.append(Result(item=item, answer=decision.answer, images=stored))
+        else:
+            assert isinstance(decision, Repeat | GiveUp)
+            self.outcomes.append(Ending(item=item, decision=decision))
 
-    def _adopt(self, item: Claimed, answer: Answered, stored: Sequence[StoredImage]) -> None:
-        with self.generation_db.transaction() as session:
-            recorded = recording.success(session, self.engine, item, answer=answer, images=stored)
-            self.generation_db.publish(session, recorded.events)
-        if not recorded.adopted:
-            for image in stored:
-                self.store.delete(image.key)
-                self.store.delete(image.thumbnail_key)
+    def record(self) -> None:
+        """Write down together what several operations have come to by now, however late."""
+        outcomes, self.outcomes = self.outcomes, []
+        if not outcomes:
+            return
+        adopted = writes.record(self.engine, self.generation_db, outcomes)
+        for outcome, is_adopted in zip(outcomes, adopted, strict=True):
+            if isinstance(outcome, Result) and not is_adopted:
+                for image in outcome.images:
+                    self.store.delete(image.key)
+                    self.store.delete(image.thumbnail_key)
 
     def _store(self, item: Claimed, data: bytes) -> StoredImage:
         image_id = new_id("img")

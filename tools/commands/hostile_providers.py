@@ -36,6 +36,9 @@ def run(arguments: argparse.Namespace) -> int:
         with vendors.running(port=arguments.port):
             for name in BASE_PATHS:
                 print(f"PROVIDER_{name.upper()}_BASE_URL={vendors.base_url(name)}", flush=True)
+            print(f"PROVIDER_FAL_JWKS_URL={vendors.address}/.well-known/jwks.json", flush=True)
+            if not secret:
+                print(f"PROVIDER_REPLICATE_WEBHOOK_SECRET={vendors.webhooks.replicate_secret}", flush=True)
             print(f"Scripts: {vendors.address}/control", flush=True)
             stopped.wait()
     except OSError as error:

@@ -1,5 +1,6 @@
 """The hostile vendors behind one HTTP server, each below a path of its own, and a few routes to direct them."""
 
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +20,14 @@ BASE_PATHS = {
     "openai": "/openai/v1",
     "gemini": "/gemini",
     "getimg": "/getimg/v1",
+}
+# What may be asked for below /control.
+COMMANDS = {
+    "GET /control": "this",
+    "POST /control/always": 'let every request go by a script: {"script": "nsfw"}',
+    "POST /control/play": 'let the next go by these, one each: {"scripts": ["nsfw", "ok"], "vendor": "replicate"}',
+    "GET /control/bills": "what was billed, and for which operation",
+    "GET /control/webhooks": "which webhooks were sent, and what they were answered with (0: nobody was there)",
 }
 _VENDORS = {"replicate": replicate, "fal": fal, "openai": openai, "gemini": gemini, "getimg": getimg}
 
@@ -62,35 +71,43 @@ class HostileProviders:
         """
         vendor, _, rest = asked.path.lstrip("/").partition("/")
         self.world.requests.append(asked)
-        if vendor == "control":
-            return self._directed(asked, rest)
-        if vendor == ".well-known":
-            return as_json(self.webhooks.jwks())
-        if vendor not in _VENDORS:
-            return as_json({"detail": "no such vendor"}, status=404)
-        answer: Answer = _VENDORS[vendor].answer(self.world, self.webhooks, asked, f"/{rest}")
+        try:
+            if vendor == "control":
+                return self._directed(asked, rest)
+            if vendor == ".well-known":
+                return as_json(self.webhooks.jwks())
+            if vendor not in _VENDORS:
+                return as_json({"detail": "no such vendor", "vendors": BASE_PATHS}, status=404)
+            answer: Answer = _VENDORS[vendor].answer(self.world, self.webhooks, asked, f"/{rest}")
+        except (LookupError, TypeError, ValueError) as error:
+            detail = f"the request was not understood: {type(error).__name__}: {error}"
+            return as_json({"detail": detail, "commands": COMMANDS, "scripts": _described()}, status=400)
         return answer
 
     def _directed(self, asked: Asked, what: str) -> Answer:
-        """Answer who directs by hand: ``POST /control/play`` and ``/control/always``, ``GET /control/bills``."""
-        if what in {"play", "always"} and asked.method == "POST":
+        """Answer who directs by hand, as `COMMANDS` has it."""
+        if what == "play" and asked.method == "POST":
             wanted = asked.json()
-            try:
-                if what == "play":
-                    self.world.play(*wanted["scripts"], vendor=wanted.get("vendor", ""))
-                else:
-                    self.world.always(wanted["script"])
-            except KeyError as error:
-                return as_json({"detail": f"missing or unknown: {error}", "scripts": _described()}, status=400)
-            return as_json({"ok": True})
-        if what == "bills":
+            self.world.play(*wanted["scripts"], vendor=wanted.get("vendor", ""))
+        elif what == "always" and asked.method == "POST":
+            self.world.always(asked.json()["script"])
+        elif what == "bills":
             return as_json([vars(bill) for bill in self.world.bills])
-        return as_json({"scripts": _described(), "default": self.world.default})
+        elif what == "webhooks":
+            return as_json([{"url": url, "answered": status} for url, status in self.webhooks.sent])
+        elif what:
+            return as_json({"detail": "no such command", "commands": COMMANDS}, status=404)
+        return as_json({"always": self.world.default, "commands": COMMANDS, "scripts": _described()})
 
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 1024  # hundreds connect at once
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Tell of our own mistakes; a client that dies is what half of the tests are about."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):

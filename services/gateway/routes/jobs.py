@@ -47,6 +47,8 @@ class JobRoutes(Wiring):
         answers=PAID_ANSWERS,
         problems=PAID_PROBLEMS,
         summary="Ask for a job of any workflow",
+        description="An analysis that is known already is free. A job of which everything is known has ended with the "
+        "answer, a 200; `Cache-Status` says how much of it was.",
         tags=_TAGS,
     )
     def create_job(self, request: Request) -> Answer:

@@ -1,12 +1,14 @@
 """What every mix-in of routes may reach for: the gateway's dependencies, by the names its class gives them."""
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from services.gateway.authentication import KnownKeys
 from services.gateway.identity_provider import IdentityProvider
 from services.gateway.links import Links
 from services.gateway.turns import Line, Turns
+from services.gateway.webhooks.deliveries import Vendor
 from shared.config import Settings
 from shared.database import Database
 from shared.health import Health
@@ -24,6 +26,7 @@ class Wiring:
     known_keys: KnownKeys
     outside: Outside
     identity_provider: IdentityProvider | None
+    vendors: Mapping[str, Vendor]
     turns: Turns
     image_line: Line
     credits: Any

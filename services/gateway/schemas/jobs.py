@@ -19,8 +19,9 @@ GENERATION_STATUSES = ("queued", "running", "storing", "succeeded", "failed")
 ON_INSUFFICIENT = ("reject", "partial", "pause")
 _WAITING_REASON = (
     "What its next operation waits for: `holding_credits`, `free_worker`, `behind_others` of your own,"
-    " `organization_limit`, `provider_limit`, `rate_limit` or `circuit_open` (the AI service does not work just now);"
-    " or why credits did not hold the rest (`insufficient_credits`, `quota_exceeded`, …)."
+    " `organization_limit`, `provider_limit`, `rate_limit`, `same_analysis` (another operation of yours is finding out"
+    " the same) or `circuit_open` (the AI service does not work just now); or why credits did not hold the rest"
+    " (`insufficient_credits`, `quota_exceeded`, …)."
 )
 _CHARGED = "What was charged when it ended. What support gives back later is not taken off: the receipt tells that."
 
@@ -61,6 +62,14 @@ class CountsSchema(Schema):
     failed = fields.Integer(required=True)
 
 
+class CacheSchema(Schema):
+    """How many of a job's operations ask for what may be known already, and how many of them were answered that way."""
+
+    operations = fields.Integer(required=True)
+    hits = fields.Integer(required=True, metadata={"description": "What took no call of an AI service costs nothing."})
+    fresh = fields.Boolean(required=True, metadata={"description": "Nothing known was to be taken."})
+
+
 class JobAtWorkSchema(Schema):
     """One paid request, without what it makes."""
 
@@ -84,6 +93,9 @@ class JobAtWorkSchema(Schema):
     waiting_reason = fields.String(allow_none=True, metadata={"description": _WAITING_REASON})
     stalled = fields.Boolean()
     livemode = fields.Boolean(required=True, metadata={"description": "False for a test key's: it costs nothing."})
+    cache = fields.Nested(
+        CacheSchema, allow_none=True, metadata={"description": "Null where nothing of it can be known: of images."}
+    )
     warnings = fields.List(fields.Dict())
 
 
@@ -114,6 +126,10 @@ class PaidRequest(Schema):
             "`partial` does as many generations as can be paid; `pause` does those, and the rest once they can be."
         },
     )
+    fresh = Flag(
+        load_default=False,
+        metadata={"description": "Have analyses made anew, where they are known already too; what is known is free."},
+    )
     dry_run = Flag(
         load_default=False,
         metadata={"description": "Answer 200 with what it would cost, or the refusal, and hold nothing."},
@@ -136,6 +152,31 @@ class JobRequest(PaidRequest):
     def described() -> dict[str, Any]:
         """Return what the document says beside the fields: what each workflow takes."""
         return workflows.described()
+
+
+class RetryRequest(PaidRequest):
+    """Which failures of a job to make again, and what to change; nothing said: all of them, as they were."""
+
+    generation_ids = fields.List(
+        fields.String(validate=id_of("gen", "a generation")),
+        load_default=None,
+        validate=validate.Length(1, 2000),
+        metadata={"description": "Failed generations of this job; all of them where it is not given."},
+    )
+    settings = fields.Dict(
+        keys=fields.String(),
+        load_default=None,
+        metadata={
+            "description": "Inputs to change, by name, for instance `style`. None that names an upload, or decides "
+            "how many generations there are.",
+            "examples": [{"style": "scandinavian"}],
+        },
+    )
+    on_insufficient = fields.String(
+        load_default=None,
+        validate=validate.OneOf(ON_INSUFFICIENT),
+        metadata={"description": "As for a new job; as the ended job had it where it is not given."},
+    )
 
 
 class StagingRequest(PaidRequest):

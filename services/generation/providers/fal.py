@@ -24,7 +24,7 @@ from services.generation.operations import (
 from services.generation.pricing import Usage
 from services.generation.providers import Request
 from services.generation.providers.accounts import Account, account
-from services.generation.providers.refusals import is_success, refusal, retry_after_seconds
+from services.generation.providers.refusals import is_id, is_success, refusal, retry_after_seconds
 from services.generation.providers.results import content_type_of, fetched
 from services.generation.providers.vendor import QUICK_SECONDS, Vendor, collected, data_url
 from services.generation.providers.wire import Reply
@@ -83,7 +83,7 @@ class FalProvider(Vendor):
         if not isinstance(reply, Reply):
             return reply
         content = reply.json()
-        if is_success(reply) and isinstance(content, dict) and content.get("request_id"):
+        if is_success(reply) and isinstance(content, dict) and is_id(content.get("request_id")):
             return Submitted(external_id=f"{request.model}:{content['request_id']}")
         return refusal(reply, key=self._account.key, code_of=_code)
 

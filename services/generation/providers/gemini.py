@@ -18,7 +18,7 @@ from services.generation.operations import AfterLostAnswer, Answered, Lost, Outc
 from services.generation.pricing import Usage
 from services.generation.providers import Request
 from services.generation.providers.accounts import Account, account
-from services.generation.providers.refusals import is_success, refusal
+from services.generation.providers.refusals import RETRY_AFTER_MAX_SECONDS, is_success, refusal
 from services.generation.providers.results import content_type_of, decoded
 from services.generation.providers.vendor import Vendor, collected
 from services.generation.providers.wire import Reply
@@ -183,7 +183,7 @@ def _with_delay(outcome: Refused | Lost, content: Any) -> Outcome:
     details = error.get("details") if isinstance(error, dict) else None
     said = [each.get("retryDelay") for each in details if isinstance(each, dict)] if isinstance(details, list) else []
     delays = [float(found[1]) for each in said if (found := _DELAY.fullmatch(str(each)))]
-    return replace(outcome, retry_after_seconds=delays[0] if delays else None)
+    return replace(outcome, retry_after_seconds=min(delays[0], RETRY_AFTER_MAX_SECONDS) if delays else None)
 
 
 def _usage(counted: Mapping[str, Any]) -> Usage:

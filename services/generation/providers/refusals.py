@@ -9,10 +9,12 @@ from typing import Any, Final
 
 from services.generation.operations import Lost, Refused
 from services.generation.providers.wire import Reply
+from services.generation.storable import storable
 
 RETRY_AFTER_MAX_SECONDS: Final = 3600.0
 _DETAIL_CHARACTERS: Final = 300
 _OVERLOADED: Final = re.compile(r"capacity|overloaded|scheduling|no runner", re.IGNORECASE)
+_ID: Final = re.compile(r"[\w.-]{1,200}", re.ASCII)
 _CODES: Final = {
     400: "invalid_input",
     401: "auth_failed",
@@ -35,6 +37,11 @@ _FROM_THE_EDGE: Final = frozenset({502, 504, *range(520, 528)})
 def is_success(reply: Reply) -> bool:
     """Return whether the vendor says that it did what it was asked."""
     return HTTPStatus.OK <= reply.status < HTTPStatus.MULTIPLE_CHOICES
+
+
+def is_id(said: Any) -> bool:
+    """Return whether a vendor's own id may be put into addresses as it is, and stored."""
+    return isinstance(said, str) and _ID.fullmatch(said) is not None
 
 
 def refusal(reply: Reply, *, key: str, code_of: Callable[[Any], str | None] = lambda _content: None) -> Refused | Lost:
@@ -91,4 +98,4 @@ def retry_after_seconds(reply: Reply) -> float | None:
 def excerpt(reply: Reply, *, key: str) -> str:
     """Return the beginning of an answer as one line of text, for our log."""
     text = " ".join(reply.body[:2000].decode("utf-8", "replace").split())
-    return text.replace(key, "***")[:_DETAIL_CHARACTERS]
+    return str(storable(text.replace(key, "***")[:_DETAIL_CHARACTERS]))

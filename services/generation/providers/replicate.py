@@ -29,7 +29,7 @@ from services.generation.operations import (
 from services.generation.pricing import Usage
 from services.generation.providers import Request
 from services.generation.providers.accounts import Account, account
-from services.generation.providers.refusals import is_success, refusal, retry_after_seconds
+from services.generation.providers.refusals import is_id, is_success, refusal, retry_after_seconds
 from services.generation.providers.results import content_type_of, fetched
 from services.generation.providers.searches import Window, pages
 from services.generation.providers.vendor import QUICK_SECONDS, Vendor, collected
@@ -112,17 +112,20 @@ class ReplicateProvider(Vendor):
         A file carries the operation's id; so it is found whether or not there was a webhook.
         """
         window = Window(since=sent_at - _SKEW, until=sent_at + _ARRIVED_WITHIN)
-        if datetime.now(UTC) < window.until:
-            return Lost(detail="too early to tell: the request may still be on its way")
+        may_still_come = datetime.now(UTC) < window.until
         listed = pages(self._wire, f"{self._account.base_url}/v1/predictions", window=window)
         if listed is None:
             return Lost(detail="Replicate's list of predictions could not be read")
+        unsure = False
         for prediction in listed:
             whose = self._is_of(prediction, operation_id)
-            if whose is None:
-                return Lost(detail="a source of a prediction could not be looked up")
-            if whose:
+            if whose and is_id(prediction.get("id")):
                 return Submitted(external_id=f"{prediction['id']}:{prediction.get('model') or ''}")
+            unsure = unsure or whose is None
+        if unsure:
+            return Lost(detail="a source of a prediction could not be looked up")
+        if may_still_come:
+            return Lost(detail="too early to tell: the request may still be on its way")
         return Absent(detail=f"none of {len(listed)} predictions of that time is the operation's")
 
     def cancel(self, external_id: str) -> bool:
@@ -160,7 +163,7 @@ class ReplicateProvider(Vendor):
         if not isinstance(reply, Reply):
             return reply
         content = reply.json()
-        if is_success(reply) and isinstance(content, dict) and content.get("id"):
+        if is_success(reply) and isinstance(content, dict) and is_id(content.get("id")):
             return Submitted(external_id=f"{content['id']}:{model}")
         return refusal(reply, key=self._account.key, code_of=_code)
 

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 import structlog
 
 from services.generation import model_registry
+from services.generation.failures import reason
 from services.generation.operations import Lost, MadeImage, Refused, Running
 from services.generation.pricing import Price, Unpriceable, Usage
 from services.generation.providers import Request
@@ -28,8 +29,7 @@ QUICK_SECONDS: Final = 20.0
 # Written into JSON, more would hold up everything else in the process; no model looks at more pixels.
 SOURCE_BYTES_MAX: Final = 4_000_000
 SOURCE_SIDE_MAX: Final = 2048
-# Work that vendors bill although nothing came of it, as far as they tell; what failed or was cancelled, they do not.
-_BILLED_IN_VAIN: Final = frozenset({"moderation_output", "recitation", "no_image", "result_corrupt", "result_expired"})
+_OUR_PAUSE_SECONDS: Final = 5.0
 _COMPOSITE: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 _GENERATED: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 
@@ -87,7 +87,8 @@ class Vendor:
         try:
             return replace(request, sources=[_carried(source, side=side) for source in request.sources])
         except WorkFailed as problem:
-            return Refused(code="provider_error", detail=problem.detail)
+            # Too much at once, and it is we who cannot: nothing that counts against the vendor.
+            return Refused(code="capacity", detail=problem.detail, retry_after_seconds=_OUR_PAUSE_SECONDS)
         except Problem as problem:
             return Refused(code="invalid_input", detail=problem.detail)
 
@@ -101,8 +102,8 @@ class Vendor:
             return price.expected(parameters)
 
     def _costed(self, outcome: T, model_id: str, parameters: Mapping[str, Any] | None = None) -> T | Refused:
-        """Return the outcome; one that was worked for in vain, with what such work mostly costs."""
-        if not isinstance(outcome, Refused) or not outcome.ran or outcome.code not in _BILLED_IN_VAIN:
+        """Return the outcome; one that is billed although nothing came of it, with what such work mostly costs."""
+        if not isinstance(outcome, Refused) or not outcome.ran or reason(outcome.code).billed != "each":
             return outcome
         return replace(outcome, cost_microusd=self._price(model_id).expected(parameters or {}))
 
@@ -128,7 +129,7 @@ class Vendor:
         """Return what ``read`` makes of an answer; one of another shape than was promised leaves open what was done."""
         try:
             return read()
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             log.exception("provider_answer_not_understood", provider=self.name)
             return Lost(detail=f"the answer has an unknown shape: {type(error).__name__}")
 

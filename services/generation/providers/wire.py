@@ -6,6 +6,7 @@ never read from one whose answer was lost. It must not know vendors, nor what is
 """
 
 import json as json_text
+import re
 import threading
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
@@ -21,10 +22,12 @@ import structlog
 from requests.adapters import HTTPAdapter
 
 from services.generation.providers.line import CONNECT_SECONDS, Exchange, Line, TlsLine
+from services.generation.storable import storable
 from shared.outside_connections import Tls
 
 ANSWER_BYTES_MAX: Final = 80 << 20
 _PIECE_BYTES: Final = 256 << 10
+_PERHAPS_UNSTORABLE: Final = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 
 log = structlog.get_logger(__name__)
 
@@ -46,10 +49,12 @@ class Reply:
     body: bytes
 
     def json(self) -> Any:
-        """Return the body as JSON, or None where it is none."""
+        """Return the body as JSON that can be stored, or None where it is none."""
         try:
-            return json_text.loads(self.body)
-        except ValueError:
+            found = json_text.loads(self.body)
+            # An image in an answer is one long text: looked through only where there may be something in it.
+            return storable(found) if _PERHAPS_UNSTORABLE.search(self.body) else found
+        except (ValueError, RecursionError):
             return None
 
 

@@ -2,7 +2,8 @@
 
 A workflow module has: ``NAME``, ``TITLE``, ``Inputs`` (a marshmallow schema), ``ASSETS`` (which inputs are upload
 ids), ``EXAMPLE`` (inputs), ``ESTIMATED_SECONDS`` (for one generation), ``plan(inputs, assets, seed)`` and, where later
-operations depend on earlier results, ``follow_up(settings, done)``. All of it is pure.
+operations depend on earlier results, ``follow_up(settings, done)``. All of it is pure. A ``plan`` that takes ``cached``
+too is asked again where analyses are known of what it plans: what then costs nothing gets no SKU.
 """
 
 import pkgutil
@@ -10,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
+from inspect import signature
 from typing import Any
 
 from marshmallow import Schema
@@ -32,7 +34,11 @@ class PlannedOperation:
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedGeneration:
-    """One billable result. ``sku`` is None where it is free; the operations start side by side."""
+    """One billable result. ``sku`` is None where it is free; the operations start side by side.
+
+    ``priced_by_operation``: its price is for these operations, in equal parts, and each that takes an analysis which is
+    known makes it cheaper by one. What takes all of its operations from there costs nothing in any case.
+    """
 
     sku: str | None
     seed: int
@@ -40,6 +46,7 @@ class PlannedGeneration:
     style: str | None = None
     room_type: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    priced_by_operation: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +59,13 @@ class DoneOperation:
 
 
 Assets = Mapping[str, Mapping[str, Any]]
+# Whether what an operation would answer is known already.
+Cached = Callable[[PlannedOperation], bool]
+
+
+def nothing_cached(_operation: PlannedOperation) -> bool:
+    """Know nothing."""
+    return False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +78,7 @@ class Workflow:
     assets: tuple[str, ...]
     example: Mapping[str, Any]
     estimated_seconds: int
-    plan: Callable[[Mapping[str, Any], Assets, int], Sequence[PlannedGeneration]]
+    plan: Callable[[Mapping[str, Any], Assets, int, Cached], Sequence[PlannedGeneration]]
     follow_up: Callable[[Mapping[str, Any], Sequence[DoneOperation]], Sequence[PlannedOperation]]
     choices: Mapping[str, Sequence[str]]
 
@@ -93,6 +107,15 @@ def workflow(name: str) -> Workflow:
         raise NotFound(f"There is no workflow {name!r}. GET /v1/workflows lists them.") from None
 
 
+def _whatever_is_cached(plan: Callable[..., Sequence[PlannedGeneration]]) -> Callable[..., Sequence[PlannedGeneration]]:
+    def planned(
+        inputs: Mapping[str, Any], assets: Assets, seed: int, _cached: Cached = nothing_cached
+    ) -> Sequence[PlannedGeneration]:
+        return plan(inputs, assets, seed)
+
+    return planned
+
+
 def _read(module: Any) -> Workflow:
     return Workflow(
         name=module.NAME,
@@ -101,7 +124,7 @@ def _read(module: Any) -> Workflow:
         assets=module.ASSETS,
         example=module.EXAMPLE,
         estimated_seconds=module.ESTIMATED_SECONDS,
-        plan=module.plan,
+        plan=module.plan if "cached" in signature(module.plan).parameters else _whatever_is_cached(module.plan),
         follow_up=getattr(module, "follow_up", nothing_follows),
         choices=getattr(module, "CHOICES", {}),
     )

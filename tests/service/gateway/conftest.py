@@ -6,6 +6,7 @@ import jsonschema
 import pytest
 from werkzeug.test import Client
 
+from services.gateway import callbacks
 from services.gateway.authentication import KnownKeys
 from services.gateway.service import Gateway
 from services.gateway.turns import Line, Turns
@@ -19,6 +20,7 @@ from shared.storage_folder import FolderStore
 from tests.fakes import FakeServices
 
 ADMIN_KEY = "the-root-key-of-these-tests-0123456789"
+REPLICATE_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 DOCUMENT = openapi_document(Gateway)
 
 
@@ -73,6 +75,7 @@ def settings(gateway_db):
         signing_secret=Secret("s" * 40),
         encryption_keys=Secret("e" * 40),
         admin_api_key=Secret(ADMIN_KEY),
+        replicate_webhook_secret=Secret(REPLICATE_SECRET),
     )
 
 
@@ -97,6 +100,7 @@ def gateway(gateway_db, settings, services, store):
     service.known_keys = KnownKeys()
     service.outside = Outside()
     service.identity_provider = None
+    service.vendors = callbacks.vendors_of(settings)
     service.turns = Turns()
     service.image_line = Line()
     service.credits = services.credits

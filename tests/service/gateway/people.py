@@ -50,7 +50,7 @@ def told(db, kind=None):
 def everything_kept(db):
     """Return all that the gateway's tables hold, as text."""
     tables = ("members", "invitations", "auth_sessions", "password_resets", "api_keys", "admin_keys", "outbox")
-    tables = (*tables, "linked_identities")
+    tables = (*tables, "linked_identities", "webhook_receipts")
     with db.transaction() as session:
         rows = [session.execute(sa.text(f"SELECT t::text FROM {table} t")).scalars().all() for table in tables]
     return "\n".join(text for each in rows for text in each)

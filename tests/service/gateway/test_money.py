@@ -30,6 +30,10 @@ ABOUT_PEOPLE = [
 ]
 # These begin and settle what is asked for by other routes: no credit moves.
 ABOUT_STAGING = ["/v1/staging-sessions", "/v1/staging-sessions/<staging_session_id>/lock", "/v1/styles"]
+# What providers tell is a hint to look: it moves nothing, and is told once however often it comes.
+OF_PROVIDERS = ["/v1/webhooks-in/<provider>"]
+# These end or look at what is there already: a second time there is nothing left to do.
+ABOUT_JOBS = ["/v1/jobs/<job_id>/cancel", "/v1/jobs/<job_id>/sync"]
 AT_ONCE = 10
 
 
@@ -54,6 +58,8 @@ def orders(client, services, studio, admin, a_staging):
     room = {"upload_id": staging["upload_id"], "room_state": "generate_empty"}
     session = client.post("/v1/staging-sessions", json=room, headers=headers).json["id"]
     styled = {"style": "modern", "room_type": "bedroom"}
+    ended = client.post("/v1/stagings", json=staging, headers={**headers, "Idempotency-Key": "of it, too"}).json
+    services.finish(ended["id"], "failed")
     services.generation.calls.clear()
     submit = {"headers": headers, "service": "generation", "method": "submit"}
     credits_of = f"/v1/admin/organizations/{org_id}"
@@ -80,6 +86,12 @@ def orders(client, services, studio, admin, a_staging):
             headers=headers,
             service="generation",
             method="stage_session",
+        ),
+        "/v1/jobs/<job_id>/retry": Order(
+            path=f"/v1/jobs/{ended['id']}/retry",
+            body={"settings": {"style": "rustic"}},
+            other={"settings": {"style": "modern"}},
+            **{**submit, "method": "retry"},
         ),
         "/v1/quotes": Order(
             path="/v1/quotes",
@@ -133,7 +145,8 @@ def _calls(services, order):
 
 def test_every_post_is_known_to_move_credits_or_not_to():
     uploads = {"/v1/uploads", "/v1/uploads/from-url", "/v1/uploads/presign", "/v1/uploads/<upload_id>/complete"}
-    assert {*MONEY, *KEY_OPTIONAL, *ABOUT_PEOPLE, *ABOUT_STAGING, *uploads} == POSTS
+    known = {*MONEY, *KEY_OPTIONAL, *ABOUT_PEOPLE, *ABOUT_JOBS, *ABOUT_STAGING, *OF_PROVIDERS, *uploads}
+    assert known == POSTS
 
 
 def test_every_route_that_moves_credits_is_tried_here(orders):

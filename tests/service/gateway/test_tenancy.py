@@ -13,7 +13,9 @@ OPEN = {name.partition(" ")[2] for name in open_operations.OPERATIONS}
 OPERATIONS = [(method.upper(), path) for path, item in DOCUMENT["paths"].items() for method in item if path not in OPEN]
 OF_ADMINISTRATORS = [(method, path) for method, path in OPERATIONS if path.startswith(("/v1/admin", "/api/admin"))]
 WITH_ID = [(method, path) for method, path in OPERATIONS if "{" in path]
-OF_ORGANIZATIONS = [operation for operation in WITH_ID if operation not in OF_ADMINISTRATORS]
+# Whose address has a signature of ours, and whose requests one of the provider's: see test_webhooks_in.
+OF_PROVIDERS = [("POST", "/v1/webhooks-in/{provider}")]
+OF_ORGANIZATIONS = [operation for operation in WITH_ID if operation not in [*OF_ADMINISTRATORS, *OF_PROVIDERS]]
 BODIES = {
     "/v1/admin/organizations/{org_id}/grants": {"amount": 5, "kind": "purchased", "reason": "an order"},
     "/v1/admin/organizations/{org_id}/adjustments": {"amount": -5, "reason": "a mistake"},
@@ -21,6 +23,8 @@ BODIES = {
     "/v1/admin/organizations/{org_id}/flags": {"name": "csv_export", "enabled": True},
     "/v1/admin/jobs/{job_id}/refund": {"reason": "blurred"},
     "/api/admin/headshots/{job_id}/refund": {"reason": "blurred"},
+    "/v1/admin/organizations/{org_id}/share": {"weight": 2},
+    "/v1/jobs/{job_id}/retry": {},
     "/v1/members/{user_id}": {"role": "viewer"},
     "/v1/api-keys/{key_id}/rotate": {},
     "/v1/staging-sessions/{staging_session_id}": {"name": "Oak Lane 2"},
@@ -91,8 +95,8 @@ def test_what_belongs_to_another_is_not_there(client, services, gateway_db, pers
         for placeholder, thing_id in ids_of_another.items():
             address = address.replace(placeholder, thing_id)
         assert "{" not in address
-        keyed = {**person, "Idempotency-Key": new_id("key")}
-        answers[method, path] = client.open(address, method=method, json=BODIES.get(path), headers=keyed)
+        headers = {**person, "Idempotency-Key": new_id("key")}
+        answers[method, path] = client.open(address, method=method, json=BODIES.get(path), headers=headers)
 
     assert {answer.status_code for answer in answers.values()} == {404}
     assert {answer.json["code"] for answer in answers.values()} == {"not_found"}

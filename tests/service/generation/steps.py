@@ -177,8 +177,10 @@ def job_of(db: Database, job_id: str) -> dict[str, Any]:
         return queries.job(session, org_id=row.org_id, livemode=row.livemode, job_id=job_id)
 
 
-def ended(db: Database, job_id: str) -> dict[str, Any]:
-    return until(lambda: job if (job := job_of(db, job_id))["finished_at"] else None, what="the job's end")
+def ended(db: Database, job_id: str, *, seconds: float = 10) -> dict[str, Any]:
+    return until(
+        lambda: job if (job := job_of(db, job_id))["finished_at"] else None, seconds=seconds, what="the job's end"
+    )
 
 
 def published(db: Database) -> list[Event]:

@@ -3,12 +3,14 @@
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from prometheus_client import REGISTRY
 
-from services.generation import calls, endings, recording
+from services.generation import calls, circuits, endings, recording, sweeper
 from services.generation.engine import Engine
 from services.generation.models import Image, Operation
 from services.generation.operations import Lost, Refused, Spent, Submitted
@@ -38,6 +40,10 @@ def engine(provider: TakingProvider) -> Engine:
 @pytest.fixture
 def worker(generation_db: Database, store: ObjectStore, engine: Engine) -> Worker:
     return Worker(generation_db, store, engine)
+
+
+def lost_answers(provider: str) -> float:
+    return REGISTRY.get_sample_value("darkroom_operations_unknown_total", {"provider": provider}) or 0
 
 
 def end(db: Database, job_id: str) -> None:
@@ -153,6 +159,42 @@ def test_what_never_arrived_is_sent_again(
     assert provider.billed.total() == 1
 
 
+@pytest.mark.parametrize("policy", ["lookup", "give_up"])
+def test_every_answer_that_got_lost_is_counted_once(
+    generation_db: Database, provider: TakingProvider, worker: Worker, engine: Engine, policy: Any
+) -> None:
+    provider.after_lost_answer = policy
+    provider.drops = 1
+    submitted(generation_db, engine, variants=1)
+    before = lost_answers("replicate")
+
+    worker.send()
+    provider.finish()
+    worker.ask()
+    worker.ask()
+
+    assert lost_answers("replicate") == before + 1
+
+
+def test_what_an_earlier_attempt_left_there_is_not_taken_for_the_one_that_is_looked_for(
+    generation_db: Database, engine: Engine, provider: TakingProvider, worker: Worker
+) -> None:
+    job_id = submitted(generation_db, engine, variants=1)
+    worker.send()
+    provider.finish(outcome=Refused(code="moderation_output", detail="withheld", ran=True, cost_microusd=5))
+    worker.ask()
+    provider.ignores = 1
+    for _ in range(2):
+        execute(generation_db, "UPDATE operations SET due_at = clock_timestamp()")
+        worker.send()
+        worker.ask()
+    provider.finish("there_1")
+    worker.ask()
+
+    assert job_of(generation_db, job_id)["status"] == "succeeded"
+    assert operation_of(generation_db, job_id).cost_microusd == 10
+
+
 def test_what_cannot_be_found_out_is_never_sent_again_and_given_back_in_the_end(
     generation_db: Database, engine: Engine, provider: TakingProvider, worker: Worker
 ) -> None:
@@ -181,7 +223,7 @@ def test_a_worker_that_dies_around_the_sending_leads_to_one_piece_of_work(
     (item,) = worker.claim()
     if dies != "before it is sent":
         with generation_db.transaction() as session:
-            assert calls.send(session, item, digest="d") == 1
+            assert calls.send(session, [(item, "d")]) == {item.claim: 1}
     if dies == "after it arrived":
         asked = worker.scheduler.request(item)
         assert not isinstance(asked, Refused)
@@ -229,6 +271,28 @@ def test_what_was_taken_for_a_worker_that_has_lost_it_is_cancelled_there(
 
     assert provider.cancelled == ["orphan"]
     assert operation_of(generation_db, job_id).external_id is None
+
+
+def test_what_was_looked_for_and_found_is_not_cancelled_by_the_one_that_hears_of_it_last(
+    generation_db: Database, store: ObjectStore, engine: Engine, provider: TakingProvider, worker: Worker
+) -> None:
+    job_id = submitted(generation_db, engine, variants=1)
+    another = Worker(generation_db, store, engine, name="another")
+
+    def found_meanwhile(request: Any) -> Submitted:
+        provider.jobs["there_0"] = request
+        another.recover()
+        another.ask()
+        return Submitted(external_id="there_0")
+
+    provider.script = [found_meanwhile]
+
+    worker.send()
+    provider.finish()
+    another.ask()
+
+    assert provider.cancelled == []
+    assert job_of(generation_db, job_id)["charged"] == 10
 
 
 def test_a_worker_that_dies_with_the_result_in_hand_costs_nothing_but_another_question(
@@ -378,6 +442,9 @@ def test_one_that_is_at_it_for_longer_than_it_may_is_given_up_and_cancelled(
     assert job["generations"][0]["failure"]["reason"] == "provider_timeout"
     assert provider.cancelled == ["there_0"]
     assert len(provider.requests) == 1
+    with generation_db.transaction() as session:
+        circuit = circuits.known(session, ["replicate"])["replicate", "scripted-1"]
+    assert (circuit.failures, circuit.failure_code) == (1, "provider_timeout")
 
 
 def test_a_second_bill_of_a_worker_that_was_cut_off_is_counted(
@@ -386,7 +453,7 @@ def test_a_second_bill_of_a_worker_that_was_cut_off_is_counted(
     job_id = submitted(generation_db, engine, variants=1)
     (cut_off,) = worker.claim()
     with generation_db.transaction() as session:
-        calls.send(session, cut_off, digest="d")
+        calls.send(session, [(cut_off, "d")])
     worker.recover()
     worker.ask()
     execute(generation_db, "UPDATE operations SET due_at = clock_timestamp()")
@@ -545,3 +612,32 @@ def test_a_hint_before_the_answer_or_after_the_end_is_harmless(
 
     assert (early, late) == (0, 0)
     assert job_of(generation_db, job_id)["charged"] == 10
+
+
+def test_the_log_is_kept_for_so_long_and_not_longer(
+    generation_db: Database,
+    engine: Engine,
+    provider: TakingProvider,
+    worker: Worker,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sweeper, "_MOST_FORGOTTEN", 2)
+    job_id = submitted(generation_db, engine, variants=7)
+    worker.send()
+    for external_id in list(provider.jobs)[1:]:
+        provider.finish(external_id)
+    worker.ask()
+    young, *old = attempts_of(generation_db, job_id)[1:]
+    execute(generation_db, "UPDATE attempts SET sent_at = sent_at - interval '10 days'")
+    execute(
+        generation_db,
+        "UPDATE attempts SET sent_at = sent_at + interval '1 hour' WHERE operation_id = :id",
+        id=young.operation_id,
+    )
+
+    gone = sweeper.forget_old_attempts(generation_db, kept=timedelta(days=10))
+
+    left = [(each.status, each.operation_id) for each in attempts_of(generation_db, job_id)]
+    assert gone == len(old) == 5
+    assert sorted(status for status, _ in left) == ["submitted", "succeeded"]
+    assert ("succeeded", young.operation_id) in left

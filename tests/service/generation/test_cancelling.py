@@ -90,7 +90,7 @@ def test_a_result_that_is_being_stored_is_kept_and_paid_for(
     job_id = submitted(generation_db, engine)
     item, _ = worker.claim()
     with generation_db.transaction() as session:
-        assert recording.storing(session, item)
+        assert recording.storing(session, [item])
 
     between = cancelled(generation_db, job_id)
     adopted = adopt(generation_db, engine, item)
@@ -107,7 +107,7 @@ def test_a_result_that_could_not_be_stored_ends_a_cancelled_job_without_another_
     job_id = submitted(generation_db, engine, variants=1)
     (item,) = worker.claim()
     with generation_db.transaction() as session:
-        recording.storing(session, item)
+        recording.storing(session, [item])
     cancelled(generation_db, job_id)
 
     with generation_db.transaction() as session:
@@ -218,6 +218,58 @@ def test_a_retry_cannot_change_how_many_generations_there_are(
         retried(generation_db, engine, job_id, credits_service, settings={"variants": 3})
 
 
+def test_a_retry_can_have_terms_of_its_own(
+    generation_db: Database, engine: Engine, worker: Worker, credits_service: HoldingCredits
+) -> None:
+    job_id = a_job_with_one_failure(generation_db, engine, worker)
+
+    retried(generation_db, engine, job_id, credits_service, on_insufficient="pause", deadline_seconds=120)
+
+    (asked,) = credits_service.calls
+    with generation_db.transaction() as session:
+        again = session.scalars(sa.select(Job).where(Job.retry_of == job_id)).one()
+    assert asked["partial"]
+    assert (again.on_insufficient, again.deadline_seconds) == ("pause", 120)
+
+
+def test_a_retry_without_terms_has_those_of_the_job_it_repeats(
+    generation_db: Database, engine: Engine, worker: Worker, credits_service: HoldingCredits
+) -> None:
+    job_id = a_job_with_one_failure(generation_db, engine, worker)
+    execute(generation_db, "UPDATE jobs SET on_insufficient = 'partial', deadline_seconds = 3600")
+
+    retried(generation_db, engine, job_id, credits_service)
+
+    with generation_db.transaction() as session:
+        again = session.scalars(sa.select(Job).where(Job.retry_of == job_id)).one()
+    assert (again.on_insufficient, again.deadline_seconds) == ("partial", 3600)
+
+
+def test_a_retry_that_is_only_tried_is_no_job(
+    generation_db: Database, engine: Engine, worker: Worker, credits_service: HoldingCredits
+) -> None:
+    job_id = a_job_with_one_failure(generation_db, engine, worker)
+    asked = {"job_id": job_id, "new_job_id": new_id("job"), "user_id": None, "dry_run": True}
+
+    answer = retrying.retry(generation_db, credits_service, engine, **owner_of(generation_db, job_id), **asked)
+
+    assert (answer["dry_run"], answer["amount"], answer["images"]) == (True, 10, 1)
+    with generation_db.transaction() as session:
+        assert session.scalar(sa.select(sa.func.count()).select_from(Job)) == 1
+
+
+@pytest.mark.parametrize("upload_id", [new_id("ast"), "nothing", ""])
+def test_a_retry_reaches_no_upload_that_the_job_did_not_have(
+    generation_db: Database, engine: Engine, worker: Worker, credits_service: HoldingCredits, upload_id: str
+) -> None:
+    job_id = a_job_with_one_failure(generation_db, engine, worker)
+
+    with pytest.raises(BadRequest):
+        retried(generation_db, engine, job_id, credits_service, settings={"upload_id": upload_id})
+
+    assert credits_service.calls == []
+
+
 def test_a_stalled_job_is_told_of_once_each_time_it_stalls(generation_db: Database, engine: Engine) -> None:
     job_id = submitted(generation_db, engine)
     sweeper.tell_of_stalled_jobs(generation_db)
@@ -326,6 +378,50 @@ def test_the_operation_log_has_every_field_and_pages_through(
         assert entries["completed"][name]
     with pytest.raises(BadRequest):
         handlers.operation_log(generation_db, since="yesterday")
+
+
+def test_the_operation_log_is_newest_first_and_pages_through_what_was_sent_at_one_moment(
+    generation_db: Database, engine: Engine, worker: Worker
+) -> None:
+    for _ in range(3):
+        submitted(generation_db, engine)
+    worker.send()
+    execute(generation_db, "UPDATE attempts SET sent_at = '2026-01-31T12:00:00.000001+01:00'")
+    last = submitted(generation_db, engine, variants=1)
+    worker.send()
+
+    pages, after = [], None
+    while True:
+        page = handlers.operation_log(generation_db, limit=2, before=after)
+        pages.append([(entry["operation_id"], entry["attempt"]) for entry in page["data"]])
+        after = page["next_cursor"]
+        if not page["has_more"]:
+            break
+    newest = handlers.operation_log(generation_db, limit=1)["data"][0]
+
+    found = [entry for each in pages for entry in each]
+    assert [len(each) for each in pages] == [2, 2, 2, 1]
+    assert len(set(found)) == 7
+    assert newest["job_id"] == last
+    assert found[1:] == sorted(found[1:], reverse=True)
+
+
+@pytest.mark.parametrize("filters", [{"provider": "fal"}, {"status": "succeeded"}, {"since": "2999-01-01T00:00:00Z"}])
+def test_the_operation_log_can_be_filtered(
+    generation_db: Database, engine: Engine, worker: Worker, filters: dict[str, str]
+) -> None:
+    job_id = submitted(generation_db, engine)
+    worker.send()
+    of_it = {"org_id": owner_of(generation_db, job_id)["org_id"], "provider": "replicate", "status": "submitted"}
+
+    assert len(handlers.operation_log(generation_db, job_id=job_id, **of_it)["data"]) == 2
+    assert handlers.operation_log(generation_db, **filters)["data"] == []
+
+
+@pytest.mark.parametrize("cursor", ["x", "1/2/3", "20260131120000000000/op_1", "20260131120000000000/op_1/x", "///"])
+def test_what_is_no_place_in_the_log_is_refused(generation_db: Database, cursor: str) -> None:
+    with pytest.raises(BadRequest):
+        handlers.operation_log(generation_db, before=cursor)
 
 
 def test_old_attempts_are_forgotten_and_those_at_work_are_not(

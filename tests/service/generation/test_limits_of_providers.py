@@ -30,7 +30,7 @@ def note(db: Database, outcome: Outcome, *, operation_id: str = "op_1", times: i
     for _ in range(times):
         with db.transaction() as session:
             provider, model = LOCAL
-            events = circuits.note(session, provider=provider, model=model, operation_id=operation_id, outcome=outcome)
+            events = circuits.note(session, provider=provider, model=model, outcomes=[(operation_id, outcome)])
             db.publish(session, events)
 
 
@@ -91,6 +91,17 @@ def test_the_bucket_is_refilled_at_its_rate_and_not_beyond_its_brim(generation_d
     after_an_hour = rated(generation_db, per_minute=60)
 
     assert (len(after_a_moment), len(after_an_hour)) == (2, 6)
+
+
+def test_a_clock_that_is_put_back_by_hours_does_not_leave_the_bucket_empty_for_hours(
+    generation_db: Database, engine: Engine
+) -> None:
+    queued(generation_db, engine, count=16)
+    rated(generation_db, per_minute=60)
+    an_age_ago(generation_db, seconds=-7200)
+
+    assert len(rated(generation_db, per_minute=60)) == 6
+    assert rated(generation_db, per_minute=60) == []
 
 
 def test_what_has_ended_gives_no_token_back(generation_db: Database, engine: Engine) -> None:

@@ -51,8 +51,7 @@ def test_a_model_whose_circuit_is_open_is_down(generation_db: Database, engine: 
                 session,
                 provider="local",
                 model="scripted-1",
-                operation_id="op",
-                outcome=Refused(code="connect_failed", detail="no route to 10.0.0.1"),
+                outcomes=[("op", Refused(code="connect_failed", detail="no route to 10.0.0.1"))],
             )
 
     (model,) = shown(generation_db, engine, a_model())

@@ -1,5 +1,6 @@
 import threading
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from services.generation.engine import Engine
 from services.generation.models import Generation, Image, Job, Operation
 from services.generation.operations import GiveUp, Repeat
 from services.generation.sweeper import Suspects
+from services.generation.workflows import PlannedOperation, registered
 from shared.database import Database
 from shared.events import GenerationFailed
 from shared.ids import new_id
@@ -200,3 +202,19 @@ def test_a_generation_leads_to_its_entries_in_the_ledger(generation_db: Database
 
 
 PAGES = (queries.jobs, queries.images)
+
+
+def test_what_should_follow_and_nobody_can_do_ends_the_generation_and_is_given_back(
+    generation_db: Database, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sketch = PlannedOperation(name="image.sketch", prompt="", prompt_version="1", seed=1)
+    follows = replace(registered()["staging"], follow_up=lambda _settings, _done: [sketch])
+    monkeypatch.setitem(registered(), "staging", follows)  # type: ignore[arg-type]  # the cached dict itself
+    job_id = submitted(generation_db, engine, variants=1)
+    (item,) = begun(generation_db, claim(generation_db))
+
+    adopt(generation_db, engine, item)
+
+    job = job_of(generation_db, job_id)
+    assert (job["status"], job["refunded"]) == ("failed", 10)
+    assert job["generations"][0]["failure"]["reason"] == "internal_error"

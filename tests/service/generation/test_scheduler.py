@@ -10,10 +10,12 @@ from services.generation.models import Generation, Image, Job
 from services.generation.operations import Answered, MadeImage, Outcome, Refused
 from services.generation.providers import Request
 from shared.database import Database
+from shared.off_hub import WorkFailed, off_hub
 from shared.storage import ObjectStore
 from tests.fakes import ScriptedProvider, picture_of
 from tests.polling import until
 from tests.service.generation.steps import SOURCE, at_work, ended, job_of, lapse, lapsed, submitted
+from tests.service.generation.worker_steps import Worker, attempts_of
 
 
 @pytest.fixture(autouse=True)
@@ -65,6 +67,49 @@ def test_a_result_that_is_no_image_is_not_stored(
         job = ended(generation_db, job_id)
 
     assert job["status"] == "failed"
+    assert list(store.keys("images/")) == []
+
+
+@pytest.mark.parametrize(("failures", "status"), [(1, "succeeded"), (99, "failed")])
+def test_pictures_that_we_are_too_busy_to_look_at_are_not_made_and_paid_for_again(
+    generation_db: Database,
+    store: ObjectStore,
+    engine: Engine,
+    provider: ScriptedProvider,
+    monkeypatch: pytest.MonkeyPatch,
+    failures: int,
+    status: str,
+) -> None:
+    left = [WorkFailed("Too many images are being processed; try again in a minute")] * failures
+
+    def busy(function: Callable[..., Any], *args: Any) -> Any:
+        if left:
+            raise left.pop()
+        return off_hub(function, *args)
+
+    monkeypatch.setattr("services.generation.settling.off_hub", busy)
+    monkeypatch.setattr("services.generation.settling.time.sleep", lambda _seconds: None)
+    job_id = submitted(generation_db, engine, variants=1)
+
+    Worker(generation_db, store, engine).send()
+
+    assert job_of(generation_db, job_id)["status"] == status
+    assert len(provider.requests) == 1
+    assert [attempt.cost_microusd for attempt in attempts_of(generation_db, job_id)] == [5]
+
+
+def test_a_result_that_is_too_large_to_be_stored_is_damaged_and_not_made_for_ever(
+    generation_db: Database,
+    store: ObjectStore,
+    engine: Engine,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("services.generation.settling.MAX_RESULT_BYTES", 10)
+    job_id = submitted(generation_db, engine, variants=1)
+
+    Worker(generation_db, store, engine).send()
+
+    assert [attempt.error_code for attempt in attempts_of(generation_db, job_id)] == ["result_corrupt"]
     assert list(store.keys("images/")) == []
 
 

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from services.generation import cancelling, retrying, staging_histories, sweeper
+from services.generation import adopting, cancelling, retrying, staging_histories, sweeper
+from services.generation.adopting import Result
 from services.generation.engine import Engine
 from services.generation.models import Image, Operation
+from services.generation.operations import Answered
 from shared.database import Database
 from shared.events import StagingSessionChanged
 from shared.ids import new_id
@@ -27,7 +29,7 @@ from shared.problems import (
 )
 from tests.fakes import HoldingCredits
 from tests.service.generation.staging_rooms import STYLED, Room, amounts, job_row
-from tests.service.generation.steps import job_of, published
+from tests.service.generation.steps import a_stored_image, begun, claim, job_of, published, submitted
 
 Rooms = Callable[..., Room]
 
@@ -359,6 +361,29 @@ def test_variants_of_jobs_that_end_at_the_same_time_have_different_numbers(room:
 
     assert sorted(attempt["number"] for attempt in room.now["stagings"]) == list(range(1, 9))
     assert room.now["status"] == "completed"
+
+
+def test_results_that_are_adopted_together_are_counted_like_any_other(a_room: Rooms) -> None:
+    room, other = a_room(), a_room()
+    room.empty(0)
+    other.locked()
+    other.stage()
+    plain = submitted(room.db, room.engine, variants=1)
+
+    items = begun(room.db, claim(room.db))
+    with room.db.transaction() as session:
+        answer = Answered(model="scripted-1", cost_microusd=5)
+        results = [Result(item=item, answer=answer, images=[a_stored_image(item)]) for item in items]
+        recorded = adopting.adopt(session, room.engine, results)
+        room.db.publish(session, [event for each in recorded for event in each.events])
+
+    assert [each.adopted for each in recorded] == [True] * 4
+    assert (room.now["status"], room.now["next_retry_number"]) == ("selecting", 1)
+    assert (other.now["status"], sorted(one["number"] for one in other.now["stagings"])) == ("completed", [1, 2])
+    assert job_of(room.db, plain)["status"] == "succeeded"
+    assert {image["parent_id"] for one in other.now["stagings"] for image in one["images"]} == {
+        other.now["selected_image_id"]
+    }
 
 
 def test_a_session_is_completed_when_the_last_of_its_stagings_has_ended(room: Room) -> None:

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+import pytest
 import sqlalchemy as sa
 
 from services.generation import circuits, endings, pace, queries
@@ -20,7 +21,7 @@ def reason_of(db: Database, job_id: str) -> str | None:
 def note(db: Database, outcome: Refused, *, times: int = 1) -> None:
     for _ in range(times):
         with db.transaction() as session:
-            circuits.note(session, provider="local", model="scripted-1", operation_id="op", outcome=outcome)
+            circuits.note(session, provider="local", model="scripted-1", outcomes=[("op", outcome)])
 
 
 def test_behind_its_organizations_own_limit(generation_db: Database, engine: Engine) -> None:
@@ -132,3 +133,12 @@ def test_no_organization_can_write_what_all_share(generation_db: Database) -> No
         ).all()
 
     assert allowed == []
+
+
+@pytest.mark.parametrize("column", ["last_served", "last_tested", "probe_id"])
+def test_no_organization_can_read_who_was_served_last(generation_db: Database, column: str) -> None:
+    with (
+        pytest.raises(sa.exc.ProgrammingError, match="permission denied"),
+        generation_db.transaction(org_id="org_1", livemode=True) as session,
+    ):
+        session.execute(sa.text(f"SELECT {column} FROM circuits"))

@@ -1,3 +1,4 @@
+import pytest
 import sqlalchemy as sa
 
 from services.generation import claims, sweeper
@@ -61,6 +62,24 @@ def test_a_job_that_cannot_be_ended_does_not_keep_the_others_from_it(generation_
     sweeper.end_overdue_jobs(generation_db)
 
     assert (job_of(generation_db, stuck)["status"], job_of(generation_db, other)["status"]) == ("queued", "expired")
+
+
+def test_however_many_are_overdue_one_sweep_ends_them(
+    generation_db: Database, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeper, "MOST", 2)
+    stuck, *others = [submitted(generation_db, engine, variants=1) for _ in range(6)]
+    with generation_db.transaction() as session:
+        session.execute(sa.text("UPDATE jobs SET deadline_at = clock_timestamp() - interval '1 s'"))
+        session.execute(sa.text("UPDATE jobs SET open_generations = 2, total = 2 WHERE id = :id"), {"id": stuck})
+        session.execute(
+            sa.text("UPDATE jobs SET status = 'paused', paused_at = now() WHERE id = :id"), {"id": others[0]}
+        )
+
+    sweeper.end_overdue_jobs(generation_db)
+
+    assert {job_of(generation_db, job_id)["status"] for job_id in others[1:]} == {"expired"}
+    assert job_of(generation_db, others[0])["status"] == "paused"
 
 
 def test_a_job_past_its_deadline_expires_and_gives_everything_back(generation_db: Database, engine: Engine) -> None:

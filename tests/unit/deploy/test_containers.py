@@ -97,7 +97,9 @@ def test_the_vendors_settings_are_known_to_the_engine_and_to_nobody_else(process
     of_a_vendor = {"API_KEY", "BASE_URL", "CONCURRENCY", "REQUESTS_PER_MINUTE", "TIME_LIMIT_SECONDS"}
     all_of_them = {f"PROVIDER_{name.upper()}_{of}" for name in MODULES if name != "local" for of in of_a_vendor}
 
-    known = {name for name in SERVICES[process]["environment"] if name.startswith("PROVIDER_")} - {"PROVIDER_ROUTES"}
+    of_every_process = {"PROVIDER_ROUTES", "PROVIDER_FAL_JWKS_URL", "PROVIDER_REPLICATE_WEBHOOK_SECRET"}
+
+    known = {name for name in SERVICES[process]["environment"] if name.startswith("PROVIDER_")} - of_every_process
 
     assert known == (all_of_them if process.startswith("generation") else set())
 

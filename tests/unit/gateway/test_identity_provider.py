@@ -79,6 +79,14 @@ def test_an_issuer_with_two_keys_has_to_name_the_one(provider, issuer):
     assert "not good" in refusal(provider, issuer.token(headers={"kid": None}))
 
 
+def test_an_issuer_whose_keys_are_several_and_have_no_names_verifies_nothing(provider, issuer):
+    issuer.rotate(kid=None)
+    issuer.rotate("ES256", keeps=True, kid=None)
+
+    with pytest.raises(Unavailable):
+        provider.claimed(issuer.token())
+
+
 @pytest.mark.parametrize("kind", ["JWT", "jwt", "at+jwt", "application/at+jwt", None])
 def test_tokens_of_these_types_are_taken(provider, issuer, kind):
     assert provider.claimed(issuer.token(headers={"typ": kind})).subject == "user_1"

@@ -37,13 +37,16 @@ EVERYTHING = frozenset({"read", "write", "spend", "manage"})
 SOON = datetime(2031, 5, 1, tzinfo=UTC)
 HOLDING = {
     "POST /v1/jobs",
+    "POST /v1/jobs/<job_id>/retry",
     "POST /v1/stagings",
     "POST /v1/staging-sessions/<staging_session_id>/empty-rooms",
     "POST /v1/staging-sessions/<staging_session_id>/stagings",
 }
 
 ROUTES = [route for _, route in routes_of(Gateway)]
-OF_ORGANIZATIONS = [route for route in ROUTES if route.auth and "/admin/" not in route.url]
+OF_ORGANIZATIONS = [route for route in ROUTES if route.auth and route.auth.scheme == "apiKey"]
+OF_ADMINISTRATORS = [route for route in ROUTES if route.auth and route.auth.scheme == "adminKey"]
+OF_PROVIDERS = {"POST /v1/webhooks-in/<provider>"}
 
 
 def name_of(route):
@@ -82,6 +85,14 @@ def lets(route, **who):
 
 def test_what_is_open_to_everybody_is_on_the_list():
     assert {name_of(route) for route in ROUTES if route.auth is None} == open_operations.ROUTES
+
+
+def test_whatever_is_closed_is_of_organizations_of_administrators_or_of_providers():
+    others = [route for route in ROUTES if route.auth and route not in [*OF_ORGANIZATIONS, *OF_ADMINISTRATORS]]
+
+    assert {name_of(route) for route in others} == OF_PROVIDERS
+    assert all("/admin/" in route.url for route in OF_ADMINISTRATORS)
+    assert not any("/admin/" in route.url for route in OF_ORGANIZATIONS)
 
 
 def test_the_lists_of_exceptions_name_routes_there_are():

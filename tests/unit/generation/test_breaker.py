@@ -129,9 +129,18 @@ def test_a_tenth_of_a_minutes_operations_may_be_sent_at_a_stroke(per_minute: int
     assert breaker.burst(per_minute) == expected
 
 
-def test_a_provider_whose_circuit_is_open_comes_last_in_its_route() -> None:
-    assert breaker.healthy_first(["a", "b", "c"], is_open={"a": True, "b": False, "c": False}.__getitem__) == [
-        "b",
-        "c",
-        "a",
-    ]
+def test_what_waits_for_a_closed_circuit_stays_and_for_an_open_one_goes_elsewhere() -> None:
+    assert not breaker.stands_still(Circuit(failures=9), now=NOW)
+    assert breaker.stands_still(an_open_circuit(), now=NOW + seconds(29))
+    assert breaker.stands_still(an_open_circuit(probe_id="op_1"), now=NOW + seconds(60))
+
+
+def test_while_a_probe_is_due_one_is_left_to_be_it() -> None:
+    assert not breaker.stands_still(an_open_circuit(), now=NOW + seconds(30))
+
+
+@pytest.mark.parametrize(("told", "goes"), [(30, False), (31, True), (7200, True)])
+def test_only_a_short_pause_is_worth_waiting_for(told: float, *, goes: bool) -> None:
+    paused = after(Circuit(), Refused(code="rate_limited", detail="", retry_after_seconds=told))
+
+    assert breaker.stands_still(paused, now=NOW) is goes

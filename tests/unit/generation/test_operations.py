@@ -1,6 +1,8 @@
+from typing import Any
+
 import pytest
 
-from services.generation.failures import TAXONOMY, reason
+from services.generation.failures import SENDINGS_AT_MOST, TAXONOMY, reason
 from services.generation.operations import (
     Answered,
     GiveUp,
@@ -91,6 +93,21 @@ def test_an_operation_that_made_no_image_is_tried_twice_more() -> None:
     assert [type(each) for each in attempts] == [Repeat, Repeat, GiveUp]
 
 
+@pytest.mark.parametrize("code", sorted(code for code, row in TAXONOMY.items() if row.billed != "no"))
+def test_what_is_billed_is_repeated_only_with_another_seed(code: str) -> None:
+    repeated = [decided(Refused(code=code, detail="", ran=True), attempt=attempt) for attempt in range(1, 9)]
+
+    again = [each for each in repeated if isinstance(each, Repeat)]
+    assert all(each.new_seed for each in again) or TAXONOMY[code].billed == "once"
+    assert TAXONOMY[code].bills_at_most == (1 + len(again) if TAXONOMY[code].billed == "each" else 1)
+
+
+@pytest.mark.parametrize("code", sorted(set(TAXONOMY) - {"storage_failed"}))
+def test_whatever_it_comes_to_an_operation_is_sent_three_times_at_most(code: str) -> None:
+    assert isinstance(decided(Refused(code=code, detail=""), attempt=SENDINGS_AT_MOST), GiveUp)
+    assert SENDINGS_AT_MOST == 3
+
+
 @pytest.mark.parametrize("code", ["outcome_unknown", "deadline_exceeded", "result_expired", "auth_failed"])
 def test_what_may_cost_twice_or_cannot_help_is_never_repeated_by_itself(code: str) -> None:
     assert isinstance(decided(Refused(code=code, detail="")), GiveUp)
@@ -160,3 +177,13 @@ def test_what_was_billed_is_known_of_answers_and_of_refusals() -> None:
     assert spent(Refused(code="moderation_output", detail="", ran=True, cost_microusd=7)).cost_microusd == 7
     assert spent(Lost(detail="")) == Spent()
     assert spent(PICTURE).digest != spent(Answered(model="m")).digest
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"), [(7, 7), (-7, 0), (10**40, 2**31 - 1), (1.5, None), ("7", None), ({}, None), (None, None)]
+)
+def test_what_a_vendor_counts_is_kept_where_the_log_has_room_for_it(said: Any, kept: int | None) -> None:
+    used = spent(Answered(model="m", prompt_tokens=said, completion_tokens=said, cost_microusd=said))
+
+    assert (used.prompt_tokens, used.completion_tokens) == (kept, kept)
+    assert used.cost_microusd in {kept, 10**12}

@@ -13,6 +13,7 @@ import pytest
 import structlog
 from PIL import Image
 
+from services.generation import breaker
 from services.generation.model_registry import MODELS
 from services.generation.operations import Absent, Answered, Lost, Outcome, Refused, Running, Submitted
 from services.generation.providers import Asynchronous, Provider, Request, available
@@ -20,6 +21,7 @@ from services.generation.providers.accounts import account
 from services.generation.providers.refusals import refusal, retry_after_seconds
 from services.generation.providers.wire import NotSent, Reply, Wire
 from shared.config import ConfigurationError
+from shared.off_hub import WorkFailed
 from tests import live
 from tests.contracts.providers import KEYS, VENDORS, a_photo, a_request, environment_of, hostile_vendors, keys_in
 from tests.fakes import ScriptedProvider
@@ -131,7 +133,9 @@ def test_300_operations_are_in_flight_at_once(name: str) -> None:
 
 @pytest.mark.parametrize("name", ASYNCHRONOUS)
 def test_300_operations_are_submitted_and_polled_at_once(name: str) -> None:
-    with hostile_vendors(time_scale=1) as (server, providers):
+    with hostile_vendors(time_scale=0.2) as (server, providers):
+        server.world.always("slow")
+        server.world.crowd = 300
         provider = providers[name]
         asked = [a_request(provider, "image.stage") for _ in range(300)]
 
@@ -139,7 +143,42 @@ def test_300_operations_are_submitted_and_polled_at_once(name: str) -> None:
             outcomes = list(pool.map(lambda each: carry_out(provider, each, poll_seconds=2), asked))
 
     assert [type(outcome) for outcome in outcomes] == [Answered] * 300
+    assert server.world.most_in_flight >= 300
     assert all(server.world.billed(each.operation_id) == 1 for each in asked)
+
+
+@pytest.mark.parametrize("name", VENDORS)
+@pytest.mark.parametrize("script", ["error_500", "capacity", "rate_limited", "hang_up", "accept_then_drop", "html_502"])
+def test_nothing_that_is_billed_is_sent_twice_by_an_adapter_nor_tried_by_its_sdk(
+    name: str, script: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+    send_for_sdk = Wire._send_for_sdk  # noqa: SLF001  what an SDK tries: the wire would stop it
+
+    def noted(wire: Wire, method: str, url: str, *rest: Any) -> Reply:
+        tried.append(f"{method} {url}")
+        return send_for_sdk(wire, method, url, *rest)
+
+    monkeypatch.setattr(Wire, "_send_for_sdk", noted)
+    with hostile_vendors() as (server, providers):
+        server.world.always(script)
+        asked = a_request(providers[name], "image.stage")
+
+        providers[name].submit(asked)
+
+    assert len([each for each in server.world.requests if each.operation_id == asked.operation_id]) == 1
+    assert len(tried) == len(set(tried)), "the SDK wanted to send it again"
+
+
+@pytest.mark.parametrize("name", VENDORS)
+def test_a_vendor_is_where_it_is_on_the_web_unless_the_operator_says_otherwise(name: str) -> None:
+    key = {f"PROVIDER_{name.upper()}_API_KEY": "k"}
+    usual = available(key)[name]
+    elsewhere = available({**key, f"PROVIDER_{name.upper()}_BASE_URL": "https://proxy.example/x/"})[name]
+
+    assert "(https://" in repr(usual)
+    assert "proxy.example" not in repr(usual)
+    assert "(https://proxy.example/x)" in repr(elsewhere)
 
 
 @pytest.mark.parametrize("name", SYNCHRONOUS)
@@ -275,6 +314,14 @@ class TestFindingALostPrediction:
         until(lambda: isinstance(asynchronous(vendors[1]["replicate"]).poll(found.external_id), Answered))
         assert vendors[0].world.billed(asked.operation_id) == 1
 
+    def test_at_once_where_it_is_there_already(self, vendors: Running_) -> None:
+        server, providers = vendors
+        server.world.play("accept_then_drop")
+        asked = a_request(providers["replicate"], "image.stage")
+        assert isinstance(providers["replicate"].submit(asked), Lost)
+
+        assert isinstance(self.found(vendors, asked.operation_id, sent_at=datetime.now(UTC)), Submitted)
+
     def test_by_its_webhook(self, vendors: Running_) -> None:
         asked = self.lost(vendors)
         for job in vendors[0].world.jobs.values():
@@ -351,6 +398,21 @@ def test_a_picture_too_large_for_a_request_is_scaled_down_first(vendors: Running
 
 
 @pytest.mark.parametrize("name", VENDORS)
+def test_that_we_are_too_busy_ourselves_does_not_count_against_a_vendor(
+    vendors: Running_, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(*_: object, **__: object) -> None:
+        raise WorkFailed("Too many images are being processed; try again in a minute")
+
+    monkeypatch.setattr("services.generation.providers.vendor.off_hub", busy)
+
+    _, outcome = staged(vendors, name, sources=(b"\xff\xd8\xff" + bytes(5_000_000),))
+
+    assert breaker.signal(outcome)[0] == "busy"
+    assert vendors[0].world.requests == []
+
+
+@pytest.mark.parametrize("name", VENDORS)
 def test_a_large_file_that_is_no_picture_is_not_sent(vendors: Running_, name: str) -> None:
     _, outcome = staged(vendors, name, sources=(b"\xff\xd8\xff" + bytes(5_000_000),))
 
@@ -399,6 +461,11 @@ STRANGE = [
     '{"status": "succeeded", "output": {"a": 1}, "input": 1, "id": "p", "request_id": "r"}',
     '{"status": "COMPLETED", "images": {"url": 1}, "has_nsfw_concepts": 1, "detail": {"a": 1}}',
     '{"error": {"details": 1, "code": []}, "detail": [1, [2]], "error_type": []}',
+    "[" * 200_000,
+    '{"id": "../../v1/account", "request_id": "a/b?c", "status": "failed", "error": "a\\u0000b\\ud800c"}',
+    '{"image": "/9j/", "cost": 1e400, "data": [{"b64_json": "/9j/"}], "usage": {"output_tokens": 1e400}}',
+    '{"detail": "a\\u0000b", "error": {"code": "a\\ud800", "message": "\\u0000"}}',
+    "\0<html>\0",
 ]
 
 
@@ -426,6 +493,10 @@ def test_no_answer_is_so_strange_that_an_adapter_raises(
 
     known = (Answered, Refused, Lost, Submitted, Running, Absent)
     assert all(isinstance(outcome, known) for outcome in outcomes)
+    for text in (said for outcome in outcomes for said in vars(outcome).values() if isinstance(said, str)):
+        assert "\0" not in text
+        assert text.encode()
+    assert not [each for each in outcomes if isinstance(each, Submitted) and "/" in each.external_id.split(":")[-1]]
 
 
 @cache

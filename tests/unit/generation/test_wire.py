@@ -13,7 +13,7 @@ import httpx
 import httpx2
 import pytest
 
-from services.generation.providers.wire import AnswerLost, NotSent, Wire
+from services.generation.providers.wire import AnswerLost, NotSent, Reply, Wire
 from tests.certificates import a_server_certificate
 from tests.fakes import FakeSite, an_answer
 from tools.hostile_providers.server import HostileProviders
@@ -271,3 +271,17 @@ def test_a_line_that_the_vendor_keeps_open_is_not_used_for_another_request_that_
     first, again, billed = (asked.line for asked in server.world.requests)
     assert kept == [200, 200]
     assert first == again != billed
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        (rb'{"error": "a\u0000b\uD800"}', {"error": "a\ufffdb?"}),
+        (rb'{"emoji": "\ud83d\ude00"}', {"emoji": "\U0001f600"}),
+        (b"[" * 200_000, None),
+        (b"<html>", None),
+        (b"\xff", None),
+    ],
+)
+def test_an_answer_is_json_that_can_be_stored_or_none(body: bytes, found: Any) -> None:
+    assert Reply(status=200, headers={}, body=body).json() == found

@@ -16,6 +16,9 @@ NEEDED = {
 }
 
 
+WEBHOOK_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("CREDITS_ADDRESS", "CREDITS_OPS_ADDRESS", "LOG_LEVEL", "MAX_WORKERS", "RETRY_DELAYS_SECONDS"):
@@ -45,6 +48,29 @@ def test_without_a_word_on_limits_one_client_cannot_take_a_production_gateway_fo
     assert settings.rate_limit_address == "6000/minute"
     assert settings.rate_limit_credential == "3000/minute"
     assert settings.rate_limit_refused_credentials == "60/minute"
+
+
+def test_without_a_word_on_webhooks_replicates_are_off_and_fals_are_verified_with_fals_own_keys(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("PROVIDER_REPLICATE_WEBHOOK_SECRET", "PROVIDER_FAL_JWKS_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+    settings = config.load("credits")
+
+    assert settings.replicate_webhook_secret == ""
+    assert settings.fal_jwks_url == "https://rest.fal.ai/.well-known/jwks.json"
+
+
+def test_the_secrets_of_webhooks_are_read_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROVIDER_REPLICATE_WEBHOOK_SECRET", f"{WEBHOOK_SECRET},{WEBHOOK_SECRET}")
+    monkeypatch.setenv("PROVIDER_FAL_JWKS_URL", "")
+
+    settings = config.load("credits")
+
+    assert settings.replicate_webhook_secret == f"{WEBHOOK_SECRET},{WEBHOOK_SECRET}"
+    assert settings.fal_jwks_url == ""
+    assert "MfKQ" not in repr(settings)
 
 
 def test_a_worker_process_uses_the_database_of_its_service() -> None:
@@ -78,6 +104,13 @@ def test_a_missing_setting_is_told_by_name(name: str, monkeypatch: pytest.Monkey
         ("RETRY_DELAYS_SECONDS", "1,soon", "integer"),
         ("PROVIDER_ROUTES", "{", "image.stage"),
         ("PROVIDER_ROUTES", "[]", "image.stage"),
+        ("PROVIDER_REPLICATE_WEBHOOK_SECRET", "hunter2", "whsec_"),
+        ("PROVIDER_REPLICATE_WEBHOOK_SECRET", "whsec_", "whsec_"),
+        ("PROVIDER_REPLICATE_WEBHOOK_SECRET", "whsec_!!!!", "whsec_"),
+        ("PROVIDER_REPLICATE_WEBHOOK_SECRET", "whsec_aHVudGVyMg==", "whsec_"),
+        ("PROVIDER_REPLICATE_WEBHOOK_SECRET", f"{WEBHOOK_SECRET},hunter2", "whsec_"),
+        ("PROVIDER_FAL_JWKS_URL", "http://keys.example.com/jwks.json", "https://"),
+        ("PROVIDER_FAL_JWKS_URL", "keys", "https://"),
         ("OUTSIDE_ALLOWED", "10.1.0.0/16,home", "10.1.0.0/16"),
         ("OUTSIDE_ALLOWED", "127.0.0.1:", "127.0.0.1:8080"),
         ("AUTH_OIDC_ISSUER", "http://clerk.example.com", "https://"),

@@ -607,7 +607,7 @@ def test_of_large_bodies_few_are_worked_on_at_once_and_the_next_is_told_to_come_
     monkeypatch.setattr(http_application, "LARGE_BODIES_AT_ONCE", 1)
     at_work, go_on = eventlet.Event(), eventlet.Event()
 
-    large = {"auth": key, "reads": ("image/png",), "max_body_bytes": 200_000, "answers": {201: ThingSchema}}
+    large = {"auth": key, "reads": ("image/png",), "max_body_bytes": 2_000_000, "answers": {201: ThingSchema}}
 
     class Files:
         @route("POST", "/slow", summary="Slow", time_limit_seconds=30, **large)
@@ -620,19 +620,24 @@ def test_of_large_bodies_few_are_worked_on_at_once_and_the_next_is_told_to_come_
         def quick(self, _request: Request) -> Answer:
             return Answer(201, {"id": "1"})
 
+        @route("POST", "/modest", summary="Modest", **{**large, "max_body_bytes": 1_000_000})
+        def modest(self, _request: Request) -> Answer:
+            return Answer(201, {"id": "1"})
+
     client = Client(application_of(Files()))
     send = {"headers": {"Authorization": "Bearer good"}}
 
     first = eventlet.spawn(client.post, "/slow", data=b"first", **send)
     at_work.wait()
     refused = client.post("/quick", data=b"second", **send)
+    beside = client.post("/modest", data=b"beside", **send)
     go_on.send()
     first_answer = first.wait()
     again = client.post("/quick", data=b"third", **send)
 
     assert (refused.status_code, refused.json["code"]) == (503, "reduced_capacity")
     assert (refused.headers["Retry-After"], refused.json["retryable"]) == ("2", True)
-    assert (first_answer.status_code, again.status_code) == (201, 201)
+    assert (first_answer.status_code, again.status_code, beside.status_code) == (201, 201, 201)
 
 
 def test_a_schema_refuses_what_it_does_not_know():

@@ -30,10 +30,11 @@ def test_a_row_says_who_may(row):
     assert row in roles_table.page(PAGE).splitlines()
 
 
-def test_routes_of_administrators_and_open_ones_have_no_row():
+def test_routes_of_administrators_and_providers_and_open_ones_have_no_row():
     page = roles_table.page(PAGE)
 
     assert "/admin/" not in page
+    assert "/webhooks-in/" not in page
     assert "/healthz" not in page
 
 

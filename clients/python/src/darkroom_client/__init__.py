@@ -35,8 +35,11 @@ from darkroom_client.errors import (
 )
 from darkroom_client.jobs import JobNotFinished
 from darkroom_client.models import (
+    AiModel,
     ApiKey,
+    Attempt,
     Balance,
+    Cache,
     Counts,
     Defaults,
     EmptyRoom,
@@ -47,6 +50,7 @@ from darkroom_client.models import (
     Image,
     Job,
     Me,
+    ModelHealth,
     NewApiKey,
     NextAction,
     Organization,
@@ -65,6 +69,7 @@ from darkroom_client.models import (
     StagedVariant,
     StagingSession,
     Style,
+    TimelineStep,
     Upload,
     Usage,
     UsageDay,
@@ -75,9 +80,12 @@ from darkroom_client.models import (
 from darkroom_client.version import __version__
 
 __all__ = [
+    "AiModel",
     "ApiKey",
+    "Attempt",
     "AuthenticationFailed",
     "Balance",
+    "Cache",
     "Conflict",
     "Counts",
     "DailyCapReached",
@@ -101,6 +109,7 @@ __all__ = [
     "LimitExceeded",
     "LinkRefused",
     "Me",
+    "ModelHealth",
     "NewApiKey",
     "NextAction",
     "NoAnswer",
@@ -129,6 +138,7 @@ __all__ = [
     "StagingSession",
     "StepNotAllowed",
     "Style",
+    "TimelineStep",
     "UnexpectedAnswer",
     "Upload",
     "Usage",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from darkroom_client.credits import Credits
 from darkroom_client.images import Images
-from darkroom_client.jobs import Jobs, Quotes, Stagings, Workflows
+from darkroom_client.jobs import Jobs, Models, Quotes, Stagings, Workflows
 from darkroom_client.people import ApiKeys, Myself
 from darkroom_client.staging import StagingSessions, Styles
 from darkroom_client.transport import Transport
@@ -44,6 +44,7 @@ class Darkroom:
         self.images = Images(self._transport)
         self.credits = Credits(self._transport)
         self.workflows = Workflows(self._transport)
+        self.models = Models(self._transport)
         self.me = Myself(self._transport)
         self.api_keys = ApiKeys(self._transport)
 

@@ -1,12 +1,12 @@
-"""Jobs and what comes before them: quotes, estimates, stagings, workflows."""
+"""Jobs and what comes before them: quotes, estimates, stagings, workflows, models."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from darkroom_client import pages
 from darkroom_client.errors import DarkroomError
-from darkroom_client.models import Estimate, Generation, Job, Quote, Receipt, Workflow
+from darkroom_client.models import AiModel, Attempt, Estimate, Generation, Job, Quote, Receipt, TimelineStep, Workflow
 from darkroom_client.transport import Answer, Transport, segment
 
 LONGEST_PREFERRED_WAIT_SECONDS = 60
@@ -45,6 +45,17 @@ class Workflows:
     def list(self) -> "list[Workflow]":
         """Return every kind of job there is, with the JSON Schema of its inputs and their choices."""
         return pages.items(self._transport.send("GET", "/v1/workflows").body, model=Workflow)
+
+
+class Models:
+    """``darkroom.models``."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def list(self) -> "list[AiModel]":
+        """Return every AI model in use, with how it does just now."""
+        return pages.items(self._transport.send("GET", "/v1/models").body, model=AiModel)
 
 
 class Stagings:
@@ -92,6 +103,7 @@ class Jobs:
         quote_id: str | None = None,
         on_insufficient: str | None = None,
         deadline_seconds: int | None = None,
+        fresh: bool = False,
         wait_seconds: int = 0,
         idempotency_key: str | None = None,
     ) -> Job:
@@ -104,6 +116,7 @@ class Jobs:
             on_insufficient: `reject` (the default), `partial`: make what can be paid for, or `pause`: make that,
                 and the rest once it can be paid for.
             deadline_seconds: give up, and give the credits back, when it has not ended by then.
+            fresh: have analyses made anew that are known already; what is known is free, and there at once.
             wait_seconds: let the server wait for its end, at most 60; the job comes back unfinished if that is too
                 short, or too many wait already.
             idempotency_key: one of your own makes one job, however often you call; one is made up otherwise.
@@ -113,7 +126,12 @@ class Jobs:
             QuoteRefused: the quote is not good for it.
             InvalidRequest: the inputs do not fit the workflow.
         """
-        terms = terms_of(quote_id=quote_id, on_insufficient=on_insufficient, deadline_seconds=deadline_seconds)
+        terms = terms_of(
+            quote_id=quote_id,
+            on_insufficient=on_insufficient,
+            deadline_seconds=deadline_seconds,
+            fresh=fresh or None,
+        )
         body = {"workflow": workflow, "inputs": inputs, **terms}
         return made(self._transport, "/v1/jobs", body, wait_seconds=wait_seconds, idempotency_key=idempotency_key)
 
@@ -136,6 +154,66 @@ class Jobs:
         """Yield all generations of a job, of which the job itself shows only 50."""
         path = f"/v1/jobs/{segment(job_id)}/generations"
         return pages.each(self._transport, path, model=Generation, page_size=page_size, query={"status": status})
+
+    def cancel(self, job_id: str) -> Job:
+        """Cancel a job: what is not finished ends, and its credits come back; what is finished is kept and charged.
+
+        The job may still be `cancelling`, while a last image is stored. One that has ended stays as it ended.
+        """
+        return self._told(job_id, "cancel")
+
+    def sync(self, job_id: str) -> Job:
+        """Have AI providers asked now for what they have of a job; it is returned as it is yet."""
+        return self._told(job_id, "sync")
+
+    def retry(
+        self,
+        job_id: str,
+        *,
+        generation_ids: Sequence[str] | None = None,
+        settings: Mapping[str, Any] | None = None,
+        quote_id: str | None = None,
+        on_insufficient: str | None = None,
+        deadline_seconds: int | None = None,
+        wait_seconds: int = 0,
+        idempotency_key: str | None = None,
+    ) -> Job:
+        """Have failed generations of an ended job made again, by a new job, which is returned.
+
+        Args:
+            job_id: the job that has ended; it stays as it is.
+            generation_ids: which of its failed generations; all of them unless given.
+            settings: inputs to change, by name; none that names an upload, or decides how many generations there are.
+            quote_id: as for `create`, as are the other arguments.
+            on_insufficient: as the ended job had it unless given.
+            deadline_seconds: likewise.
+            wait_seconds: let the server wait for the new job's end, at most 60.
+            idempotency_key: one of your own makes one job, however often you call.
+
+        Raises:
+            Conflict: the job has not ended, or nothing of it has failed.
+            HoldRefused: it cannot be paid for.
+        """
+        ids = None if generation_ids is None else [*generation_ids]
+        terms = terms_of(quote_id=quote_id, on_insufficient=on_insufficient, deadline_seconds=deadline_seconds)
+        return made(
+            self._transport,
+            f"/v1/jobs/{segment(job_id)}/retry",
+            {**terms_of(generation_ids=ids, settings=settings), **terms},
+            wait_seconds=wait_seconds,
+            idempotency_key=idempotency_key,
+        )
+
+    def attempts(self, job_id: str, *, live: bool = False, page_size: int = 50) -> Iterator[Attempt]:
+        """Yield what was sent to AI providers for a job; with ``live``, only what they are at work on now."""
+        path = f"/v1/jobs/{segment(job_id)}/attempts"
+        query = {"live": "true" if live else None}
+        return pages.each(self._transport, path, model=Attempt, page_size=page_size, query=query)
+
+    def timeline(self, job_id: str) -> Sequence[TimelineStep]:
+        """Return what happened to a job, in its order."""
+        path = f"/v1/jobs/{segment(job_id)}/timeline"
+        return pages.items(self._transport.send("GET", path).body, model=TimelineStep)
 
     def receipt(self, job_id: str) -> Receipt:
         """Return what a job cost, with all its lines."""
@@ -185,6 +263,10 @@ class Jobs:
                 text = f"job {job_id} is still {seen.status} after {timeout_seconds:g} s"
                 raise JobNotFinished(text, code="job_not_finished", retryable=True, job=seen)
             time.sleep(min(pause, left))
+
+    def _told(self, job_id: str, what: str) -> Job:
+        path = f"/v1/jobs/{segment(job_id)}/{what}"
+        return Job.from_json(self._transport.send("POST", path, repeatable=True).body)
 
     def _look(self, job_id: str, *, seconds: float) -> tuple[Answer, Job]:
         answer = self._transport.send("GET", f"/v1/jobs/{segment(job_id)}", retry_seconds=seconds)

@@ -253,6 +253,18 @@ class Counts(Model):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Cache(Model):
+    """Of how many ``operations`` of a job the answer might be known, and of how many it was: these are free.
+
+    A ``fresh`` job took nothing that was known.
+    """
+
+    operations: int
+    hits: int
+    fresh: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class Balance(Model):
     """What can be spent, and what running jobs hold."""
 
@@ -290,6 +302,7 @@ class Job(Model):
     eta_seconds: int | None = None
     waiting_reason: str | None = None
     stalled: bool = False
+    cache: Cache | None = None
     warnings: list[dict[str, Any]] = field(default_factory=list)
     balance: Balance | None = None
 
@@ -617,3 +630,68 @@ class Style(Model):
     version: int
     created_at: datetime
     updated_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt(Model):
+    """One sending of an operation to an AI provider; ``reason`` says why it failed, if it did.
+
+    ``status`` is `sent`, `submitted` (at work there), `unknown` (the answer was lost), and in the end `succeeded`,
+    `failed` or `late`.
+    """
+
+    operation_id: str
+    generation_id: str
+    operation: str
+    attempt: int
+    status: str
+    phase: str | None
+    queue_position: int | None
+    provider: str
+    model_requested: str
+    model_used: str | None
+    seed: int
+    reason: str | None
+    sent_at: datetime
+    ended_at: datetime | None
+    duration_ms: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimelineStep(Model):
+    """One thing that happened to a job; ``detail`` is the provider's name, or why something failed."""
+
+    at: datetime
+    what: str
+    generation_id: str | None
+    detail: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelHealth(Model):
+    """How an AI model does: `ok`, `paused` for a while, or `down`; ``p50_seconds`` is by operation."""
+
+    status: str
+    state: str
+    failures_in_a_row: int
+    last_failure: str | None
+    last_failure_at: datetime | None
+    open_since: datetime | None
+    paused_until: datetime | None
+    p50_seconds: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AiModel(Model):
+    """A model of an AI provider; its vendor ends it at ``sunset``, and names the ``replacement``."""
+
+    provider: str
+    id: str
+    aliases: list[str]
+    operations: list[str]
+    in_use_for: list[str]
+    available: bool
+    valid_from: date
+    sunset: date | None
+    replacement: str | None
+    health: ModelHealth

@@ -86,19 +86,21 @@ class Transport:
         content: Callable[[], Any] | None = None,
         headers: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
+        repeatable: bool = False,
         more_seconds: float = 0.0,
         retry_seconds: float | None = None,
     ) -> Answer:
         """Send a request until it is answered, and return the answer.
 
         Args:
-            method: every POST has an Idempotency-Key, the same in all its tries.
+            method: a POST has an Idempotency-Key, the same in all its tries.
             path: below the base address, ``/v1/…``; it begins with one slash.
             query: what is None is left out.
             body: sent as JSON.
             content: in its place, gives the body of each try.
             headers: further ones.
             idempotency_key: made up where none is given.
+            repeatable: a POST that does the same however often it comes, and takes no key.
             more_seconds: how much longer than usual the server may take.
             retry_seconds: how long to go on trying; the client's setting unless given.
 
@@ -109,7 +111,7 @@ class Transport:
         if not path.startswith("/") or path.startswith("//") or "\\" in path:
             raise ValueError(f"{path!r} is no path of the API; one begins like /v1/…")
         sent = {"Accept": "application/json", **(headers or {})}
-        if method == "POST":
+        if method == "POST" and not repeatable:
             sent["Idempotency-Key"] = idempotency_key or uuid4().hex
         if body is not None:
             sent["Content-Type"] = "application/json"

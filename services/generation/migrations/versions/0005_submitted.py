@@ -1,4 +1,10 @@
-"""Operations that a provider has taken are rows that are asked for; every sending of one is a row of the log."""
+"""Operations that a provider has taken are rows that are asked for; every sending of one is a row of the log.
+
+Stop every worker of an older version first (SIGTERM lets it end what it has in hand), then run this, then start the new
+ones: an older one sends without writing `sent_at`, so that a new one would take what it has sent for not sent, and send
+it again. The processes that only take jobs in may go on meanwhile. What a worker had that was killed instead counts as
+sent: it is looked for, sent again or given back, as its provider's `after_lost_answer` says.
+"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -85,5 +91,6 @@ def attempts() -> None:
     op.create_index("attempts_of_job", "attempts", ["job_id"])
     op.create_index("attempts_open", "attempts", ["sent_at"], postgresql_where=sa.text("ended_at IS NULL"))
     op.create_index("attempts_of_organization", "attempts", ["org_id", "sent_at"])
+    op.create_index("attempts_by_time", "attempts", ["sent_at", "operation_id", "attempt"])
     protect("attempts")
     part_modes("attempts")

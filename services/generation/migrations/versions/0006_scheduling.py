@@ -1,9 +1,13 @@
-"""Whose turn it is and what a provider bears: shares, circuits, tokens, measured times, and the queue's own order."""
+"""Whose turn it is and what a provider bears: shares, circuits, tokens, measured times, and the queue's own order.
+
+Stop every worker of an older version first: it knows no circuits and no tokens, and would claim past them. Writes to
+the queue wait while its index is built anew, for some seconds at a million operations.
+"""
 
 import sqlalchemy as sa
 from alembic import op
 
-from shared.database import SYSTEM_ROLE
+from shared.database import SYSTEM_ROLE, TENANT_ROLE
 from shared.migrations import protect, share
 
 revision = "0006"
@@ -56,7 +60,9 @@ def circuits() -> None:
         sa.CheckConstraint("(state = 'closed') = (opened_at IS NULL)", name="circuits_opened"),
         sa.CheckConstraint("(state = 'closed') = (probe_at IS NULL)", name="circuits_probe"),
     )
-    share("circuits", writes=())
+    # An organization is to see why it waits, and not who was served last.
+    op.execute(f"GRANT SELECT (provider, model, state, paused_until) ON circuits TO {TENANT_ROLE}")
+    op.execute(f"GRANT SELECT ON circuits TO {SYSTEM_ROLE}")
     _written_by_the_system("circuits")
 
 
