@@ -365,8 +365,8 @@ def test_variants_of_jobs_that_end_at_the_same_time_have_different_numbers(room:
 
 def test_results_that_are_adopted_together_are_counted_like_any_other(a_room: Rooms) -> None:
     room, other = a_room(), a_room()
-    room.empty(0)
     other.locked()
+    room.empty(0)
     other.stage()
     plain = submitted(room.db, room.engine, variants=1)
 
