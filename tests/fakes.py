@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from inspect import signature
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -27,6 +28,7 @@ from sqlalchemy.orm import Session
 from werkzeug.formparser import FormDataParser
 from werkzeug.http import parse_options_header
 
+from services.generation import retrying
 from services.generation.operations import (
     Absent,
     Answered,
@@ -1051,6 +1053,7 @@ class FakeServices:
     def _retry(self, *, job_id: str, new_job_id: str, org_id: str, livemode: bool, **asked: Any) -> Any:
         ended = _of(self.jobs, job_id, org_id=org_id, livemode=livemode)
         assert {"generation_ids", "user_id", "cap_id", "daily_cap"} <= asked.keys()
+        assert asked.keys() <= signature(retrying.retry).parameters.keys()
         if not ended["finished_at"]:
             raise Conflict("The job has not ended yet: wait for its end, or cancel it.")
         inputs = {**ended["inputs"], **(asked["settings"] or {})}

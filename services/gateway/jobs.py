@@ -25,8 +25,7 @@ def accept(service: Any, request: Request, links: Links, *, workflow: str, input
     """Hand a job over and return its 202; one that an earlier try handed over is only looked up.
 
     One of which everything was known is a 200. ``inputs`` have been checked. A dry run is a 200 that nothing was held
-    for. What generation or the catalog refuse
-    passes through.
+    for. What generation or the catalog refuse passes through.
     """
     return _accept(
         service, request, links, order=lambda: orders.submit(service, request, workflow=workflow, inputs=inputs)

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.orm import Session
 
-from services.generation import calls, endings, metrics, recording
+from services.generation import calls, endings, known_analyses, metrics, recording
 from services.generation.claims import Claimed
 from services.generation.engine import Engine
 from services.generation.jobs import AT_WORK, GENERATION_ENDS, roll_up
@@ -139,6 +139,8 @@ def adopt(session: Session, engine: Engine, results: Sequence[Result]) -> list[R
     """
     usual = _usual(session, results)
     unusual = [result for result in results if result.item.claim not in usual]
+    if len(unusual) > 1:  # what only one has found out is locked when it is written
+        known_analyses.lock_found_out(session, [each.item.id for each in unusual])
     recorded = {
         each.item.claim: recording.success(session, engine, each.item, answer=each.answer, images=each.images)
         for each in unusual

@@ -26,6 +26,7 @@ ANALYSES_CHANNEL = "analyses"
 _FORGOTTEN_AT_ONCE = 1000
 _OPEN = ("queued", "running", "storing", "unknown")
 _OPEN_STATES = ", ".join(f"'{status}'" for status in _OPEN)
+_IN_ORDER = (Analysis.org_id, Analysis.livemode, Analysis.key)
 _WAITS = sa.and_(Operation.status == "queued", Operation.waits_since.is_not(None))
 
 Key = tuple[str, bool, str]
@@ -88,8 +89,24 @@ def keep(session: Session, operation: Operation, answer: Answered) -> None:
     session.execute(statement.on_conflict_do_update(index_elements=["org_id", "livemode", "key"], set_=known))
 
 
-def key_of(operation: Operation, digests: Sequence[str]) -> str:
-    """Return by what the answer of ``operation`` is known, from whom it is asked now."""
+def lock_found_out(session: Session, operation_ids: Collection[str]) -> None:
+    """Lock, in the order of their keys, the rows of what several operations have found out, before any is written."""
+    columns = ("id", "org_id", "livemode", "name", "prompt", "prompt_version", "provider", "model_requested", "inputs")
+    statement = sa.select(*(getattr(Operation, name) for name in columns)).where(
+        one_of(Operation.id, sorted(operation_ids)), Operation.makes_image.is_(False)
+    )
+    found: dict[Key, Any] = {
+        (row.org_id, row.livemode, key_of(row, row.inputs["digests"])): row
+        for row in session.execute(statement)
+        if "digests" in row.inputs
+    }
+    if found:
+        _write_expected(session, {key: (row.id, row.name, row.provider) for key, row in found.items()})
+        session.execute(sa.select(Analysis.key).where(_one_of_keys(found)).order_by(*_IN_ORDER).with_for_update())
+
+
+def key_of(operation: Any, digests: Sequence[str]) -> str:
+    """Return by what the answer of ``operation`` (a row of it) is known, from whom it is asked now."""
     return analysis_key(
         operation.name,
         prompt=operation.prompt,
@@ -109,7 +126,7 @@ def forget(session: Session, *, kept: timedelta) -> int:
     old = (
         sa.select(Analysis.org_id, Analysis.livemode, Analysis.key)
         .where(age < sa.func.clock_timestamp() - kept, sa.or_(Analysis.result.is_not(None), sa.not_(is_open)))
-        .order_by(Analysis.org_id, Analysis.livemode, Analysis.key)
+        .order_by(*_IN_ORDER)
         .limit(_FORGOTTEN_AT_ONCE)
         .with_for_update(skip_locked=True)
     )
@@ -192,19 +209,24 @@ def locked_waiting(session: Session, operation_ids: Collection[str]) -> list[Ope
 
 def expect(session: Session, waiting: Sequence[Operation]) -> set[str]:
     """Write down of keys nothing is known of that the first who waits finds it out; return these operations' ids."""
-    first: dict[Key, Operation] = {}
-    for operation in waiting:
-        first.setdefault(_key(operation), operation)
+    first: dict[Key, tuple[str, str, str]] = {}
+    for one in waiting:
+        first.setdefault(_key(one), (one.id, one.name, one.provider))
+    return _write_expected(session, first)
+
+
+def _write_expected(session: Session, by_key: Mapping[Key, tuple[str, str, str]]) -> set[str]:
+    """Write rows of keys that have none, in their order; return the ids of the operations that these name."""
     rows = [
         {
-            "org_id": one.org_id,
-            "livemode": one.livemode,
-            "key": one.analysis_key,
-            "operation_id": one.id,
-            "name": one.name,
-            "provider": one.provider,
+            "org_id": org_id,
+            "livemode": livemode,
+            "key": key,
+            "operation_id": operation_id,
+            "name": name,
+            "provider": provider,
         }
-        for _, one in sorted(first.items())
+        for (org_id, livemode, key), (operation_id, name, provider) in sorted(by_key.items())
     ]
     statement = insert(Analysis).values(rows).on_conflict_do_nothing().returning(Analysis.operation_id)
     return set(session.scalars(statement))
@@ -218,7 +240,7 @@ def known_by(session: Session, keys: Collection[Key], *, kept: timedelta) -> dic
 
 def locked_makers(session: Session, keys: Collection[Key], *, kept: timedelta) -> dict[Key, Maker]:
     """Lock the rows of ``keys`` and return how far those are that find them out."""
-    rows = sa.select(Analysis).where(_one_of_keys(keys)).order_by(Analysis.org_id, Analysis.livemode, Analysis.key)
+    rows = sa.select(Analysis).where(_one_of_keys(keys)).order_by(*_IN_ORDER)
     locked = session.scalars(rows.with_for_update(), execution_options={"populate_existing": True}).all()
     # A statement of its own: one that waited for a lock would not see what has become of them meanwhile.
     about = sa.select(

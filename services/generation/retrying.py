@@ -36,6 +36,7 @@ def retry(  # noqa: PLR0913  each says which part of the new job
     deadline_seconds: float | None = None,
     quote_id: str | None = None,
     dry_run: bool = False,
+    fresh: bool = False,
     cap_id: str | None = None,
     daily_cap: int | None = None,
 ) -> dict[str, Any]:
@@ -56,6 +57,7 @@ def retry(  # noqa: PLR0913  each says which part of the new job
         deadline_seconds: when to give up; as the ended job had it where None.
         quote_id: charge at most what this says.
         dry_run: only tell what it would cost.
+        fresh: take nothing that is known.
         cap_id: of the API key it was asked for with.
         daily_cap: of that key.
 
@@ -85,6 +87,7 @@ def retry(  # noqa: PLR0913  each says which part of the new job
             on_insufficient=on_insufficient or job.on_insufficient,
             quote_id=quote_id,
             dry_run=dry_run,
+            fresh=fresh,
             session_id=job.session_id,
             session_name=job.session_name,
             retry_number=job.retry_number,

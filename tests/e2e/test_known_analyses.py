@@ -49,6 +49,8 @@ def test_the_second_time_an_analysis_is_there_at_once_and_nobody_is_asked(stack:
     assert job["generations"][0]["result"] == first["generations"][0]["result"]
     assert re.fullmatch("#[0-9a-f]{6}", job["generations"][0]["result"]["colors"][0]["hex"])
     assert get(client, f"/v1/jobs/{job['id']}")["status"] == "succeeded"
+    assert len(get(client, f"/v1/jobs/{first['id']}/attempts")["data"]) == 1
+    assert get(client, f"/v1/jobs/{job['id']}/attempts")["data"] == []
     assert (replayed.status_code, replayed.headers["Cache-Status"]) == (200, "darkroom; hit")
     assert (replayed.headers["Idempotency-Replayed"], replayed.json()) == ("true", job)
     assert provider_calls(stack) == calls

@@ -9,9 +9,10 @@ import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -186,10 +187,17 @@ class System:
             assets={upload: {"key": SOURCE}},
         )
 
-    def execute(self, statement: str, **values: Any) -> None:
-        """Change the engine's rows behind its back: mostly, to let time pass."""
+    def execute(self, statement: str, **values: Any) -> Sequence[Any]:
+        """Change the engine's rows behind its back, mostly to let time pass; return what the statement returns."""
         with self.db.transaction() as session:
-            session.execute(sa.text(statement), values)
+            result = session.execute(sa.text(statement), values)
+            return result.all() if result.returns_rows else []
+
+    def age_predictions(self, which: Callable[[str], bool], *, by: timedelta) -> None:
+        """Let the same time have passed at Replicate, for what it was asked with such prompts."""
+        for job in self.world.jobs.values():
+            if "prediction" in job and which(job["prediction"]["input"]["prompt"]):
+                job["prediction"]["created_at"] = (datetime.now(UTC) - by).isoformat()
 
     def found(self, statement: str, **values: Any) -> Any:
         """Return the one value a query of the engine's rows finds."""

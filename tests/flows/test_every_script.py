@@ -5,6 +5,7 @@ Processes of the product, PostgreSQL, RabbitMQ; all jobs at once. Expected is wh
 
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http import HTTPStatus
@@ -25,9 +26,9 @@ from tools.hostile_providers.scripts import SCRIPTS
 
 pytestmark = pytest.mark.broker
 
-# A vendor may take 12 s, and hangs for 18.
+# A vendor may take 12 s, and hangs for 45.
 TIME_LIMIT_SECONDS = 12
-TIME_SCALE = 0.2
+TIME_SCALE = 0.5
 AFTER_THE_DEADLINE = timedelta(seconds=60)
 # A job whose time is up while its vendor hangs.
 OVERDUE = "hang past the deadline"
@@ -110,25 +111,41 @@ OF_VENDOR = {
 CASES = [(vendor, script) for vendor in VENDORS for script in (*SCRIPTS, OVERDUE)]
 _PASSED = "clock_timestamp() - interval '1 ms'"
 # What is waited for by the minute: between two tries, for a vendor that wants to be left alone or is down, until a
-# request that was not found is certainly not there, and for what a vendor that has gone mad will never say.
-TIME_PASSES = f"""
-UPDATE operations SET due_at = {_PASSED} WHERE id IN (
-    SELECT id FROM operations WHERE status = 'queued' AND attempt > 0 AND due_at > clock_timestamp()
-    FOR UPDATE SKIP LOCKED);
-UPDATE circuits SET paused_until = {_PASSED} WHERE paused_until > clock_timestamp();
-UPDATE circuits SET probe_at = {_PASSED} WHERE probe_at > clock_timestamp();
-UPDATE operations SET sent_at = sent_at - interval '118 s', poll_at = clock_timestamp() + interval '2 s' WHERE id IN (
-    SELECT id FROM operations WHERE status = 'unknown' AND polls > 0 AND sent_at > clock_timestamp() - interval '100 s'
-    FOR UPDATE SKIP LOCKED);
-UPDATE operations SET sent_at = sent_at - interval '1 h' WHERE id IN (
-    SELECT id FROM operations WHERE status = 'failed' AND cancel_sent_at IS NOT NULL
-        AND prompt LIKE '%unknown_status%' AND sent_at > clock_timestamp() - interval '30 min'
+# request that was lost can be looked for, and for what a vendor that has gone mad will never say.
+# Each alone, and of rows that nobody holds: the engine's own order of locks is its own affair.
+TIME_PASSES = (
+    f"""
+    UPDATE operations SET due_at = {_PASSED} WHERE id IN (
+        SELECT id FROM operations WHERE status = 'queued' AND attempt > 0 AND due_at > clock_timestamp()
+        FOR UPDATE SKIP LOCKED)
+    """,
+    f"""
+    UPDATE circuits SET paused_until = CASE WHEN paused_until IS NOT NULL THEN {_PASSED} END,
+        probe_at = CASE WHEN probe_at IS NOT NULL THEN {_PASSED} END
+    WHERE (provider, model) IN (
+        SELECT provider, model FROM circuits
+        WHERE paused_until > clock_timestamp() OR probe_at > clock_timestamp() FOR UPDATE SKIP LOCKED)
+    """,
+    """
+    UPDATE operations SET sent_at = sent_at - interval '1 h' WHERE id IN (
+        SELECT id FROM operations WHERE status = 'failed' AND cancel_sent_at IS NOT NULL
+            AND prompt LIKE '%unknown_status%' AND sent_at > clock_timestamp() - interval '30 min'
+        FOR UPDATE SKIP LOCKED)
+    """,
+)
+LONG_AGO = timedelta(seconds=130)
+_LOST_LONG_AGO = """
+UPDATE operations SET sent_at = sent_at - CAST(:ago AS interval), poll_at = clock_timestamp() WHERE id IN (
+    SELECT id FROM operations WHERE status = 'unknown' AND sent_at > clock_timestamp() - interval '100 s'
+    FOR UPDATE SKIP LOCKED)
+RETURNING prompt
+"""
+_TIME_IS_UP = """
+UPDATE jobs SET deadline_at = clock_timestamp() WHERE id IN (
+    SELECT id FROM jobs WHERE id = ANY(:ids) AND finished_at IS NULL AND deadline_at > clock_timestamp()
+        AND id IN (SELECT job_id FROM operations WHERE sent_at IS NOT NULL)
     FOR UPDATE SKIP LOCKED)
 """
-_TIME_IS_UP = (
-    "UPDATE jobs SET deadline_at = clock_timestamp() WHERE id = ANY(:ids) AND finished_at IS NULL"
-    " AND deadline_at > clock_timestamp() AND id IN (SELECT job_id FROM operations WHERE sent_at IS NOT NULL)"
-)
 _OPEN = (
     "SELECT count(*) FROM operations LEFT JOIN attempts ON attempts.operation_id = operations.id"
     " WHERE operations.status NOT IN ('succeeded', 'failed', 'cancelled') OR attempts.ended_at IS NULL"
@@ -139,7 +156,7 @@ _OPEN = (
 def engine(make_database: MakeDatabase, rabbitmq: Broker, tmp_path: Path) -> Iterator[System]:
     limits = {f"PROVIDER_{vendor.upper()}_TIME_LIMIT_SECONDS": str(TIME_LIMIT_SECONDS) for vendor in VENDORS}
     with system(
-        make_database, rabbitmq, folder=tmp_path, time_scale=TIME_SCALE, WORKER_SLOTS="200", **limits
+        make_database, rabbitmq, folder=tmp_path, time_scale=TIME_SCALE, WORKER_SLOTS="24", **limits
     ) as running:
         yield running
 
@@ -150,8 +167,9 @@ def test_whatever_a_vendor_does_there_is_one_image_or_its_price_back_and_every_b
     jobs = {(vendor, script): submit(engine, vendor, script) for vendor, script in CASES}
     overdue = [job_id for (_, script), job_id in jobs.items() if script == OVERDUE]
 
-    with engine.process("gateway") as gateway, engine.process("generation-worker"):
+    with engine.process("gateway") as gateway, ExitStack() as started:
         until(gateway.is_ready, seconds=60, what="the gateway, for webhooks")
+        started.enter_context(engine.process("generation-worker"))
         until(lambda: all_ended(engine, overdue), seconds=240, what="the end of every job")
         stories = {case: engine.story(job_id) for case, job_id in jobs.items()}
         made = sum(len(story.images) for story in stories.values())
@@ -175,7 +193,10 @@ def submit(engine: System, vendor: str, script: str) -> str:
 
 
 def all_ended(engine: System, overdue: list[str]) -> bool:
-    engine.execute(TIME_PASSES)
+    for statement in TIME_PASSES:
+        engine.execute(statement)
+    lost = {prompt for (prompt,) in engine.execute(_LOST_LONG_AGO, ago=LONG_AGO)}
+    engine.age_predictions(lambda prompt: prompt in lost, by=LONG_AGO)
     engine.execute(_TIME_IS_UP, ids=overdue)
     threading.Event().wait(0.1)
     return not engine.found(_OPEN)

@@ -4,7 +4,7 @@ The worker is a process that SIGSTOP stops, between two of its steps or while ve
 """
 
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -60,9 +60,7 @@ def leases_pass(engine: System) -> None:
         " WHERE poll_at IS NOT NULL",
         ago=LONG_AGO,
     )
-    for job in engine.world.jobs.values():
-        if "prediction" in job:
-            job["prediction"]["created_at"] = (datetime.now(UTC) - LONG_AGO).isoformat()
+    engine.age_predictions(lambda _prompt: True, by=LONG_AGO)
 
 
 def ended(engine: System, *job_ids: str) -> Callable[[], bool]:

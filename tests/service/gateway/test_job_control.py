@@ -80,6 +80,7 @@ def test_a_retry_is_a_new_job_that_is_paid_for(services, retry, job_id, org_id):
         "quote_id": None,
         "on_insufficient": None,
         "dry_run": False,
+        "fresh": False,
         "cap_id": None,
         "daily_cap": None,
     }

@@ -5,10 +5,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
-from services.generation import handlers, sweeper
+from services.generation import handlers, retrying, sweeper
 from services.generation.engine import Engine
 from services.generation.jobs import charge
+from services.generation.operations import Refused
 from services.generation.workflows import photo_analysis, registered
 from shared.database import Database
 from shared.ids import new_id
@@ -267,3 +269,54 @@ def with_parameters(line: Any, parameters: dict[str, Any]) -> Any:
         ]
 
     return replace(line, plan=plan)
+
+
+@pytest.mark.parametrize(
+    ("org_id", "livemode", "seen"), [("org_a", True, 1), ("org_a", False, 0), ("org_b", True, 0), ("org_a", None, 0)]
+)
+def test_the_database_shows_an_analysis_to_its_organization_and_mode_alone(
+    generation_db: Database,
+    store: ObjectStore,
+    engine: Engine,
+    *,
+    org_id: str,
+    livemode: bool | None,
+    seen: int,
+) -> None:
+    done(generation_db, store, engine, an_analysis([a_photo(store)], org_id="org_a"))
+
+    with generation_db.transaction(org_id=org_id, livemode=livemode) as session:
+        count = session.scalar(sa.text("SELECT count(*) FROM analyses"))
+
+    assert count == seen
+
+
+@pytest.mark.parametrize("statement", ["DELETE FROM analyses", "UPDATE analyses SET result = NULL, made_at = NULL"])
+def test_the_database_lets_no_organization_change_what_is_known(
+    generation_db: Database, store: ObjectStore, engine: Engine, statement: str
+) -> None:
+    done(generation_db, store, engine, an_analysis([a_photo(store)], org_id="org_a"))
+
+    with (
+        pytest.raises(sa.exc.ProgrammingError, match="permission denied"),
+        generation_db.transaction(org_id="org_a", livemode=True) as session,
+    ):
+        session.execute(sa.text(statement))
+
+
+@pytest.mark.parametrize(("fresh", "calls"), [(False, 2), (True, 3)])
+def test_a_retry_takes_what_became_known_meanwhile_unless_it_is_to_be_fresh(
+    generation_db: Database, store: ObjectStore, engine: Engine, provider: SeeingProvider, *, fresh: bool, calls: int
+) -> None:
+    org_id, photo = new_id("org"), a_photo(store)
+    provider.script = [Refused(code="invalid_input", detail="no")]
+    failed = done(generation_db, store, engine, an_analysis([photo], org_id=org_id))
+    done(generation_db, store, engine, an_analysis([photo], org_id=org_id))
+
+    asked = {"org_id": org_id, "livemode": True, "job_id": failed["id"], "new_job_id": new_id("job"), "user_id": None}
+    retrying.retry(generation_db, HoldingCredits(), engine, **asked, fresh=fresh)
+    with at_work(generation_db, store, engine):
+        again = ended(generation_db, asked["new_job_id"], seconds=30)
+
+    assert (again["status"], again["retry_of"]) == ("succeeded", failed["id"])
+    assert len(provider.requests) == calls

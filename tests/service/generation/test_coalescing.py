@@ -12,17 +12,20 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from services.generation import cancelling, claims, coalescing, handlers, known_analyses, recording, sweeper
+from services.generation import cancelling, claims, coalescing, handlers, known_analyses, recording, sweeper, writes
+from services.generation.adopting import Result
 from services.generation.claims import Claimed
 from services.generation.coalescing import Follower, Send, Take, Wait, decide
 from services.generation.engine import Engine
 from services.generation.known_analyses import Found, Maker
+from services.generation.models import Operation
 from services.generation.operations import Answered, Refused
 from services.generation.submissions import Submission
 from shared.database import Database
 from shared.ids import new_id
 from shared.storage import ObjectStore
 from tests.fakes import HoldingCredits, SeeingProvider
+from tests.polling import until
 from tests.service.generation.analysis_steps import (
     Photo,
     a_photo,
@@ -191,6 +194,57 @@ def test_two_that_decide_about_different_jobs_at_once_send_one(
             deciding.result()
 
     assert len(due(generation_db)) == 1
+
+
+def test_results_that_are_written_together_never_lock_out_who_looks_them_up(
+    generation_db: Database, store: ObjectStore, engine: Engine, org_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = [a_photo(store, f"photo {number}".encode()) for number in range(6)]
+    submitted(generation_db, engine, [an_analysis(photos, org_id=org_id)])
+    results = [Result(item=item, answer=Answered(result=A_LOOK, model="m"), images=[]) for item in due(generation_db)]
+    with monkeypatch.context() as slow:
+        slow.setattr(coalescing, "settle_jobs", lambda *_: None)
+        (waiting,) = submitted(generation_db, engine, [an_analysis(photos, org_id=org_id)])
+    keep, expect = known_analyses.keep, known_analyses.expect
+    has_looked, kept_one, go_on = threading.Event(), threading.Event(), threading.Event()
+
+    def expect_slowly(*about: Any) -> set[str]:
+        first = expect(*about)
+        has_looked.set()
+        kept_one.wait(3)
+        return first
+
+    def keep_slowly(*about: Any) -> None:
+        keep(*about)
+        kept_one.set()
+        go_on.wait(3)
+
+    # The keys are hashes: whatever their order is, written backwards it is another.
+    results.sort(key=lambda each: operation_key(generation_db, each.item.id), reverse=True)
+    monkeypatch.setattr(known_analyses, "keep", keep_slowly)
+    monkeypatch.setattr(known_analyses, "expect", expect_slowly)
+    with ThreadPoolExecutor(2) as pool:
+        looking = pool.submit(coalescing.settle_jobs, generation_db, engine, [waiting])
+        has_looked.wait(3)
+        writing = pool.submit(writes.record, engine, generation_db, results)
+        until(lambda: waits_for_a_lock(generation_db), what="the look-up to wait for the writing")
+        go_on.set()
+        adopted = writing.result()
+        looking.result()
+
+    assert adopted == [True] * 6
+    assert job_of(generation_db, waiting)["status"] == "succeeded"
+
+
+def operation_key(db: Database, operation_id: str) -> str:
+    with db.transaction() as session:
+        return session.get_one(Operation, operation_id).analysis_key or ""
+
+
+def waits_for_a_lock(db: Database) -> bool:
+    with db.transaction() as session:
+        blocked = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pid <> pg_backend_pid()"
+        return bool(session.scalar(sa.text(blocked)))
 
 
 def test_when_all_but_the_last_are_refused_the_last_still_has_its_turn(

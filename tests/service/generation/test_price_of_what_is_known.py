@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from services.generation import coalescing, handlers
+from services.generation import cancelling, coalescing, handlers, recording
 from services.generation.engine import Engine
 from services.generation.submissions import Submission
 from services.generation.workflows import (
@@ -25,8 +25,8 @@ from shared.ids import new_id
 from shared.storage import ObjectStore
 from tests.fakes import HoldingCredits, SeeingProvider
 from tests.service.generation.analysis_steps import Photo, a_photo, an_analysis, operations_of
-from tests.service.generation.steps import at_work, ended, published
-from tests.service.generation.test_coalescing import due, followed
+from tests.service.generation.steps import at_work, ended, fail_one, job_of, published
+from tests.service.generation.test_coalescing import answered, due, followed
 
 
 @pytest.fixture
@@ -173,3 +173,25 @@ def test_the_rest_of_a_job_goes_on_while_a_part_of_it_is_known(
 
     assert (answer["job"]["status"], answer["job"]["cache"]["hits"]) == ("running", 1)
     assert len(due(generation_db)) == 1
+
+
+def test_what_waits_in_a_job_that_is_being_cancelled_is_not_sent_any_more(
+    generation_db: Database, store: ObjectStore, engine: Engine
+) -> None:
+    org_id, views = new_id("org"), photos(store, 2)
+    other, cancelled = an_analysis(views[1:], org_id=org_id), an_analysis(views, org_id=org_id, workflow="views")
+    for asked in (other, cancelled):
+        handlers.submit(generation_db, HoldingCredits(), engine, asked)
+    at_it = {item.job_id: item for item in due(generation_db)}
+    with generation_db.transaction() as session:
+        recording.storing(session, [at_it[cancelled.job_id]])
+
+    cancelling.cancel(generation_db, org_id=org_id, livemode=True, job_id=cancelled.job_id)
+    before = job_of(generation_db, cancelled.job_id)["status"]
+    fail_one(generation_db, at_it[other.job_id])
+    sent = coalescing.settle_ready(generation_db, engine)
+    answered(generation_db, engine, at_it[cancelled.job_id])
+
+    job = job_of(generation_db, cancelled.job_id)
+    assert (before, sent) == ("cancelling", 0)
+    assert (job["status"], job["charged"], job["refunded"]) == ("cancelled", 0, 10)
