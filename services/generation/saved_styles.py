@@ -1,6 +1,7 @@
 """Styles an organization has saved: one of ours as the base, with words and colours of its own. Commands and reads."""
 
 from collections.abc import Collection, Mapping
+from copy import copy
 from typing import Any
 
 import sqlalchemy as sa
@@ -121,9 +122,9 @@ def require(session: Session, style: str | None) -> None:
 
 
 def resolved(
-    db: Database, *, org_id: str, livemode: bool, inputs: Mapping[str, Any], assets: Mapping[str, Mapping[str, Any]]
-) -> Mapping[str, Mapping[str, Any]]:
-    """Return ``assets`` with a snapshot of the saved style that ``inputs`` name, unless it is there already.
+    db: Database, *, org_id: str, livemode: bool, inputs: Mapping[str, Any], assets: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """Return ``assets`` with a snapshot of the saved style that ``inputs`` name, where they have none yet.
 
     Raises:
         NotFound: there is none of this id in this mode.
@@ -132,7 +133,11 @@ def resolved(
     if not is_saved(style) or style in assets:
         return assets
     with db.transaction(org_id=org_id, livemode=livemode) as session:
-        return {**assets, str(style): _snapshot(_row(session, style_id=str(style), org_id=org_id, livemode=livemode))}
+        row = _row(session, style_id=str(style), org_id=org_id, livemode=livemode)
+    # A copy of their kind: those of a retry know what to say of an upload that is none of its job's.
+    wider: dict[str, Any] = copy(assets)  # type: ignore[arg-type]  # every caller has a dict
+    wider[row.id] = _snapshot(row)
+    return wider
 
 
 def shown(row: SavedStyle) -> dict[str, Any]:

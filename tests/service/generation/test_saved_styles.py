@@ -159,6 +159,26 @@ def test_a_job_is_made_with_the_words_of_the_base_and_the_styles_own(
     assert {generation["style"] for generation in job["generations"]} == {saved["id"]}
 
 
+def test_a_retry_in_a_saved_style_still_works_on_the_uploads_of_its_job_alone(
+    styles: Styles, generation_db: Database, engine: Engine, credits_service: HoldingCredits
+) -> None:
+    saved = styles.save()
+    asked = a_submission(**styles.owner)
+    handlers.submit(generation_db, credits_service, engine, asked)
+    for item in begun(generation_db, claim(generation_db)):
+        fail_one(generation_db, item)
+    again = {**styles.owner, "job_id": asked.job_id, "user_id": None}
+
+    settings = {"style": saved["id"], "upload_id": new_id("ast")}
+    with pytest.raises(BadRequest, match="uploads of its job"):
+        retrying.retry(generation_db, credits_service, engine, **again, new_job_id=new_id("job"), settings=settings)
+    job = retrying.retry(
+        generation_db, credits_service, engine, **again, new_job_id=new_id("job"), settings={"style": saved["id"]}
+    )["job"]
+
+    assert all("olive trees" in operation.prompt for operation in operations_of(generation_db, job["id"]))
+
+
 def test_a_retry_is_made_in_the_style_as_it_was(
     styles: Styles, generation_db: Database, engine: Engine, credits_service: HoldingCredits
 ) -> None:
