@@ -42,7 +42,7 @@ from services.generation.operations import (
     Submitted,
 )
 from services.generation.providers import Request
-from services.generation.submissions import Submission
+from services.generation.submissions import Submission as JobOrder
 from shared.database import Database
 from shared.ids import new_id
 from shared.problems import BadRequest, Conflict, NotFound, PreconditionFailed, Problem, Unavailable, from_dict
@@ -1020,7 +1020,7 @@ class FakeServices:
         return self._change(self.sessions, session_id, only_versions, {"selected_image_id": image_id}, owner)
 
     def _step(self, workflow: str, session_id: str, inputs: Any, order: dict[str, Any]) -> Any:
-        assert order.keys() <= Submission.__dataclass_fields__.keys()
+        assert order.keys() <= JobOrder.__dataclass_fields__.keys()
         _of(self.sessions, session_id, org_id=order["org_id"], livemode=order["livemode"])
         return self._submit(workflow=workflow, inputs=inputs, **order)
 

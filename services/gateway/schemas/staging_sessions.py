@@ -43,7 +43,9 @@ class SessionChange(Schema):
 class EmptyRoomRequest(PaidRequest):
     """An attempt at the empty room: 0 is the first, 1 and 2 are free, from 3 on they are paid for again."""
 
-    retry_number = fields.Integer(required=True, strict=True, validate=validate.Range(0, HIGHEST_RETRY_NUMBER))
+    retry_number = fields.Integer(
+        required=True, strict=True, validate=validate.Range(0, HIGHEST_RETRY_NUMBER), metadata={"examples": [0]}
+    )
 
 
 class SelectionRequest(Schema):
