@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks import claiming, engine, inbox, ledger, machine, outbox, report, submit
+from benchmarks import claiming, engine, flight, inbox, ledger, machine, outbox, report, submit
 from benchmarks.audit import AuditFailed
 from benchmarks.children import ChildFailed
 
@@ -27,6 +27,7 @@ class Benchmark:
 BENCHMARKS = {
     "claiming": Benchmark(title="claiming from 100,000 queued operations of 1,000 organizations", run=claiming.run),
     "engine": Benchmark(title="500 jobs of 4 images at a provider of 200 ms and 200 at once", run=engine.run),
+    "flight": Benchmark(title="1,000 operations of 30 s in flight in one worker process", run=flight.run),
     "outbox": Benchmark(title="draining the outbox, commit to broker; latency when idle", run=outbox.run),
     "inbox": Benchmark(title="draining a full queue, one deduplicated state update an event", run=inbox.run),
     "ledger": Benchmark(title="holding credits: 16 writers at one account; 2,000 lines in one call", run=ledger.run),

@@ -54,6 +54,11 @@ class Child:
         if self._process.poll() is not None:
             raise ChildFailed(f"{self._name} ended. Its log:\n{programs.tail(self._log)}")
 
+    @property
+    def pid(self) -> int:
+        """The number of its process."""
+        return self._process.pid
+
     def cpu_seconds(self) -> float:
         """Return the processor time it, and what it started, has used so far."""
         first = psutil.Process(self._process.pid)

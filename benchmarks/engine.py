@@ -20,7 +20,7 @@ from shared import logs
 from shared.ids import new_id
 
 JOBS, IMAGES_EACH = 500, 4
-JOBS_OF_THE_SLOW = 150
+JOBS_OF_THE_SLOW = 100
 LIMIT, SECONDS = 200, 0.2
 WORKERS = 2
 # Room for what is being stored beside what the provider is at.

@@ -58,7 +58,7 @@ class Settings:
     admin_api_key: Secret
     log_level: str = "INFO"
     max_workers: int = 50
-    worker_slots: int = 8
+    worker_slots: int = 64
     operations_per_organization: int = 20
     open_generations: int = 20_000
     operation_log_days: int = 400
@@ -112,7 +112,7 @@ def load(process: str) -> Settings:
             admin_api_key=Secret(env.str("ADMIN_API_KEY", validate=_LONG_ENOUGH)),
             log_level=env.str("LOG_LEVEL", "INFO", validate=_LOG_LEVEL),
             max_workers=env.int("MAX_WORKERS", 50, validate=_SOME),
-            worker_slots=env.int("WORKER_SLOTS", 8, validate=_SOME),
+            worker_slots=env.int("WORKER_SLOTS", 64, validate=_SOME),
             operations_per_organization=env.int("OPERATIONS_PER_ORGANIZATION", 20, validate=_SOME),
             open_generations=env.int("OPEN_GENERATIONS_PER_ORGANIZATION", 20_000, validate=_SOME),
             operation_log_days=env.int("OPERATION_LOG_DAYS", 400, validate=_SOME),

@@ -273,14 +273,19 @@ def _act_once_committed(session: Session) -> None:
         act()
 
 
-def wait_for_notify(connection: Any, *, seconds: float) -> None:
-    """Wait on a raw autocommit connection that listens, until it is notified or ``seconds`` have passed."""
+def wait_for_notify(connection: Any, *, seconds: float) -> bool:
+    """Wait on a raw autocommit connection that listens, until it is notified or ``seconds`` have passed.
+
+    Return whether it was notified.
+    """
     # One that came along with the answer to an earlier statement has left the socket already.
     readable, _, _ = select.select([connection], [], [], 0 if connection.notifies else seconds)
     if readable:
         with budget.interrupted_after(_STATEMENT_SECONDS, "reading a notification"):
             connection.poll()
+    notified = bool(connection.notifies)
     connection.notifies.clear()
+    return notified
 
 
 def address(url: str) -> sa.URL:

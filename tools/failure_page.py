@@ -45,8 +45,9 @@ that comes later is counted, with its cost, as `late` | 1, no image |
 | its result in hand, or half stored; the vendor can be asked again | it is fetched again; the first deletes what it \
 had stored, and what the dead left is an orphan for `bin/darkroom cleanup` | 1 |
 
-Two bills for one image take a worker that stands still for two minutes between writing down that it sends and sending,
-at a vendor that is searched meanwhile: both requests are in the log, and the late one is cancelled at the vendor.
+A worker looks at the clock before it sends, and does not send what it wrote down too long ago. So two bills for one
+image take one that stands still for three minutes in the very moment between that look and the request, at a vendor
+that is searched meanwhile: both requests are in the log, and the late one is cancelled at the vendor.
 `tests/flows/test_stopped_workers.py` and `make faults` hold the engine to this table.
 """
 

@@ -17,14 +17,16 @@ from shared.storage import ObjectStore, open_store
 Work = Callable[[Callable[[], bool]], None]
 
 
-def run(make: Callable[[dict[str, Any], SlowProvider, ObjectStore], Work]) -> None:
+def run(
+    make: Callable[[dict[str, Any], Any, ObjectStore], Work], *, provider_class: type[SlowProvider] = SlowProvider
+) -> None:
     """Warm up, work from `go` on until told to stop, write down what the provider was at, and leave."""
     talk = Conversation()
     orders = talk.orders()
     logs.configure(process="benchmark", level="INFO")
     runner.raise_file_limit()
     picture = Path(orders["picture"]).read_bytes()
-    provider = SlowProvider(seconds=orders["seconds"], concurrency=orders["limit"], picture=picture)
+    provider = provider_class(seconds=orders["seconds"], concurrency=orders["limit"], picture=picture)
     work = make(orders, provider, open_store(orders["storage_url"]))
     stopping = threading.Event()
     eyes = [threading.Thread(target=off_hub.off_hub, args=(images.inspect, picture)) for _ in range(off_hub.WORKERS)]

@@ -35,7 +35,8 @@ _CAN_BE_ASKED = Operation.external_id.is_not(None)
 class Due:
     """An operation whose provider is to be asked, and since when it is there, in seconds of the database's time.
 
-    ``status`` is the operation's when it was claimed. ``tries``: how often it was sent to this provider.
+    ``status`` is the operation's when it was claimed. ``tries``: how often it was sent to this provider, which
+    ``calls_back`` these days.
     """
 
     item: Claimed
@@ -46,6 +47,7 @@ class Due:
     tries: int
     phase: str | None
     cancel_sent: bool
+    calls_back: bool = False
 
     @property
     def is_over(self) -> bool:
@@ -90,6 +92,8 @@ WHERE o.id = due.id
 RETURNING o.id, o.org_id, o.job_id, o.generation_id, o.name, o.provider, o.model_requested, o.prompt, o.seed,
           o.inputs, o.makes_image, o.attempt, o.fence, o.lane, o.status, o.external_id, o.sent_at, o.phase,
           o.cancel_sent_at IS NOT NULL AS cancel_sent,
+          EXISTS (SELECT FROM loads l WHERE l.provider = o.provider
+                  AND l.called_back_at > clock_timestamp() - interval '5 minutes') AS calls_back,
           CAST(extract(epoch FROM clock_timestamp() - o.sent_at) AS double precision) AS age_seconds,
           (SELECT count(*) FROM attempts a WHERE a.operation_id = o.id AND a.provider = o.provider) AS tries
 """)
@@ -104,7 +108,13 @@ UPDATE operations o SET poll_at = clock_timestamp() + make_interval(secs => aske
     phase = asked.phase, queue_position = asked.place
 FROM asked WHERE o.id = asked.id
 """)
-_NOT_OF_CLAIM = ("status", "external_id", "sent_at", "phase", "cancel_sent", "age_seconds", "tries")
+_NOT_OF_CLAIM = ("status", "external_id", "sent_at", "phase", "cancel_sent", "calls_back", "age_seconds", "tries")
+# Written down now and then: all that matters is whether their webhooks arrive these days.
+_NOTE_CALLED_BACK = sa.text("""
+UPDATE loads SET called_back_at = clock_timestamp()
+WHERE provider IN (SELECT o.provider FROM operations o WHERE o.id = ANY (:ids))
+  AND (called_back_at IS NULL OR called_back_at < clock_timestamp() - interval '10 seconds')
+""")
 
 
 def send(session: Session, several: Sequence[tuple[Claimed, str]]) -> dict[tuple[str, int], int]:
@@ -260,8 +270,14 @@ def let_go(session: Session, asked: Due) -> None:
 
 
 def hint(session: Session, operation_ids: Sequence[str]) -> int:
-    """Have operations asked for now; unknown and ended ones are left alone, as is who is asking just now."""
-    return _ask_now(session, Operation.id.in_(operation_ids))
+    """Have operations asked for now of which their providers said by webhook that they are done.
+
+    Unknown and ended ones are left alone, as is who is asking just now. A provider whose webhooks arrive is asked less
+    often without them.
+    """
+    hinted = _ask_now(session, Operation.id.in_(operation_ids))
+    session.execute(_NOTE_CALLED_BACK, {"ids": list(operation_ids)})
+    return hinted
 
 
 def hint_job(session: Session, job_id: str) -> int:

@@ -362,7 +362,10 @@ class CircuitRow(Base):
 
 
 class Load(Base):
-    """What a provider bears, as the last claim saw it: its token bucket, and how many operations were at work."""
+    """What a provider bears, as the last claim saw it: its token bucket, and how many operations were at work.
+
+    ``called_back_at`` is when it last told by a webhook that it was done with something, to ten seconds.
+    """
 
     __tablename__ = "loads"
 
@@ -373,6 +376,7 @@ class Load(Base):
     most: Mapped[int]
     per_organization: Mapped[int]
     per_minute: Mapped[int | None]
+    called_back_at: Mapped[datetime | None]
 
 
 class OperationTime(Base):

@@ -186,13 +186,22 @@ _SLOWEST_POLL_SECONDS = 15.0
 _LONGEST_SILENCE_SECONDS = 60.0
 
 
-def next_poll_seconds(age_seconds: float, *, time_limit_seconds: float, wished_seconds: float | None = None) -> float:
+# A provider that calls back is asked for what it may have forgotten to tell.
+_CALLED_BACK_POLL_SECONDS = 30.0
+
+
+def next_poll_seconds(
+    age_seconds: float, *, time_limit_seconds: float, wished_seconds: float | None = None, calls_back: bool = False
+) -> float:
     """Return how long to wait before a provider is asked again about what it took ``age_seconds`` ago.
 
     Often at first, then less and less: a quarter of its age, and never more than a tenth of what it may take at all.
+    Where its webhooks arrive they tell sooner than asking would: every 30 s then, or a quarter of what it may take.
     """
     slowest = max(_FIRST_POLL_SECONDS, min(_SLOWEST_POLL_SECONDS, time_limit_seconds / 10))
     wait = min(max(_FIRST_POLL_SECONDS, age_seconds / 4), slowest)
+    if calls_back:
+        wait = max(wait, min(_CALLED_BACK_POLL_SECONDS, time_limit_seconds / 4))
     return max(wait, min(wished_seconds or 0.0, _LONGEST_SILENCE_SECONDS))
 
 

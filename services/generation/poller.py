@@ -41,7 +41,8 @@ log = structlog.get_logger(__name__)
 
 IDLE_SECONDS = 0.25
 RETRY_SECONDS = 0.5
-_BATCH = 8
+# A batch and half of all places together leave some for others, whoever hangs.
+_BATCH = 24
 # How long after its time limit a provider is asked for what it did after all, and billed.
 WIND_UP_SECONDS = 600.0
 # A provider without a key any more, or one that cannot be searched yet, is given this long.
@@ -58,7 +59,7 @@ class Poller:
         settlement: Settlement,
         *,
         worker: str,
-        at_once: int = 24,
+        at_once: int = 64,
         writes: Writes | None = None,
     ) -> None:
         self._db = db
@@ -91,7 +92,7 @@ class Poller:
             with self._count:
                 self._asking[each.item.provider] += 1
             pool.submit(self._follow, each)
-        if not due:
+        if len(due) < free:
             time.sleep(IDLE_SECONDS)
 
     def _slow(self) -> list[str]:
@@ -150,6 +151,7 @@ class Poller:
             due.age_seconds,
             time_limit_seconds=provider.time_limit_seconds,
             wished_seconds=progress.poll_after_seconds,
+            calls_back=due.calls_back,
         )
         self._writes.ask_later(AskingLater(due=due, progress=progress, after_seconds=wait))
 

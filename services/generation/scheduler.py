@@ -34,6 +34,8 @@ log = structlog.get_logger(__name__)
 IDLE_POLL_SECONDS = 0.5
 # A claim may bring fewer than there is room for although more are due; the places of those that end are filled at once.
 NEXT_CLAIM_SECONDS = 0.02
+# So much at a time, that the other workers get their share of what a provider has room for.
+CLAIMED_AT_MOST = 50
 RETRY_SECONDS = 0.5
 # Between writing down that a request goes out and sending it; less than the lease that begins with the former.
 SEND_WITHIN_SECONDS = claims.LEASE_SECONDS / 2
@@ -61,8 +63,9 @@ class Scheduler:
         self._limits = {name: provider.concurrency for name, provider in engine.providers.items()}
         self._rates = {name: provider.requests_per_minute for name, provider in engine.providers.items()}
         self._held: dict[str, Claimed] = {}
-        # There may be room for another operation, or something has become due.
+        # There may be room for another operation; and: something has become due.
         self._room = threading.Event()
+        self._due = threading.Event()
         self._writes = Writes(db, engine)
         self._settlement = Settlement(
             db, store, engine, held=self._held, writes=self._writes, has_answered=self._room.set
@@ -78,7 +81,13 @@ class Scheduler:
             while not stopping():
                 with self._patience("claiming"):
                     self._room.clear()
-                    self._room.wait(self._fill(pool))
+                    self._due.clear()
+                    began = time.monotonic()
+                    wait_seconds = self._fill(pool)
+                    # Claims of all workers come one after the other. Whoever has claimed leaves the others as much
+                    # time, and claims more at once then; but nobody who has just come waits for that.
+                    self._due.wait(min(time.monotonic() - began, NEXT_CLAIM_SECONDS))
+                    self._room.wait(wait_seconds)
 
     def _listen(self, stopping: Callable[[], bool]) -> None:
         """Have claimed what becomes due, as soon as it does."""
@@ -88,12 +97,13 @@ class Scheduler:
                 with listener.cursor() as cursor:
                     cursor.execute(f"LISTEN {OPERATIONS_CHANNEL}")
                 while not stopping():
-                    wait_for_notify(listener, seconds=IDLE_POLL_SECONDS)
-                    self._room.set()
+                    if wait_for_notify(listener, seconds=IDLE_POLL_SECONDS):
+                        self._room.set()
+                        self._due.set()
 
     def _fill(self, pool: ThreadPoolExecutor) -> float:
         """Claim as much as there is room for and set it to work; return how long to wait at most before the next."""
-        free = self._slots - len(self._held)
+        free = min(self._slots - len(self._held), CLAIMED_AT_MOST)
         claimed = self._claim(free) if free > 0 else []
         for item in claimed:
             self._held[item.id] = item
@@ -133,10 +143,15 @@ class Scheduler:
         if not isinstance(asked, Request):
             self._settlement.settle(item, asked, tries=item.attempt)
             return
+        began = time.monotonic()
         tries = self._sent(item, asked)
         if tries is None:
             return
         crash_point("scheduler.after_sent")
+        # A process that was stopped until just now must not send what somebody else has decided about.
+        if time.monotonic() - began > SEND_WITHIN_SECONDS:
+            self._withhold(item, why="the process was held up")
+            return
         answer, seconds = self._call(item, asked)
         crash_point("scheduler.after_provider_call")
         if isinstance(answer, Submitted):
@@ -165,7 +180,6 @@ class Scheduler:
 
     def _sent(self, item: Claimed, asked: Request) -> int | None:
         """Write down that the request goes out now; return the try, or None where it must not go out."""
-        began = time.monotonic()
         try:
             tries = self._writes.send(Sending(item=item, digest=digest_of(asked)))
         except Exception as error:
@@ -175,11 +189,6 @@ class Scheduler:
             return None
         if tries is None:
             log.warning("operation_not_sent", claim_lost=True)
-            return None
-        # A process that was stopped just here must not send what somebody else has decided about by now.
-        if time.monotonic() - began > SEND_WITHIN_SECONDS:
-            self._withhold(item, why="the process was held up")
-            return None
         return tries
 
     def _withhold(self, item: Claimed, *, why: str) -> None:

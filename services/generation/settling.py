@@ -46,6 +46,7 @@ from shared.storage import ObjectStore, StorageUnavailable, TooLarge
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
+Look = Callable[[bytes], images.Preview]
 
 RETRY_SECONDS = 0.5
 MAX_RESULT_BYTES = 50_000_000
@@ -162,17 +163,19 @@ class Settlement:
 
     def _stored(self, item: Claimed, number: int, image: MadeImage) -> StoredImage:
         """Store an image, again and again while it is we who cannot, as often as the taxonomy says."""
+        look = self._look_with_others
         for wait_seconds in reason("storage_failed").waits_seconds:
             try:
-                return self._store(item, number, image)
+                return self._store(item, number, image, look)
             except (StorageUnavailable, WorkFailed) as error:
                 log.warning("store_postponed", operation_id=item.id, error=str(error), again_in_seconds=wait_seconds)
                 time.sleep(wait_seconds)
-        return self._store(item, number, image)
+                look = _look_alone  # it may be this very image that those who look at it cannot bear
+        return self._store(item, number, image, look)
 
-    def _store(self, item: Claimed, number: int, image: MadeImage) -> StoredImage:
+    def _store(self, item: Claimed, number: int, image: MadeImage, look: Look) -> StoredImage:
         """Write an image and its thumbnail under keys that only this claim uses."""
-        seen = self._looking(next(self._eyes), image.data)
+        seen = look(image.data)
         image_id = new_id("img")
         stem = f"images/{item.org_id}/{image_id}/{item.fence}"
         stored = self._objects.put(
@@ -195,6 +198,9 @@ class Settlement:
             width=seen.width,
             height=seen.height,
         )
+
+    def _look_with_others(self, picture: bytes) -> images.Preview:
+        return self._looking(next(self._eyes), picture)
 
     def _note_late(self, item: Claimed, answer: Answered) -> None:
         with self._db.transaction() as session:
@@ -230,5 +236,13 @@ class Settlement:
                 self._objects.delete(image.thumbnail_key)
 
 
-def _looked_at(_eye: int, pictures: Sequence[bytes]) -> list[images.Preview]:
-    return off_hub(images.previews, list(pictures))
+def _look_alone(picture: bytes) -> images.Preview:
+    return off_hub(images.preview, picture)
+
+
+def _looked_at(_eye: int, pictures: Sequence[bytes]) -> Sequence[images.Preview | WorkFailed]:
+    """Return what there is to see; where it took too much, each is told at once, and looks alone the next time."""
+    try:
+        return off_hub(images.previews, list(pictures))
+    except WorkFailed as error:
+        return [error] * len(pictures)

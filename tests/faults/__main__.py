@@ -19,7 +19,7 @@ from typing import Any
 from shared.crash import POINTS
 from tests.contracts.providers import environment_of
 from tests.faults.client import Client, credentials, new_organization
-from tests.faults.stack import Stack, running_stack
+from tests.faults.stack import WORKER_SLOTS, Stack, running_stack
 from tools.hostile_providers.server import HostileProviders
 from tools.hostile_providers.world import World
 
@@ -69,7 +69,6 @@ class Vendor:
         return {"PROVIDER_ROUTES": f'{{"image.stage": ["{self.name}"]}}', **limit}
 
 
-WORKER_SLOTS = 8
 LOCAL = Vendor()
 VENDORS = (
     Vendor(name="replicate", is_asked=True, is_searched=True),

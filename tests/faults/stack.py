@@ -15,6 +15,8 @@ import psutil
 from deploy.local import records
 from deploy.local.home import Home
 
+# So many operations are under way when a worker dies: few enough that most of a row's jobs are not.
+WORKER_SLOTS = 8
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
@@ -29,6 +31,7 @@ class Stack:
             "DARKROOM_HOME": str(home),
             "CRASH_FILE": str(self.crash_file),
             "RETRY_DELAYS_SECONDS": "1,2,3,4,5",
+            "WORKER_SLOTS": str(WORKER_SLOTS),
             **variables,
         }
 

@@ -6,6 +6,7 @@ https://replicate.com/docs/reference/http
 
 import io
 import re
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
@@ -38,9 +39,11 @@ from services.generation.providers.wire import Reply
 SUBMIT_SECONDS: Final = 60.0
 _WITHHELD: Final = re.compile(r"nsfw|sensitive|flagged|safety|moderat|E005", re.IGNORECASE)
 _PHASES: Final = {"starting": "queued", "processing": "running"}
-# A lost request arrived, if it did, within these of when it was sent, by their clock and ours.
+# Pictures are prepared and uploaded in so much time, or the prediction is not asked for.
+_READY_WITHIN_SECONDS: Final = 60.0
+# A lost request arrived, if it did, within these of when it was written down as sent, by their clock and ours.
 _SKEW: Final = timedelta(seconds=60)
-_ARRIVED_WITHIN: Final = timedelta(seconds=SUBMIT_SECONDS) + _SKEW
+_ARRIVED_WITHIN: Final = timedelta(seconds=10 + _READY_WITHIN_SECONDS + SUBMIT_SECONDS) + _SKEW
 
 
 class ReplicateProvider(Vendor):
@@ -63,6 +66,7 @@ class ReplicateProvider(Vendor):
 
     def submit(self, request: Request) -> Submission:
         """Upload the source, then ask for the prediction: the first costs nothing and is repeated at will."""
+        began = time.monotonic()
         ready = _too_many_sources(request) or self._ready(request)
         if isinstance(ready, Refused):
             return ready
@@ -78,6 +82,9 @@ class ReplicateProvider(Vendor):
             if not isinstance(uploaded, str):
                 return uploaded
             given["input_image"] = uploaded
+        if time.monotonic() - began > _READY_WITHIN_SECONDS:
+            # Later than this, whoever looks for it may have found that it is certainly not there.
+            return Refused(code="connect_failed", detail="the source was not uploaded in time")
         more: dict[str, Any] = {}
         if callback := self._callback(request):
             more = {"webhook": callback, "webhook_events_filter": ["completed"]}

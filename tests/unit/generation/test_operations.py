@@ -160,6 +160,14 @@ def test_work_of_half_a_minute_is_asked_for_a_few_times_only() -> None:
     assert asked < 15
 
 
+def test_a_provider_that_calls_back_is_asked_seldom() -> None:
+    waits = [next_poll_seconds(age, time_limit_seconds=300, calls_back=True) for age in (0, 20, 299)]
+
+    assert waits == [30, 30, 30]
+    assert next_poll_seconds(0, time_limit_seconds=40, calls_back=True) == 10
+    assert next_poll_seconds(0, time_limit_seconds=300, wished_seconds=50, calls_back=True) == 50
+
+
 @pytest.mark.parametrize(("wished", "waits"), [(0.01, 1), (30, 30), (1e9, 60), (float("inf"), 60)])
 def test_a_provider_is_left_alone_as_it_wishes_within_reason(wished: float, waits: float) -> None:
     assert next_poll_seconds(0, time_limit_seconds=300, wished_seconds=wished) == waits

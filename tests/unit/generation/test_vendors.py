@@ -16,7 +16,7 @@ from PIL import Image
 from services.generation import breaker
 from services.generation.model_registry import MODELS
 from services.generation.operations import Absent, Answered, Lost, Outcome, Refused, Running, Submitted
-from services.generation.providers import Asynchronous, Provider, Request, available
+from services.generation.providers import Asynchronous, Provider, Request, available, replicate
 from services.generation.providers.accounts import account
 from services.generation.providers.refusals import refusal, retry_after_seconds
 from services.generation.providers.wire import NotSent, Reply, Wire
@@ -321,6 +321,21 @@ class TestFindingALostPrediction:
         assert isinstance(providers["replicate"].submit(asked), Lost)
 
         assert isinstance(self.found(vendors, asked.operation_id, sent_at=datetime.now(UTC)), Submitted)
+
+    def test_whatever_arrives_arrives_while_it_is_not_yet_said_to_be_absent(
+        self, vendors: Running_, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        provider = vendors[1]["replicate"]
+        latest = replicate._READY_WITHIN_SECONDS + replicate.SUBMIT_SECONDS  # noqa: SLF001  the longest submission
+        monkeypatch.setattr(replicate, "_READY_WITHIN_SECONDS", 0.0)
+
+        too_late = provider.submit(a_request(provider, "image.stage"))
+        sent_so_long_ago = datetime.now(UTC) - timedelta(seconds=latest)
+        found = self.found(vendors, "op_1", sent_at=sent_so_long_ago)
+
+        assert isinstance(too_late, Refused)
+        assert (too_late.code, too_late.ran, vendors[0].world.bills) == ("connect_failed", False, [])
+        assert isinstance(found, Lost)
 
     def test_by_its_webhook(self, vendors: Running_) -> None:
         asked = self.lost(vendors)

@@ -21,6 +21,8 @@ from shared.images import (
     low_resolution_warning,
     normalise,
     off_hub,
+    preview,
+    previews,
     thumbnail,
 )
 from shared.problems import Problem
@@ -118,7 +120,7 @@ def test_a_phone_photo_with_a_depth_map_behind_it_is_its_first_picture() -> None
     assert colour_at(opened(clean.bytes), 0.25, 0.25) == "red"
 
 
-@pytest.mark.parametrize("act", [inspect, normalise, thumbnail, decode])
+@pytest.mark.parametrize("act", [inspect, normalise, thumbnail, decode, preview])
 def test_an_image_of_too_many_pixels_is_refused_by_its_header(act: Callable[[bytes], object]) -> None:
     bomb = a_black_png(19_000)
     assert len(bomb) < 60_000
@@ -182,7 +184,7 @@ def test_text_chunks_that_unpack_to_gigabytes_are_refused_without_unpacking_them
 
 @pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.parametrize("kept", [0.02, 0.3, 0.7, 0.99])
-@pytest.mark.parametrize("act", [inspect, normalise, thumbnail])
+@pytest.mark.parametrize("act", [inspect, normalise, thumbnail, preview])
 def test_an_image_that_is_cut_short_is_refused(kind: str, kept: float, act: Callable[[bytes], object]) -> None:
     whole = encoded(Image.effect_noise((320, 240), 60).convert("RGB"), kind)
 
@@ -324,6 +326,19 @@ def test_a_thumbnail_is_small_and_upright_on_white() -> None:
 
 def test_a_thumbnail_is_never_larger_than_the_image() -> None:
     assert opened(thumbnail(encoded(a_picture(100, 80)))).size == (100, 80)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_a_preview_is_what_inspecting_tells_and_a_thumbnail_shows(kind: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION_TAG] = orientation
+    large, small = (encoded(a_picture(*size), kind, exif=exif) for size in ((1500, 1100), (64, 48)))
+
+    for data, seen in zip((large, small), previews([large, small]), strict=True):
+        info = inspect(data)
+        assert (seen.content_type, seen.width, seen.height) == (info.content_type, info.width, info.height)
+        assert seen.thumbnail == thumbnail(data)
 
 
 def test_a_palette_is_resolved_before_it_is_scaled() -> None:
