@@ -6,8 +6,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from shared.migrations import part_modes, protect
 
-revision = "0009"
-down_revision = "0008"
+revision = "0010"
+down_revision = "0009"
 
 TEXT = sa.Text
 TIME = sa.TIMESTAMP(timezone=True)
