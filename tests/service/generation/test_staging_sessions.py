@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from services.generation import adopting, cancelling, retrying, staging_histories, sweeper
+from services.generation import adopting, cancelling, planning, retrying, staging_histories, sweeper
 from services.generation.adopting import Result
 from services.generation.engine import Engine
 from services.generation.models import Image, Operation
@@ -333,6 +333,16 @@ def test_a_room_that_was_empty_already_is_staged_as_it_is(a_room: Rooms) -> None
     assert room.now["status"] == "completed"
     assert isinstance(refused(lambda: room.empty(0)), StepNotAllowed)
     assert isinstance(refused(room.lock), StepNotAllowed)
+
+
+def test_a_quote_for_the_sessions_upload_is_good_for_its_staging(room: Room) -> None:
+    room.locked()
+    inputs = {**STYLED, "upload_id": room.asset["id"]}
+    quoted = planning.quote(room.engine, workflow_name="staging", inputs=inputs, assets={room.asset["id"]: room.asset})
+
+    job = room.stage()
+
+    assert job_row(room.db, job["id"]).fingerprint == quoted["fingerprint"]
 
 
 def test_variants_are_numbered_without_gaps_whatever_fails_between(room: Room) -> None:
