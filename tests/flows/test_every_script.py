@@ -111,7 +111,7 @@ OF_VENDOR = {
 CASES = [(vendor, script) for vendor in VENDORS for script in (*SCRIPTS, OVERDUE)]
 _PASSED = "clock_timestamp() - interval '1 ms'"
 # What is waited for by the minute: between two tries, for a vendor that wants to be left alone or is down, until a
-# request that was lost can be looked for, and for what a vendor that has gone mad will never say.
+# request that was not found is certainly not there, and for what a vendor that has gone mad will never say.
 # Each alone, and of rows that nobody holds: the engine's own order of locks is its own affair.
 TIME_PASSES = (
     f"""
