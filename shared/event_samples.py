@@ -39,6 +39,7 @@ _WORDS = {
     "category": "chairs",
     "change": "updated",
     "key": "images/org_1/img_1/1.jpg",
+    "room_state": "generate_empty",
     "code": "provider_error",
     "content_type": "image/jpeg",
     "email": "grace@example.com",
@@ -96,6 +97,7 @@ _OF_TYPES: dict[str, dict[str, Any]] = {
     "ProductChanged": {"name": "Oak dining chair", "sku": "DSK-001", "room_types": ["dining_room"]},
     "ProductDeleted": {"sku": "DSK-001"},
     "ProductViewAdded": {"asset_id": None},
+    "StagingSessionChanged": {"change": "selected"},
 }
 
 

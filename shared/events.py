@@ -573,6 +573,29 @@ class JobResumed(Event, frozen=True, kw_only=True):
     livemode: bool = True
 
 
+@event("generation", subject="session_id")
+class StagingSessionChanged(Event, frozen=True, kw_only=True):
+    """A staging session has changed, and is so now. ``empty_rooms`` and ``variants`` count what succeeded.
+
+    ``change`` is ``created``, ``changed`` (name, style, room), ``job_accepted``, ``job_ended``, ``selected``,
+    ``locked`` or ``deleted``; ``image_id`` is the empty room that is selected.
+    """
+
+    session_id: str
+    org_id: str
+    user_id: str | None
+    session_name: str | None
+    change: str
+    status: str
+    room_state: str
+    empty_rooms: int
+    variants: int
+    image_id: str | None
+    version: int
+    created_at: str
+    livemode: bool = True
+
+
 @event("generation", subject="job_id")
 class JobFinished(Event, frozen=True, kw_only=True):
     """A job reached its end; ``lines`` says of each line how it ended."""

@@ -183,6 +183,14 @@ class JobClosed(Conflict):
     remedy = "Look the job up to see how it ended; ask for a new one where that is wanted."
 
 
+class StepNotAllowed(Conflict):
+    """A session is at another step: ``session_status`` says at which, ``allowed`` what may be done there."""
+
+    code = "step_not_allowed"
+    title = "The session does not allow this step now"
+    remedy = "Read the session again; do one of `allowed`, which its `next_actions` spell out."
+
+
 class QuoteExpired(Conflict):
     """The quote was good for 15 minutes, and they are over."""
 

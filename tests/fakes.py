@@ -43,6 +43,7 @@ from services.generation.operations import (
     Submitted,
 )
 from services.generation.providers import Request
+from services.generation.submissions import Submission as JobOrder
 from shared.database import Database
 from shared.events import EventRecorded
 from shared.ids import new_id
@@ -485,7 +486,7 @@ class ScriptedProvider:
     """An AI provider that answers by script; with an empty script, by one small picture of the seed's colour."""
 
     name = "local"
-    operations = frozenset({"image.stage", "image.product_scene"})
+    operations = frozenset({"image.stage", "image.empty_room", "image.product_scene"})
     after_lost_answer = "resend"
     time_limit_seconds = 5.0
     concurrency = 4
@@ -903,6 +904,8 @@ class FakeServices:
         self.products: dict[str, dict[str, Any]] = {}
         self.jobs: dict[str, dict[str, Any]] = {}
         self.images: dict[str, dict[str, Any]] = {}
+        self.sessions: dict[str, dict[str, Any]] = {}
+        self.styles: dict[str, dict[str, Any]] = {}
         self.refusal: Exception | None = None
         self.lose_next_answer = False
         self.credits = FakeRpc(
@@ -954,6 +957,34 @@ class FakeServices:
             ),
             image=self._image,
             images=lambda org_id, livemode, **_: _page(_all_of(self.images, org_id=org_id, livemode=livemode)),
+            create_staging_session=self._create_session,
+            staging_session=lambda session_id, **owner: _of(self.sessions, session_id, **owner),
+            staging_sessions=lambda org_id, livemode, **_: _page(
+                _all_of(self.sessions, org_id=org_id, livemode=livemode)
+            ),
+            change_staging_session=lambda session_id, given, only_versions, **owner: self._change(
+                self.sessions, session_id, only_versions, given, owner
+            ),
+            select_empty_room=self._select_empty_room,
+            lock_empty_room=lambda session_id, only_versions, **owner: self._change(
+                self.sessions, session_id, only_versions, {"status": "locked", "locked_at": _TIME}, owner
+            ),
+            delete_staging_session=lambda session_id, only_versions, **owner: self._drop(
+                self.sessions, session_id, only_versions, owner
+            ),
+            generate_empty_room=lambda session_id, retry_number, **order: self._step(
+                "empty_room", session_id, {"retry_number": retry_number}, order
+            ),
+            stage_session=lambda session_id, inputs, **order: self._step("staging", session_id, inputs, order),
+            save_style=self._save_style,
+            style=lambda style_id, **owner: _of(self.styles, style_id, **owner),
+            styles=lambda org_id, livemode, **_: _page(_all_of(self.styles, org_id=org_id, livemode=livemode)),
+            change_style=lambda style_id, given, only_versions, **owner: self._change(
+                self.styles, style_id, only_versions, given, owner
+            ),
+            delete_style=lambda style_id, only_versions, **owner: self._drop(
+                self.styles, style_id, only_versions, owner
+            ),
             workflows=lambda: {"data": [{"name": "staging", "title": "Virtual staging", "example": {}, "choices": {}}]},
             models=lambda: {"data": [a_model_of_local()]},
             cancel=self._cancel,
@@ -1263,6 +1294,40 @@ class FakeServices:
         balance = {"available": 80, "held": 20, "version": 2} if livemode else None
         return {"job": self.jobs[job_id], "balance": balance}
 
+    def _create_session(self, *, session_id: str, asset: Any, **given: Any) -> dict[str, Any]:
+        session = {**_a_session(session_id, asset), **given}
+        return self.sessions.setdefault(session_id, session)
+
+    def _select_empty_room(self, *, session_id: str, image_id: str, only_versions: Any, **owner: Any) -> dict[str, Any]:
+        if self.refusal:
+            raise self.refusal
+        _of(self.images, image_id, **owner)
+        return self._change(self.sessions, session_id, only_versions, {"selected_image_id": image_id}, owner)
+
+    def _step(self, workflow: str, session_id: str, inputs: Any, order: dict[str, Any]) -> Any:
+        assert order.keys() <= JobOrder.__dataclass_fields__.keys()
+        _of(self.sessions, session_id, org_id=order["org_id"], livemode=order["livemode"])
+        return self._submit(workflow=workflow, inputs=inputs, **order)
+
+    def _save_style(self, *, style_id: str, **given: Any) -> dict[str, Any]:
+        style = {**given, "id": style_id, "version": 1, "created_at": _TIME, "updated_at": _TIME}
+        return self.styles.setdefault(style_id, style)
+
+    def _change(
+        self, things: dict[str, dict[str, Any]], thing_id: str, only_versions: Any, given: Any, owner: dict[str, Any]
+    ) -> dict[str, Any]:
+        thing = _of(things, thing_id, **owner)
+        if only_versions is not None and str(thing["version"]) not in only_versions:
+            raise PreconditionFailed
+        thing.update(given, version=thing["version"] + 1)
+        return thing
+
+    def _drop(
+        self, things: dict[str, dict[str, Any]], thing_id: str, only_versions: Any, owner: dict[str, Any]
+    ) -> None:
+        self._change(things, thing_id, only_versions, {}, owner)
+        things.pop(thing_id)
+
     def _job(self, *, job_id: str, **owner: Any) -> dict[str, Any]:
         return _of(self.jobs, job_id, **owner)
 
@@ -1494,6 +1559,28 @@ def _an_image(job: dict[str, Any], generation_id: str) -> dict[str, Any]:
         "generation_id": generation_id,
         "created_at": _TIME,
         "provenance": {"provider": "local", "model": "preview", "internal_cost": 3},
+    }
+
+
+def _a_session(session_id: str, asset: dict[str, Any]) -> dict[str, Any]:
+    path = f"/v1/staging-sessions/{session_id}/empty-rooms"
+    empty = {"action": "generate_empty_room", "method": "POST", "path": path, "body": {"retry_number": 0}}
+    return {
+        "id": session_id,
+        "status": "draft",
+        "upload_id": asset["id"],
+        "original_key": asset["key"],
+        "selected_image_id": None,
+        "locked_at": None,
+        "next_retry_number": 0,
+        "free_retries_left": 2,
+        "counts": {"empty_rooms": 0, "stagings": 0},
+        "empty_rooms": [],
+        "stagings": [],
+        "next_actions": [{**empty, "free": False}],
+        "version": 1,
+        "created_at": _TIME,
+        "updated_at": _TIME,
     }
 
 

@@ -1,6 +1,7 @@
 """If-Match where the change is made: what was compared with it before may have changed since."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from shared.http import Request, Schema
@@ -55,4 +56,24 @@ def changed_as_seen(
         return change(**asked, version=seen["version"])
     except PreconditionFailed:
         require_match(request, look(), shape_of(schema))
+        raise
+
+
+def versions_seen(request: Request) -> list[str] | None:
+    """Return the versions that If-Match names, for the service that makes the change; None: whatever version it is."""
+    tags = tags_in(request.headers.get("If-Match", "*"), weak=False)
+    return None if "*" in tags else sorted({tag.partition("-")[0] for tag in tags})
+
+
+@contextmanager
+def told_what_is(request: Request, schema: type[Schema], load: Callable[[], Mapping[str, Any]]) -> Iterator[None]:
+    """Where another service finds that something has changed since it was seen, say how it is now.
+
+    Raises:
+        PreconditionFailed: with the current state, as ``load`` gives it.
+    """
+    try:
+        yield
+    except PreconditionFailed:
+        require_match(request, load(), shape_of(schema))
         raise

@@ -44,6 +44,18 @@ def accept_retry(service: Any, request: Request, links: Links, *, job_id: str) -
     return _accept(service, request, links, order=lambda: orders.retry(service, request, job_id=job_id))
 
 
+def accept_step(
+    service: Any, request: Request, links: Links, *, workflow: str, order: Callable[[], Mapping[str, Any]]
+) -> Answer:
+    """Take the step of a session that ``order`` asks generation for, a job of ``workflow``; return it as `accept` does.
+
+    Raises:
+        Forbidden: the key may not ask for this workflow.
+    """
+    permissions.permit_workflow(request.asker, workflow)
+    return _accept(service, request, links, order=order)
+
+
 def _accept(service: Any, request: Request, links: Links, *, order: Callable[[], Mapping[str, Any]]) -> Answer:
     if request.body["dry_run"]:
         return Answer(200, order(), {"Cache-Control": "no-store"})

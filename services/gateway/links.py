@@ -45,6 +45,13 @@ class Links:
         """Return a generation whose images have addresses."""
         return {**generation, "images": [self.image(image) for image in generation["images"]]}
 
+    def staging_session(self, session: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a staging session whose photo and images have addresses."""
+        shown = dict(session)
+        original = shown.pop("original_key")
+        attempts = {name: [self.generation(one) for one in shown[name]] for name in ("empty_rooms", "stagings")}
+        return {**shown, **attempts, "original_url": self.to(original)}
+
     def job(self, job: Mapping[str, Any]) -> dict[str, Any]:
         """Return a job whose images have addresses."""
         return {**job, "generations": [self.generation(generation) for generation in job["generations"]]}

@@ -57,6 +57,20 @@ def retry(service: Any, request: Request, *, job_id: str) -> Mapping[str, Any]:
     return answer
 
 
+def step(service: Any, request: Request, method: str, **what: Any) -> Mapping[str, Any]:
+    """Have generation take a paid step of a session by its ``method``, under the claim's id; return the answer."""
+    answer: Mapping[str, Any] = getattr(service.generation, method)(
+        **what,
+        **{name: request.body[name] for name in _TERMS},
+        **request.owner,
+        job_id=request.claim.resource_id,
+        user_id=request.asker.user_id,
+        cap_id=request.asker.cap_id,
+        daily_cap=request.asker.daily_cap,
+    )
+    return answer
+
+
 def quoted(service: Any, request: Request, *, workflow: str, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
     """Have the order planned by generation and priced by credits; return the quote, under the claim's id."""
     plan = service.generation.quote(**request.owner, **resolved(service, request, workflow=workflow, inputs=inputs))

@@ -22,6 +22,7 @@ READ: Final = "read"
 WRITE: Final = "write"
 SPEND: Final = "spend"
 MANAGE: Final = "manage"
+OWN: Final = "own"
 ACCOUNT: Final = "account"
 SCOPES: Final = (READ, WRITE, SPEND, MANAGE)
 
@@ -43,6 +44,7 @@ TABLE: Final[Mapping[str, Allowed]] = MappingProxyType(
         READ: Allowed((OWNER, EDITOR, VIEWER), scope=READ),
         WRITE: Allowed((OWNER, EDITOR), scope=WRITE),
         SPEND: Allowed((OWNER, EDITOR), scope=SPEND),
+        OWN: Allowed((OWNER,), scope=WRITE),  # what an owner alone may delete, whatever the key's limits are
         # Whoever can invite an owner, or make a key, can have all that an owner has, for good: a limit would be none.
         MANAGE: Allowed((OWNER,), scope=MANAGE, unlimited=True),
         ACCOUNT: Allowed((OWNER, EDITOR, VIEWER), scope=None),  # a person's own: no key stands for a person

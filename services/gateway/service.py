@@ -31,7 +31,9 @@ from services.gateway.routes.members import MemberRoutes
 from services.gateway.routes.notifications import NotificationRoutes
 from services.gateway.routes.products import ProductRoutes
 from services.gateway.routes.quotes import QuoteRoutes
+from services.gateway.routes.staging_sessions import StagingSessionRoutes
 from services.gateway.routes.stagings import StagingRoutes
+from services.gateway.routes.styles import StyleRoutes
 from services.gateway.routes.uploads import UploadRoutes
 from services.gateway.routes.webhooks import WebhookRoutes
 from services.gateway.routes.webhooks_in import WebhookInRoutes
@@ -68,6 +70,8 @@ class Gateway(
     ProductRoutes,
     QuoteRoutes,
     StagingRoutes,
+    StagingSessionRoutes,
+    StyleRoutes,
     UploadRoutes,
     WebhookInRoutes,
     WebhookRoutes,

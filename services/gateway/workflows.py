@@ -1,8 +1,8 @@
 """What each product line takes, as generated into shared/contracts: the gateway checks inputs by it before any call."""
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import chain, islice
 from pathlib import Path
@@ -38,6 +38,7 @@ class Contract:
     revisions: tuple[str, ...]
     example: Mapping[str, Any]
     validator: Any
+    choices: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @cache
@@ -111,6 +112,15 @@ def check(line: Contract, inputs: Mapping[str, Any], *, at: str) -> None:
         raise refusal(errors)
 
 
+def check_some(line: Contract, inputs: Mapping[str, Any]) -> None:
+    """Refuse what ``inputs`` have that the product line does not take; what they leave out is somebody else's matter.
+
+    Raises:
+        BadRequest: as `check`; the pointers begin at the body.
+    """
+    check(line, {**line.example, **inputs}, at="")
+
+
 def named(line: Contract, inputs: Mapping[str, Any]) -> dict[str, list[str]]:
     """Return what ``inputs`` names, each once: ``{asset_ids, product_ids, revision_ids}``."""
     return {
@@ -134,6 +144,7 @@ def _read(document: Mapping[str, Any]) -> Contract:
         **{kind: tuple(document.get(kind, ())) for kind in _KINDS},
         example=document["example"],
         validator=Draft202012Validator(document["inputs"]),
+        choices=document["choices"],
     )
 
 
@@ -152,5 +163,7 @@ def _entries(error: Any, at: str) -> Iterator[dict[str, str]]:
     elif code == "unknown_field":
         names = [name for name in error.instance if name not in error.schema.get("properties", {})]
         yield from (error_at(pointer(name, at=place), code, "there is no such input") for name in names)
+    elif error.validator == "anyOf":  # the first way to write it is the usual one
+        yield error_at(place, code, error.context[0].message)
     else:
         yield error_at(place, code, error.message)

@@ -1,6 +1,7 @@
 """Adopting many results at once: the usual case, in a few statements however many they are.
 
-That is an image which still is its claim's, alone in an open generation of a running job, with nothing to follow.
+That is an image which still is its claim's, alone in an open generation of a running job, with nothing to follow, and
+no step of a staging session, which counts its results.
 What is out of the ordinary is left to `recording`, one by one. One transaction, the jobs locked first, in the order of
 their ids.
 """
@@ -24,6 +25,7 @@ from services.generation.engine import Engine
 from services.generation.jobs import AT_WORK, GENERATION_ENDS, roll_up
 from services.generation.operations import Answered, Spent, spent
 from services.generation.recording import Recorded, StoredImage
+from services.generation.staging_progress import is_step
 from services.generation.telling import about, renewed_view
 from services.generation.workflows import DoneOperation, workflow
 from shared.database import once_committed
@@ -166,7 +168,7 @@ def _usual(session: Session, results: Sequence[Result]) -> dict[tuple[str, int],
 
 
 def _is_usual(result: Result, row: Row, job: Row) -> bool:
-    if job.status != "running" or job.waiting_reason is not None or row.operations > 1:
+    if job.status != "running" or job.waiting_reason is not None or row.operations > 1 or is_step(job.session_id):
         return False
     keys = tuple(image.key for image in result.images)
     done = DoneOperation(name=row.name, result=result.answer.result, image_keys=keys)

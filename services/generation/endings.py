@@ -11,7 +11,7 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.orm import Session
 
-from services.generation import metrics, pauses
+from services.generation import metrics, pauses, staging_progress
 from services.generation.failures import reason
 from services.generation.jobs import GENERATION_ENDS, JOB_ENDS, roll_up
 from services.generation.models import Generation, Image, Job, Operation
@@ -72,6 +72,7 @@ def complete(
     held = generation.amount or 0
     generation.status, generation.finished_at = "succeeded", now
     generation.charged = held if charged is None else min(charged, held)
+    staging_progress.count_result(session, job, generation)
     operations = _operations_of(session, generation)
     images = list(session.scalars(sa.select(Image).where(Image.generation_id == generation.id).order_by(Image.id)))
     last = operations[-1]
@@ -251,7 +252,7 @@ def _close(session: Session, job: Job, count: int, *, now: datetime, ends_as: st
     job.status = ends_as or roll_up(reasons, cancelling=job.status == "cancelling")
     job.paused_at = None
     note_end(session, job, status=job.status)
-    return [finished(session, job)]
+    return [finished(session, job), *staging_progress.job_ended(session, job)]
 
 
 def _cancel_operations(session: Session, generation_ids: Sequence[str], *, now: datetime) -> None:

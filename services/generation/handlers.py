@@ -4,6 +4,7 @@ How a job is planned, written down and paid for stands in planning.py, submissio
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -18,9 +19,12 @@ from services.generation import (
     endings,
     histories,
     holding,
+    planning,
     queries,
     queue_caps,
     rehearsal,
+    saved_styles,
+    staging_admission,
     starts,
     submissions,
     trials,
@@ -28,6 +32,7 @@ from services.generation import (
 from services.generation.engine import Engine
 from services.generation.holding import Credits, Question
 from services.generation.models import Job
+from services.generation.staging_steps import is_free
 from services.generation.submissions import Planned, Submission
 from shared.crash import crash_point
 from shared.database import Database
@@ -182,10 +187,13 @@ def _submit_together(
 ) -> list[dict[str, Any] | Exception]:
     outcomes: dict[str, Any] = {}
     ready = []
-    for asked in several:
+    for named in several:
+        asked = named
         try:
+            asked = _with_saved_style(db, named)
             of_mode = engine.in_mode(livemode=asked.livemode)
             plan = cached_plans.plan(db, of_mode, asked)
+            plan = planning.for_nothing(plan) if is_free(asked.retry_number) else plan
             if asked.dry_run:
                 outcomes[asked.job_id] = rehearsal.rehearse(credits_service, of_mode, asked, plan)
             else:
@@ -201,13 +209,23 @@ def _submit_together(
     return [outcomes[asked.job_id] for asked in several]
 
 
+def _with_saved_style(db: Database, asked: Submission) -> Submission:
+    assets = saved_styles.resolved(
+        db, org_id=asked.org_id, livemode=asked.livemode, inputs=asked.inputs, assets=asked.assets
+    )
+    return asked if assets is asked.assets else replace(asked, assets=assets)
+
+
 def _accept_trial(db: Database, credits_service: Credits, engine: Engine, each: Planned) -> dict[str, Any] | Problem:
     """Write a test key's job, alone: its organization waits for it, and it may be one too many."""
     try:
         trials.take_quote(db, credits_service, engine, each.asked.named, plan=each.plan)
         with db.transaction() as session:
+            steps, refused = staging_admission.begin(session, [each])
+            if refused:
+                raise refused[each.asked.job_id]
             events, new = submissions.take_in(session, [each])
-            db.publish(session, events)
+            db.publish(session, [*steps, *events])
             if new:
                 trials.require_room(session, engine, org_id=each.asked.org_id)
             _require_own(session.get_one(Job, each.asked.job_id), each.asked)
@@ -222,9 +240,11 @@ def _accept(db: Database, credits_service: Credits, engine: Engine, ready: Seque
     """Write the jobs there is room for, hold their credits, and show them; return the outcomes by job."""
     with db.transaction() as session:
         refused = queue_caps.refusals(session, engine, ready)
+        steps, too_late = staging_admission.begin(session, [each for each in ready if each.asked.job_id not in refused])
+        refused |= too_late
         ready = [each for each in ready if each.asked.job_id not in refused]
         events, rows = submissions.take_in(session, ready)
-        db.publish(session, events)
+        db.publish(session, [*steps, *events])
         questions = {each.asked.job_id: _question(session, each, rows.get(each.asked.job_id)) for each in ready}
     crash_point("submit.after_job")
     asking = [question for question in questions.values() if isinstance(question, Question)]

@@ -8,6 +8,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, validates
 
 from services.generation.jobs import GENERATION_STEPS, JOB_STEPS, checked_step
+from services.generation.staging_steps import SESSION_STEPS
 
 
 class Base(DeclarativeBase):
@@ -28,7 +29,7 @@ class Job(Base):
     said last, while generations wait for it. A retry has only some of the generations that its inputs plan, which are
     ``planned`` many. ``cap_id`` and ``daily_cap`` are of the API key it was asked for with. Of its operations
     ``cacheable`` make analyses that may be known, and ``from_cache`` of them took one that was; a ``fresh`` job takes
-    none.
+    none. ``retry_number`` says which attempt at the empty room of its staging session it is.
     """
 
     __tablename__ = "jobs"
@@ -67,6 +68,7 @@ class Job(Base):
     fresh: Mapped[bool] = mapped_column(server_default=sa.false())
     cacheable: Mapped[int] = mapped_column(server_default="0")
     from_cache: Mapped[int] = mapped_column(server_default="0")
+    retry_number: Mapped[int | None]
 
     @validates("status")
     def _follows(self, _name: str, after: str) -> str:
@@ -252,6 +254,77 @@ class Image(Base):
     pinned: Mapped[bool] = mapped_column(server_default=sa.false())
     favorite: Mapped[bool] = mapped_column(server_default=sa.false())
     created_at: Mapped[datetime] = mapped_column(server_default=sa.func.now())
+    deleted_at: Mapped[datetime | None]
+
+
+class StagingSession(Base):
+    """A room on its way from a photo to staged variants: what was chosen, and how far it is.
+
+    ``asset`` is the snapshot of the photo. ``empty_rooms`` and ``variants`` count what succeeded, and so number it;
+    ``begun`` says that there is a job, one that could be paid for. ``status`` follows from all that: see
+    staging_steps.py.
+    """
+
+    __tablename__ = "staging_sessions"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    org_id: Mapped[str]
+    user_id: Mapped[str | None]
+    livemode: Mapped[bool]
+    name: Mapped[str | None]
+    room_state: Mapped[str]
+    status: Mapped[str]
+    upload_id: Mapped[str]
+    asset: Mapped[dict[str, Any]]
+    style: Mapped[str | None]
+    room_type: Mapped[str | None]
+    empty_rooms: Mapped[int] = mapped_column(server_default="0")
+    variants: Mapped[int] = mapped_column(server_default="0")
+    begun: Mapped[bool] = mapped_column(server_default=sa.false())
+    selected_image_id: Mapped[str | None]
+    locked_at: Mapped[datetime | None]
+    version: Mapped[int] = mapped_column(server_default="1")
+    created_at: Mapped[datetime] = mapped_column(server_default=sa.func.now())
+    updated_at: Mapped[datetime] = mapped_column(server_default=sa.func.now())
+    deleted_at: Mapped[datetime | None]
+
+    @validates("status")
+    def _follows(self, _name: str, after: str) -> str:
+        return after if after == self.status else checked_step(SESSION_STEPS, self.status, after)
+
+
+class StagingResult(Base):
+    """That a generation of a staging session succeeded, and its number there.
+
+    Empty rooms are numbered from 0, as ``retry_number``, staged variants from 1; both without gaps.
+    """
+
+    __tablename__ = "staging_results"
+
+    generation_id: Mapped[str] = mapped_column(sa.ForeignKey("generations.id"), primary_key=True)
+    session_id: Mapped[str] = mapped_column(sa.ForeignKey("staging_sessions.id"))
+    org_id: Mapped[str]
+    livemode: Mapped[bool]
+    workflow: Mapped[str]
+    number: Mapped[int]
+
+
+class SavedStyle(Base):
+    """A style of an organization's own: one of ours, with further words and colours."""
+
+    __tablename__ = "saved_styles"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    org_id: Mapped[str]
+    user_id: Mapped[str | None]
+    livemode: Mapped[bool]
+    name: Mapped[str]
+    base: Mapped[str]
+    words: Mapped[str]
+    colours: Mapped[list[Any]]
+    version: Mapped[int] = mapped_column(server_default="1")
+    created_at: Mapped[datetime] = mapped_column(server_default=sa.func.now())
+    updated_at: Mapped[datetime] = mapped_column(server_default=sa.func.now())
     deleted_at: Mapped[datetime | None]
 
 

@@ -108,6 +108,11 @@ def part(engine: Engine, whole: Plan, *, only: Sequence[int] | None, out_of: int
     return replace(whole, generations=generations, estimated_seconds=seconds)
 
 
+def for_nothing(whole: Plan) -> Plan:
+    """Return ``whole`` without a price: nothing is held for it, and nothing charged."""
+    return replace(whole, generations=[replace(item, sku=None) for item in whole.generations])
+
+
 def quote(engine: Engine, *, workflow_name: str, inputs: Mapping[str, Any], assets: Assets) -> dict[str, Any]:
     """Return what a job would need, without prices: ``{workflow, fingerprint, skus, images, estimated_seconds}``.
 

@@ -426,4 +426,5 @@ def _image_row(image: StoredImage, job: Job, generation: Generation, operation: 
         settings=generation.settings,
         provenance=dict(provenance),
         livemode=job.livemode,
+        parent_id=generation.settings.get("parent_image_id"),
     )

@@ -90,6 +90,7 @@ def retry(  # noqa: PLR0913  each says which part of the new job
             fresh=fresh,
             session_id=job.session_id,
             session_name=job.session_name,
+            retry_number=job.retry_number,
             cap_id=cap_id,
             daily_cap=daily_cap,
         )

@@ -14,7 +14,10 @@ from services.generation import (
     planning,
     queries,
     retrying,
+    saved_styles,
     shares,
+    staging_histories,
+    staging_sessions,
 )
 from services.generation.engine import engine_for
 from services.generation.submissions import Submission
@@ -50,7 +53,8 @@ class Generation:
     ) -> dict[str, Any]:
         log.debug("quote_asked_for", org_id=org_id, workflow=workflow)
         engine = self.engine.in_mode(livemode=livemode)
-        return planning.quote(engine, workflow_name=workflow, inputs=inputs, assets=assets)
+        known = saved_styles.resolved(self.db, org_id=org_id, livemode=livemode, inputs=inputs, assets=assets)
+        return planning.quote(engine, workflow_name=workflow, inputs=inputs, assets=known)
 
     @rpc
     def submit(self, **submission: Any) -> dict[str, Any]:
@@ -119,6 +123,71 @@ class Generation:
     def images(self, *, org_id: str, livemode: bool, **page: Any) -> dict[str, Any]:
         with self.db.transaction(org_id=org_id, livemode=livemode) as session:
             return queries.images(session, org_id=org_id, livemode=livemode, **page)
+
+    @rpc
+    def create_staging_session(self, **given: Any) -> dict[str, Any]:
+        return staging_sessions.create(self.db, **given)
+
+    @rpc
+    def staging_session(self, *, org_id: str, livemode: bool, session_id: str) -> dict[str, Any]:
+        with self.db.transaction(org_id=org_id, livemode=livemode) as session:
+            return staging_histories.one(session, org_id=org_id, livemode=livemode, session_id=session_id)
+
+    @rpc
+    def staging_sessions(self, *, org_id: str, livemode: bool, **page: Any) -> dict[str, Any]:
+        with self.db.transaction(org_id=org_id, livemode=livemode) as session:
+            return staging_histories.page(session, org_id=org_id, livemode=livemode, **page)
+
+    @rpc
+    def change_staging_session(self, **asked: Any) -> dict[str, Any]:
+        return staging_sessions.change(self.db, **asked)
+
+    @rpc
+    def delete_staging_session(self, **asked: Any) -> None:
+        staging_sessions.delete(self.db, **asked)
+
+    @rpc
+    def select_empty_room(self, **asked: Any) -> dict[str, Any]:
+        return staging_sessions.select(self.db, **asked)
+
+    @rpc
+    def lock_empty_room(self, **asked: Any) -> dict[str, Any]:
+        return staging_sessions.lock_empty_room(self.db, **asked)
+
+    @rpc
+    def generate_empty_room(self, *, retry_number: int, **order: Any) -> dict[str, Any]:
+        return staging_sessions.generate_empty_room(
+            self.db, self.credits_service, self.engine, retry_number=retry_number, order=order
+        )
+
+    @rpc
+    def stage_session(self, *, inputs: dict[str, Any], **order: Any) -> dict[str, Any]:
+        return staging_sessions.stage(self.db, self.credits_service, self.engine, inputs=inputs, order=order)
+
+    @rpc
+    def save_style(self, *, org_id: str, livemode: bool, **given: Any) -> dict[str, Any]:
+        with self.db.transaction(org_id=org_id, livemode=livemode) as session:
+            return saved_styles.create(session, org_id=org_id, livemode=livemode, **given)
+
+    @rpc
+    def style(self, *, org_id: str, livemode: bool, style_id: str) -> dict[str, Any]:
+        with self.db.transaction(org_id=org_id, livemode=livemode) as session:
+            return saved_styles.one(session, org_id=org_id, livemode=livemode, style_id=style_id)
+
+    @rpc
+    def styles(self, *, org_id: str, livemode: bool, **page: Any) -> dict[str, Any]:
+        with self.db.transaction(org_id=org_id, livemode=livemode) as session:
+            return saved_styles.page(session, org_id=org_id, livemode=livemode, **page)
+
+    @rpc
+    def change_style(self, *, org_id: str, livemode: bool, **asked: Any) -> dict[str, Any]:
+        with self.db.transaction(org_id=org_id, livemode=livemode) as session:
+            return saved_styles.change(session, org_id=org_id, livemode=livemode, **asked)
+
+    @rpc
+    def delete_style(self, *, org_id: str, livemode: bool, **asked: Any) -> None:
+        with self.db.transaction(org_id=org_id, livemode=livemode) as session:
+            saved_styles.delete(session, org_id=org_id, livemode=livemode, **asked)
 
     @rpc
     def workflows(self) -> dict[str, Any]:

@@ -1,4 +1,14 @@
-"""Styles and room types a client may name: slugs, with the words a prompt uses for them. Data only."""
+"""Styles and room types a client may name: slugs, with the words a prompt uses for them; and what a saved style adds.
+
+Data and pure rules only.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from marshmallow import ValidationError, fields
+
+from shared.ids import SUFFIX_PATTERN, is_id
 
 STYLES: dict[str, str] = {
     "modern": "clean lines, neutral palette, low furniture, crisp daylight",
@@ -13,6 +23,14 @@ STYLES: dict[str, str] = {
     "luxury": "velvet, marble, brass, deep contrast",
     "japandi": "low oak furniture, beige and charcoal, calm diffuse light",
     "art_deco": "geometric brass, emerald and black, dramatic light",
+    "mediterranean": "white plaster, terracotta tiles, ultramarine accents, hard noon sun",
+    "tropical": "rattan, large leaves, leaf green and coral, bright humid light",
+    "victorian": "burgundy damask, carved dark wood, gilded frames, warm lamplight",
+    "french_country": "lavender and cream, toile, painted oak, hazy morning light",
+    "contemporary": "charcoal walls, one strong yellow accent, clear shapes, gallery light",
+    "traditional": "honey walls, cherry wood, rolled arms, navy and burgundy accents, even warm light",
+    "southwestern": "adobe pink, turquoise, woven wool, desert evening light",
+    "eclectic": "magenta and teal side by side, mixed periods, bold patterns, lively light",
 }
 
 ROOM_TYPES: dict[str, str] = {
@@ -29,3 +47,39 @@ ROOM_TYPES: dict[str, str] = {
     "studio_apartment": "studio apartment with bed, desk and seating",
     "basement": "basement lounge with seating",
 }
+
+
+class Style(fields.String):
+    """A style as inputs name it: a slug of ours, or the id of a saved one, whose snapshot comes with the assets."""
+
+    def __init__(self, **options: Any) -> None:
+        described = {"anyOf": [{"enum": list(STYLES)}, {"pattern": f"^sty_{SUFFIX_PATTERN}$"}]}
+        super().__init__(**{**options, "metadata": {**described, **options.get("metadata", {})}})
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **more: Any) -> str:
+        style: str = super()._deserialize(value, attr, data, **more)
+        if style not in STYLES and not is_saved(style):
+            raise ValidationError(f"Must be one of: {', '.join(STYLES)}; or the id of a saved style (sty_…).")
+        return style
+
+
+def is_saved(style: object) -> bool:
+    """Tell whether ``style`` is the id of a saved one."""
+    return is_id(style, prefix="sty")
+
+
+def words_of(style: str, assets: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the words a prompt uses for a style; those of a saved one are added to its base's."""
+    if style in STYLES:
+        return STYLES[style]
+    saved = assets[style]
+    colours = f"accents in {', '.join(saved['colours'])}" if saved["colours"] else ""
+    return ", ".join(part for part in (STYLES[saved["base"]], saved["words"], colours) if part)
+
+
+def parameters_of(style: str, assets: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return a style as providers are told it: ``style``, a slug of ours, and ``colours`` where there are others."""
+    if style in STYLES:
+        return {"style": style}
+    saved = assets[style]
+    return {"style": saved["base"], **({"colours": list(saved["colours"])} if saved["colours"] else {})}

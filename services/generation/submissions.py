@@ -30,7 +30,8 @@ class Submission:
     credits count against ``cap_id``, which allows ``daily_cap`` of them a day: None where it was asked for without one.
     ``correlation_id`` is of the request it came with; that of the current context unless given. A retry of the job
     ``retry_of`` makes ``only`` those of the ``out_of`` planned generations, by number. A ``fresh`` job takes
-    nothing that is known.
+    nothing that is known. ``retry_number`` says which attempt at the empty room of the staging session ``session_id``
+    it is.
     """
 
     job_id: str
@@ -54,6 +55,7 @@ class Submission:
     only: tuple[int, ...] | None = None
     out_of: int | None = None
     fresh: bool = False
+    retry_number: int | None = None
 
     @property
     def named(self) -> Named:
@@ -197,6 +199,7 @@ def _job_row(each: Planned, *, now: datetime) -> dict[str, Any]:
         "session_name": asked.session_name,
         "retry_of": asked.retry_of,
         "retry_count": asked.retry_count,
+        "retry_number": asked.retry_number,
         "planned": asked.out_of or len(plan.generations),
         "created_at": now,
         "deadline_at": deadline(now, estimated_seconds=plan.estimated_seconds, asked_seconds=asked.deadline_seconds),

@@ -84,6 +84,24 @@ CALLS: dict[str, Callable[[Darkroom], Any]] = {
     "products.delete": lambda one: one.products.delete("prd_1", version=3),
     "products.add_view": lambda one: one.products.add_view("prd_1", view_type="back", upload_id=UPLOAD),
     "products.views": lambda one: list(one.products.views("prd_1", view_type="back", page_size=200)),
+    "staging_sessions.create": lambda one: one.staging_sessions.create(
+        UPLOAD, room_state="generate_empty", name="Elm Street 4", **ROOM
+    ),
+    "staging_sessions.get": lambda one: one.staging_sessions.get("ses_1"),
+    "staging_sessions.list": lambda one: list(one.staging_sessions.list(status="draft", page_size=200)),
+    "staging_sessions.update": lambda one: one.staging_sessions.update("ses_1", version=3, name="x", style=None),
+    "staging_sessions.delete": lambda one: one.staging_sessions.delete("ses_1", version=3),
+    "staging_sessions.generate_empty_room": lambda one: one.staging_sessions.generate_empty_room(
+        "ses_1", retry_number=2, **TERMS
+    ),
+    "staging_sessions.select": lambda one: one.staging_sessions.select("ses_1", f"img_{EXAMPLE_ID}", version=3),
+    "staging_sessions.lock": lambda one: one.staging_sessions.lock("ses_1", version=3),
+    "staging_sessions.stage": lambda one: one.staging_sessions.stage("ses_1", **ROOM, variants=3, **TERMS),
+    "styles.create": lambda one: one.styles.create("Ours", base="modern", words="olives", colours=["#123456"]),
+    "styles.get": lambda one: one.styles.get("sty_1"),
+    "styles.list": lambda one: list(one.styles.list(page_size=200)),
+    "styles.update": lambda one: one.styles.update("sty_1", version=3, colours=["#123456"]),
+    "styles.delete": lambda one: one.styles.delete("sty_1", version=3),
     "credits.balance": lambda one: one.credits.balance(),
     "credits.entries": lambda one: list(one.credits.entries(**FILTERS, page_size=200)),
     "credits.usage": lambda one: one.credits.usage(since="2026-01-01", until="2026-02-01"),

@@ -44,7 +44,7 @@ def test_the_example_of_a_request_is_one_the_route_takes(route):
 
     loaded = load(route.body(), example)
 
-    assert loaded
+    assert loaded or not route.body().fields
     if "inputs" in loaded:
         workflows.check(workflows.contract(loaded["workflow"]), loaded["inputs"], at="/inputs")
 

@@ -90,7 +90,14 @@ def world(new_client: NewClient, admin: Client) -> World:
     person, colleague, leaver = (joined(client, "owner") for _ in range(3))
     kept, revoked = (post(client, "/v1/api-keys", {"name": "spare"}).json()["id"] for _ in range(2))
     product, discontinued = (post(client, "/v1/products", {"name": "Chair", "sku": sku}).json() for sku in ("A", "B"))
+    room = {"upload_id": client.upload(), "room_state": "generate_empty"}
+    kept_session, spare_session = (post(client, "/v1/staging-sessions", room).json()["id"] for _ in range(2))
+    kept_style, spare_style = (
+        post(client, "/v1/styles", {"name": name, "base": "modern"}).json()["id"] for name in ("kept", "spare")
+    )
     ids = {
+        "staging_session_id": kept_session,
+        "style_id": kept_style,
         "job_id": job["id"],
         "image_id": client.images(job)[0]["id"],
         "upload_id": client.upload(),
@@ -101,6 +108,8 @@ def world(new_client: NewClient, admin: Client) -> World:
         "sku": product["sku"],
     }
     spare = {
+        "staging_session_id": spare_session,
+        "style_id": spare_style,
         "upload_id": client.upload(1),
         "user_id": leaver.user_id,
         "key_id": revoked,

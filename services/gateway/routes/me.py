@@ -15,6 +15,7 @@ from shared.problems import Forbidden, NotFound, Unavailable
 T = TypeVar("T")
 _TAGS = ("people",)
 _ACTIVE_JOBS = 50
+_SESSIONS = 20
 
 
 def _me(service: Any, request: Request) -> dict[str, Any]:
@@ -118,7 +119,8 @@ class MeRoutes(Wiring):
         answers={200: DashboardSchema},
         problems=(Forbidden,),
         summary="Everything the first page shows, in one call",
-        description="`jobs` are the newest 50 that have not ended, without their generations.",
+        description="`jobs` are the newest 50 that have not ended, without their generations; `sessions` the newest 20"
+        " staging sessions, with what comes next in each, without their attempts.",
         tags=_TAGS,
     )
     def dashboard(self, request: Request) -> Answer:
@@ -131,7 +133,7 @@ class MeRoutes(Wiring):
                 "organization": profile["organization"],
                 "onboarding_step": profiles.onboarding_step(profile, has_jobs=bool(active) or _has_jobs(self, request)),
                 "products": {"total": self.catalog.product_count(**request.owner)},
-                "sessions": [],
+                "sessions": self.generation.staging_sessions(**request.owner, attempts=0, limit=_SESSIONS)["data"],
                 "jobs": {"active": len(active), "data": active},
                 "credits": self.credits.balance(org_id=request.org_id),
             },

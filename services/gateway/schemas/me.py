@@ -7,6 +7,7 @@ from services.gateway.schemas.accounts import NAME_MAX, OrganizationNameSchema
 from services.gateway.schemas.credits import CreditsSchema
 from services.gateway.schemas.jobs import JobAtWorkSchema
 from services.gateway.schemas.people import MemberSchema
+from services.gateway.schemas.staging_sessions import SessionSummarySchema
 from shared.http import Schema
 from shared.http_fields import id_of, said
 
@@ -62,6 +63,6 @@ class DashboardSchema(Schema):
     organization = fields.Nested(OrganizationNameSchema, required=True)
     onboarding_step = fields.String(required=True, allow_none=True, validate=validate.OneOf(ONBOARDING))
     products = fields.Nested(ProductsReadySchema, required=True)
-    sessions = fields.List(fields.Dict(), required=True)
+    sessions = fields.List(fields.Nested(SessionSummarySchema), required=True)
     jobs = fields.Nested(JobsAtWorkSchema, required=True)
     credits = fields.Nested(CreditsSchema, required=True)

@@ -44,17 +44,18 @@ PROVENANCE = {
 }
 
 
-def stage(photo: bytes, *, style: str, room_type: str, seed: int) -> bytes:
+def stage(photo: bytes, *, style: str, room_type: str, seed: int, colours: Sequence[str] = ()) -> bytes:
     """Return the photo staged in ``style`` as a JPEG of at most 2048 pixels on its longer side.
 
-    The same arguments give the same bytes; another seed gives another light, crop, palette and decor.
+    The same arguments give the same bytes; another seed gives another light, crop, palette and decor. ``colours``
+    (``#rrggbb``) are accents to use in the place of the style's.
     About a second of CPU: call it through `shared.off_hub`.
 
     Raises:
-        ValueError: the style or the room type is not one we have.
+        ValueError: the style or the room type is not one we have, or a colour is none.
         UnsupportedImage, ImageTooLarge, CorruptImage: the photo is none, see shared.images.
     """
-    order = take_order(style=style, room_type=room_type, seed=seed)
+    order = take_order(style=style, room_type=room_type, seed=seed, colours=colours)
     scene = read_scene(_cropped(decode(photo, side=SIDE_MAX), order.dice))
     light = calmed(scene)
     repaint(light, scene, order)

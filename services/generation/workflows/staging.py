@@ -5,7 +5,7 @@ from typing import Any
 
 from marshmallow import Schema, fields, validate
 
-from services.generation.styles import ROOM_TYPES, STYLES
+from services.generation.styles import ROOM_TYPES, STYLES, Style, parameters_of, words_of
 from services.generation.workflows import Assets, PlannedGeneration, PlannedOperation
 
 NAME = "staging"
@@ -35,16 +35,19 @@ class Inputs(Schema):
     """What a client sends."""
 
     upload_id = fields.String(required=True)
-    style = fields.String(required=True, validate=validate.OneOf(tuple(STYLES)))
+    style = Style(required=True)
     room_type = fields.String(required=True, validate=validate.OneOf(tuple(ROOM_TYPES)))
     variants = fields.Integer(load_default=2, strict=True, validate=validate.Range(min=1, max=8))
 
 
 def plan(inputs: Mapping[str, Any], assets: Assets, seed: int) -> Sequence[PlannedGeneration]:
-    """Plan one generation per variant, each with its own seed."""
+    """Plan one generation per variant, each with its own seed.
+
+    In the place of the upload may be an image of ours that was made of it: then that is what the variants are made of.
+    """
     style, room_type = inputs["style"], inputs["room_type"]
-    prompt = PROMPT.format(room=ROOM_TYPES[room_type], style=STYLES[style])
-    source = assets[inputs["upload_id"]]["key"]
+    prompt = PROMPT.format(room=ROOM_TYPES[room_type], style=words_of(style, assets))
+    source = assets[inputs["upload_id"]]
     seeds = [(seed + number * _SEED_STEP) % _SEED_LIMIT for number in range(inputs["variants"])]
     return [
         PlannedGeneration(
@@ -52,14 +55,15 @@ def plan(inputs: Mapping[str, Any], assets: Assets, seed: int) -> Sequence[Plann
             seed=one,
             style=style,
             room_type=room_type,
+            settings={"parent_image_id": source["image_id"]} if "image_id" in source else {},
             operations=(
                 PlannedOperation(
                     name="image.stage",
                     prompt=prompt,
                     prompt_version=PROMPT_VERSION,
                     seed=one,
-                    sources=(source,),
-                    parameters={"style": style, "room_type": room_type},
+                    sources=(source["key"],),
+                    parameters={**parameters_of(style, assets), "room_type": room_type},
                 ),
             ),
         )

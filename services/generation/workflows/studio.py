@@ -5,7 +5,7 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, validate
 
-from services.generation.styles import ROOM_TYPES, STYLES
+from services.generation.styles import ROOM_TYPES, STYLES, Style, parameters_of, words_of
 from services.generation.workflows import Assets, PlannedGeneration, PlannedOperation
 from shared.problems import LimitExceeded
 
@@ -51,7 +51,7 @@ class Inputs(Schema):
         validate=[validate.Length(min=1), _require_unique],
         metadata={"uniqueItems": True},
     )
-    style = fields.String(required=True, validate=validate.OneOf(tuple(STYLES)))
+    style = Style(required=True)
     room_type = fields.String(required=True, validate=validate.OneOf(tuple(ROOM_TYPES)))
     variants = fields.Integer(load_default=4, strict=True, validate=validate.Range(min=1, max=8))
     aspect_ratio = fields.String(load_default="1:1", validate=validate.OneOf(ASPECT_RATIOS))
@@ -74,8 +74,8 @@ def plan(inputs: Mapping[str, Any], assets: Assets, seed: int) -> Sequence[Plann
     return [
         _shot(
             inputs,
+            assets,
             upload_id=upload_id,
-            source=assets[upload_id]["key"],
             variant=variant,
             seed=(seed + position * _SEED_STEP) % _SEED_LIMIT,
         )
@@ -83,9 +83,9 @@ def plan(inputs: Mapping[str, Any], assets: Assets, seed: int) -> Sequence[Plann
     ]
 
 
-def _shot(inputs: Mapping[str, Any], *, upload_id: str, source: str, variant: int, seed: int) -> PlannedGeneration:
+def _shot(inputs: Mapping[str, Any], assets: Assets, *, upload_id: str, variant: int, seed: int) -> PlannedGeneration:
     style, room_type, aspect_ratio = inputs["style"], inputs["room_type"], inputs["aspect_ratio"]
-    prompt = PROMPT.format(room=ROOM_TYPES[room_type], style=STYLES[style], aspect_ratio=aspect_ratio)
+    prompt = PROMPT.format(room=ROOM_TYPES[room_type], style=words_of(style, assets), aspect_ratio=aspect_ratio)
     return PlannedGeneration(
         sku=SKU,
         seed=seed,
@@ -98,8 +98,8 @@ def _shot(inputs: Mapping[str, Any], *, upload_id: str, source: str, variant: in
                 prompt=prompt,
                 prompt_version=PROMPT_VERSION,
                 seed=seed,
-                sources=(source,),
-                parameters={"style": style, "room_type": room_type, "aspect_ratio": aspect_ratio},
+                sources=(assets[upload_id]["key"],),
+                parameters={**parameters_of(style, assets), "room_type": room_type, "aspect_ratio": aspect_ratio},
             ),
         ),
     )

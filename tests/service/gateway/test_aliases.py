@@ -11,6 +11,8 @@ from tests.service.gateway.people import PASSWORD, invite, join
 
 ALIASES = [(route, alias) for _, route in routes_of(Gateway) for alias in route.aliases]
 SEED = {
+    "POST /api/sessions": "POST /v1/staging-sessions",
+    "GET /api/sessions": "GET /v1/staging-sessions",
     "POST /api/auth/signup": "POST /v1/auth/signup",
     "GET /api/settings": "GET /v1/me",
     "PATCH /api/settings": "PATCH /v1/me",
@@ -93,7 +95,9 @@ def test_a_viewer_may_what_the_route_lets_a_viewer_do(client, studio, ask, alias
     first, second = ask(alias, options=[{"json": {}, "headers": headers}] * 2)
 
     assert same([first]) == same([second])
-    assert (first.status_code == 403) == (alias in {"POST /api/upload", "POST /api/admin/headshots/<job_id>/refund"})
+    assert (first.status_code == 403) == (
+        alias in {"POST /api/upload", "POST /api/sessions", "POST /api/admin/headshots/<job_id>/refund"}
+    )
 
 
 @pytest.mark.parametrize(

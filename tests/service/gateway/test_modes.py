@@ -6,11 +6,11 @@ from shared.ids import new_id
 from shared.problems import LimitExceeded
 from tests.fakes import small_picture
 from tests.service.gateway.people import bearer, join
-from tests.service.gateway.test_tenancy import BODIES, OF_ORGANIZATIONS
+from tests.service.gateway.test_tenancy import BODIES, OF_ORGANIZATIONS, kept
 
-PER_MODE = {"{upload_id}", "{job_id}", "{image_id}"}
+PER_MODE = {"{upload_id}", "{job_id}", "{image_id}", "{product_id}", "{staging_session_id}", "{style_id}"}
 OF_BOTH = {"{user_id}", "{invitation_id}", "{key_id}", "{session_id}", "{endpoint_id}"}
-LISTS = ("/v1/jobs", "/v1/images")
+LISTS = ("/v1/jobs", "/v1/images", "/v1/products", "/v1/staging-sessions", "/v1/styles")
 EVERYTHING = ["read", "write", "spend", "manage"]
 
 
@@ -43,7 +43,17 @@ def ids_of_owner(client, services, studio, a_staging, modes):
     body = a_staging(studio[0], livemode=livemode)
     job = client.post("/v1/stagings", json=body, headers=keyed(owner)).json
     services.finish(job["id"])
-    return {"{upload_id}": body["upload_id"], "{job_id}": job["id"], "{image_id}": next(iter(services.images))}
+    room = {"upload_id": body["upload_id"], "room_state": "generate_empty"}
+    style = {"name": "Theirs", "base": "modern"}
+    product = client.post("/v1/products", json={"name": "A chair", "sku": "DSK-001"}, headers=owner).json
+    return {
+        "{upload_id}": body["upload_id"],
+        "{job_id}": job["id"],
+        "{image_id}": next(iter(services.images)),
+        "{product_id}": product["id"],
+        "{staging_session_id}": client.post("/v1/staging-sessions", json=room, headers=owner).json["id"],
+        "{style_id}": client.post("/v1/styles", json=style, headers=owner).json["id"],
+    }
 
 
 def test_every_kind_of_id_in_an_address_is_of_one_mode_or_known_to_be_of_both():
@@ -54,7 +64,7 @@ def test_every_kind_of_id_in_an_address_is_of_one_mode_or_known_to_be_of_both():
 
 def test_no_route_shows_or_changes_what_the_other_mode_has_made(client, services, modes, ids_of_owner):
     owner, other, _ = modes
-    before = (dict(services.assets), dict(services.jobs), dict(services.images))
+    before = kept(services)
 
     answers = {}
     for method, path in OF_ORGANIZATIONS:
@@ -68,7 +78,7 @@ def test_no_route_shows_or_changes_what_the_other_mode_has_made(client, services
     assert len(answers) >= 8
     assert {answer.status_code for answer in answers.values()} == {404}
     assert {answer.json["code"] for answer in answers.values()} == {"not_found"}
-    assert (services.assets, services.jobs, services.images) == before
+    assert kept(services) == before
     assert client.get(f"/v1/jobs/{ids_of_owner['{job_id}']}", headers=owner).status_code == 200
 
 

@@ -38,6 +38,10 @@ ABOUT_PEOPLE = [
     "/v1/api-keys/<key_id>/rotate",
     "/v1/admin/keys",
 ]
+# These make what is shown, under the key's own id or as the next revision: no credit moves.
+ABOUT_PRODUCTS = ["/v1/products", "/v1/products/<product_id>/views"]
+# These begin and settle what is asked for by other routes: no credit moves.
+ABOUT_STAGING = ["/v1/staging-sessions", "/v1/staging-sessions/<staging_session_id>/lock", "/v1/styles"]
 # What providers tell is a hint to look: it moves nothing, and is told once however often it comes.
 OF_PROVIDERS = ["/v1/webhooks-in/<provider>"]
 # These end or look at what is there already: a second time there is nothing left to do.
@@ -63,6 +67,9 @@ def orders(client, services, studio, admin, a_staging):
     org_id, headers = studio
     staging = a_staging(org_id)
     job = client.post("/v1/stagings", json=staging, headers={**headers, "Idempotency-Key": "of the fixture"}).json
+    room = {"upload_id": staging["upload_id"], "room_state": "generate_empty"}
+    session = client.post("/v1/staging-sessions", json=room, headers=headers).json["id"]
+    styled = {"style": "modern", "room_type": "bedroom"}
     ended = client.post("/v1/stagings", json=staging, headers={**headers, "Idempotency-Key": "of it, too"}).json
     services.finish(ended["id"], "failed")
     services.generation.calls.clear()
@@ -76,6 +83,22 @@ def orders(client, services, studio, admin, a_staging):
     found = {
         "/v1/jobs": Order(path="/v1/jobs", body=whole, other={**whole, "deadline_seconds": 60}, **submit),
         "/v1/stagings": Order(path="/v1/stagings", body=staging, other={**staging, "variants": 1}, **submit),
+        "/v1/staging-sessions/<staging_session_id>/empty-rooms": Order(
+            path=f"/v1/staging-sessions/{session}/empty-rooms",
+            body={"retry_number": 0},
+            other={"retry_number": 1},
+            headers=headers,
+            service="generation",
+            method="generate_empty_room",
+        ),
+        "/v1/staging-sessions/<staging_session_id>/stagings": Order(
+            path=f"/v1/staging-sessions/{session}/stagings",
+            body=styled,
+            other={**styled, "variants": 1},
+            headers=headers,
+            service="generation",
+            method="stage_session",
+        ),
         "/v1/jobs/<job_id>/retry": Order(
             path=f"/v1/jobs/{ended['id']}/retry",
             body={"settings": {"style": "rustic"}},
@@ -134,7 +157,7 @@ def _calls(services, order):
 
 def test_every_post_is_known_to_move_credits_or_not_to():
     uploads = {"/v1/uploads", "/v1/uploads/from-url", "/v1/uploads/presign", "/v1/uploads/<upload_id>/complete"}
-    others = {*ABOUT_PEOPLE, *ABOUT_JOBS, *ABOUT_EVENTS, *OF_PROVIDERS}
+    others = {*ABOUT_PEOPLE, *ABOUT_JOBS, *ABOUT_EVENTS, *ABOUT_PRODUCTS, *ABOUT_STAGING, *OF_PROVIDERS}
     assert {*MONEY, *KEY_OPTIONAL, *others, *uploads} == POSTS
 
 

@@ -1,6 +1,6 @@
 """Every route of the document: closed without a credential, and blind to what belongs to another organization."""
 
-import json
+from copy import deepcopy
 
 import pytest
 
@@ -34,7 +34,24 @@ BODIES = {
     "/v1/webhook-endpoints/{endpoint_id}/replay": {"after": "0"},
     "/v1/products/{product_id}": {"name": "Mine"},
     "/v1/products/{product_id}/views": {"view_type": "front", "upload_id": new_id("ast")},
+    "/v1/staging-sessions/{staging_session_id}": {"name": "Oak Lane 2"},
+    "/v1/staging-sessions/{staging_session_id}/empty-rooms": {"retry_number": 0},
+    "/v1/staging-sessions/{staging_session_id}/selection": {"image_id": new_id("img")},
+    "/v1/staging-sessions/{staging_session_id}/lock": {},
+    "/v1/staging-sessions/{staging_session_id}/stagings": {"style": "modern", "room_type": "bedroom"},
+    "/v1/styles/{style_id}": {"name": "Mine"},
 }
+
+
+def kept(services):
+    """Return a copy of what the services behind have of organizations."""
+    things = (services.assets, services.jobs, services.images, services.products, services.sessions, services.styles)
+    return deepcopy((*things, services.endpoints))
+
+
+def everything_of(services, db):
+    """Return a copy of what there is of organizations, here and in the services behind."""
+    return kept(services), everything_kept(db)
 
 
 @pytest.fixture
@@ -47,9 +64,13 @@ def ids_of_another(client, services, an_organization, a_staging):
     user_id, person = join(client, headers, "else@example.com", role="owner")
     endpoint = client.post("/v1/webhook-endpoints", json={"url": "https://example.com"}, headers=headers)
     product = client.post("/v1/products", json={"name": "A chair", "sku": "DSK-001"}, headers=headers).json
+    room = {"upload_id": body["upload_id"], "room_state": "generate_empty"}
+    style = {"name": "Theirs", "base": "modern"}
     return {
         "{endpoint_id}": endpoint.json["id"],
         "{product_id}": product["id"],
+        "{staging_session_id}": client.post("/v1/staging-sessions", json=room, headers=headers).json["id"],
+        "{style_id}": client.post("/v1/styles", json=style, headers=headers).json["id"],
         "{upload_id}": body["upload_id"],
         "{job_id}": job["id"],
         "{image_id}": next(iter(services.images)),
@@ -64,11 +85,6 @@ def ids_of_another(client, services, an_organization, a_staging):
 def person(client, studio):
     """Give the headers of an owner who is logged in: one who may use every route of an organization."""
     return join(client, studio[1], role="owner")[1]
-
-
-def everything_of(services, db):
-    things = (services.assets, services.jobs, services.images, services.products, services.endpoints)
-    return json.dumps(things), everything_kept(db)
 
 
 def test_the_document_lists_the_routes_that_are_open():
@@ -191,7 +207,8 @@ def test_credits_is_always_asked_about_the_organization_of_the_key(client, servi
 
 @pytest.mark.usefixtures("ids_of_another")
 def test_the_lists_of_one_hold_nothing_of_another(client, studio):
-    for path in ("/v1/jobs", "/v1/images", "/v1/invitations", "/v1/events", "/v1/webhook-endpoints", "/v1/products"):
+    paths = ("jobs", "images", "invitations", "events", "webhook-endpoints", "products", "staging-sessions", "styles")
+    for path in (f"/v1/{name}" for name in paths):
         assert client.get(path, headers=studio[1]).json["data"] == []
     for path in ("/v1/members", "/v1/api-keys"):
         assert len(client.get(path, headers=studio[1]).json["data"]) == 1  # the first owner, and the first key

@@ -91,6 +91,14 @@ def test_what_stands_in_a_room_gives_way_to_wall_and_floor(room: bytes) -> None:
     assert abs(after.mean() - bare.mean()) < 25
 
 
+def test_another_try_at_an_empty_room_is_another_version_of_the_same_room(room: bytes) -> None:
+    first, second, third = (pixels(empty_room(room, seed=seed)) for seed in (1, 2, 3))
+
+    for one, other in ((first, second), (first, third), (second, third)):
+        assert np.abs(one - other).mean() > 2
+        assert np.corrcoef(one.ravel(), other.ravel())[0, 1] > 0.9
+
+
 def test_dusk_is_darker_and_bluer_than_day_and_its_lights_are_warm(room: bytes) -> None:
     day, dusk = pixels(room), pixels(edit(room, seed=1, edit="day_to_dusk"))
     dark = dusk.mean(2) < np.percentile(dusk.mean(2), 50)

@@ -131,12 +131,31 @@ def test_styles_have_the_light_and_colour_they_are_named_for(staged: Callable[..
     warmest = sorted(looks, key=lambda style: warmth(looks[style]))
     darkest = sorted(looks, key=lambda style: brightness(looks[style]))
     palest = sorted(looks, key=lambda style: colourfulness(looks[style]))
-    assert {"rustic", "bohemian", "mid_century"} == set(warmest[-3:])
+    assert {"rustic", "bohemian", "southwestern"} == set(warmest[-3:])
+    assert {"mid_century", "victorian", "traditional"} == set(warmest[-6:-3])
     assert {"modern", "coastal"} <= set(warmest[:4])
-    assert {"industrial", "luxury", "art_deco"} == set(darkest[:3])
+    assert {"industrial", "luxury", "art_deco", "victorian"} == set(darkest[:4])
     assert {"scandinavian", "minimalist"} <= set(darkest[-4:])
     assert palest[0] == "minimalist"
     assert palest[-1] in {"bohemian", "rustic"}
+
+
+def test_colours_of_ones_own_take_the_place_of_the_styles_accents(photo: bytes) -> None:
+    given = {"style": "modern", "room_type": "living_room", "seed": 1}
+
+    plain, coloured = stage(photo, **given), stage(photo, **given, colours=("#1d8c3a", "#0b5c22"))
+
+    def greens(picture: NDArray[np.float64]) -> int:
+        return int((picture[..., 1] - np.maximum(picture[..., 0], picture[..., 2]) > 20).sum())
+
+    assert greens(pixels(coloured)) > greens(pixels(plain)) + 100
+    assert stage(photo, **given, colours=()) == plain
+
+
+@pytest.mark.parametrize("colour", ["green", "#12345", "#12345g", "123456"])
+def test_a_colour_that_is_none_is_refused(photo: bytes, colour: str) -> None:
+    with pytest.raises(ValueError, match="is not a colour"):
+        stage(photo, style="modern", room_type="living_room", seed=1, colours=(colour,))
 
 
 @pytest.mark.parametrize("room_type", ROOMS)

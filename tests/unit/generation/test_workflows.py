@@ -5,12 +5,15 @@ import pytest
 from marshmallow import ValidationError
 
 from services.generation.contract import documents
-from services.generation.providers import Provider, available, route
+from services.generation.operations import Answered
+from services.generation.providers import Provider, Request, available, route
 from services.generation.styles import ROOM_TYPES, STYLES
 from services.generation.workflows import registered, staging, workflow
 from shared.problems import NotFound
 from tests.fakes import ScriptedProvider
+from tools.demo_room import demo_room
 
+SAVED = "sty_01jx0000000000000000000000"
 ASSETS = {"ast_1": {"key": "assets/org/a.jpg"}}
 INPUTS = {"upload_id": "ast_1", "style": "rustic", "room_type": "bedroom", "variants": 3}
 
@@ -73,3 +76,83 @@ def test_an_operation_nobody_does_is_said_by_name() -> None:
 
 def test_the_local_provider_needs_no_key_and_does_every_style() -> None:
     assert "image.stage" in available({})["local"].operations
+
+
+@pytest.mark.parametrize(
+    ("name", "sku", "operation", "parameters"),
+    [
+        ("empty_room", "staging.empty_room", "image.empty_room", {}),
+        ("furniture_removal", "staging.edit", "image.edit", {"edit": "furniture_removal"}),
+        ("day_to_dusk", "staging.edit", "image.edit", {"edit": "day_to_dusk"}),
+        ("enhancement", "staging.edit", "image.edit", {"edit": "enhancement"}),
+    ],
+)
+def test_an_edit_is_one_billable_picture_of_the_upload_by_a_versioned_prompt(
+    name: str, sku: str, operation: str, parameters: dict[str, str]
+) -> None:
+    (planned,) = workflow(name).plan({"upload_id": "ast_1"}, ASSETS, 7)
+    (work,) = planned.operations
+
+    assert (planned.sku, planned.seed, work.seed) == (sku, 7, 7)
+    assert (work.name, work.parameters, work.sources) == (operation, parameters, ("assets/org/a.jpg",))
+    assert (work.prompt_version, work.makes_image) == (f"{name.replace('_', '-')}-1", True)
+    assert len(work.prompt) > 100
+
+
+@pytest.mark.parametrize("name", ["empty_room", "furniture_removal", "day_to_dusk", "enhancement"])
+def test_the_local_provider_does_every_edit_by_what_the_workflow_says(name: str) -> None:
+    photo = demo_room()
+    (planned,) = workflow(name).plan({"upload_id": "ast_1"}, ASSETS, 7)
+    (work,) = planned.operations
+    local = available({})["local"]
+    request = Request(
+        operation_id="op_1",
+        name=work.name,
+        prompt=work.prompt,
+        model=local.model_for(work.name),
+        seed=work.seed,
+        sources=(photo,),
+        parameters=work.parameters,
+    )
+
+    outcome = local.submit(request)
+
+    assert isinstance(outcome, Answered)
+    assert outcome.images[0].data.startswith(b"\xff\xd8\xff")
+    assert outcome.images[0].data != photo
+
+
+def test_there_are_twenty_styles_and_twelve_room_types_each_with_words_of_its_own() -> None:
+    assert (len(STYLES), len(ROOM_TYPES)) == (20, 12)
+    assert len(set(STYLES.values())) == 20
+    assert len(set(ROOM_TYPES.values())) == 12
+
+
+def test_what_is_staged_may_be_an_image_of_ours_and_the_results_name_it() -> None:
+    emptied = {"ast_1": {"key": "images/org/empty.jpg", "image_id": "img_1"}}
+
+    planned = staging.plan(INPUTS, emptied, 1)
+
+    assert {item.operations[0].sources for item in planned} == {("images/org/empty.jpg",)}
+    assert [item.settings for item in planned] == [{"parent_image_id": "img_1"}] * 3
+
+
+def test_a_saved_style_adds_its_words_and_colours_to_its_base() -> None:
+    saved = {"id": SAVED, "name": "Ours", "base": "coastal", "words": "olive trees", "colours": ["#1d8c3a"]}
+
+    (planned,) = staging.plan({**INPUTS, "style": SAVED, "variants": 1}, {**ASSETS, SAVED: saved}, 1)
+
+    assert all(words in planned.operations[0].prompt for words in (STYLES["coastal"], "olive trees", "#1d8c3a"))
+    assert planned.operations[0].parameters == {"style": "coastal", "colours": ["#1d8c3a"], "room_type": "bedroom"}
+    assert planned.style == SAVED
+
+
+@pytest.mark.parametrize("style", ["modern", "eclectic", SAVED])
+def test_a_style_is_a_slug_of_ours_or_the_id_of_a_saved_one(style: str) -> None:
+    assert staging.Inputs().load({**INPUTS, "style": style})["style"] == style
+
+
+@pytest.mark.parametrize("style", ["sty_1", "ast_01jx0000000000000000000000", "", None, 1])
+def test_anything_else_is_no_style(style: object) -> None:
+    with pytest.raises(ValidationError):
+        staging.Inputs().load({**INPUTS, "style": style})

@@ -10,6 +10,7 @@ from darkroom_client.images import Images
 from darkroom_client.jobs import Jobs, Models, Quotes, Stagings, Workflows
 from darkroom_client.people import ApiKeys, Myself
 from darkroom_client.products import Products
+from darkroom_client.staging import StagingSessions, Styles
 from darkroom_client.transport import Transport
 from darkroom_client.uploads import Uploads
 from darkroom_client.webhooks import WebhookEndpoints
@@ -41,6 +42,8 @@ class Darkroom:
         self.quotes = Quotes(self._transport)
         self.jobs = Jobs(self._transport)
         self.stagings = Stagings(self._transport)
+        self.staging_sessions = StagingSessions(self._transport)
+        self.styles = Styles(self._transport)
         self.images = Images(self._transport)
         self.products = Products(self._transport)
         self.credits = Credits(self._transport)

@@ -87,6 +87,25 @@ class RequestInProgress(Conflict):
     """The same request, sent before, is still being answered."""
 
 
+class StepNotAllowed(Conflict):
+    """A staging session is at another step; `staging_sessions.get` says all about it."""
+
+    @property
+    def session_status(self) -> str:
+        """Where the session stands."""
+        return str(self.extra.get("session_status") or "")
+
+    @property
+    def allowed(self) -> "list[str]":
+        """The actions that are allowed there."""
+        return [str(action) for action in self.extra.get("allowed") or ()]
+
+    @property
+    def next_retry_number(self) -> "int | None":
+        """The number of the next empty room, where another was asked for."""
+        return self.extra.get("next_retry_number")
+
+
 class QuoteRefused(Conflict):
     """The quote has expired, was used, or is for something else: ask for a new one."""
 
@@ -183,6 +202,7 @@ _BY_CODE: dict[str, type[DarkroomError]] = {
     "quote_mismatch": QuoteRefused,
     "quote_used": QuoteRefused,
     "request_in_progress": RequestInProgress,
+    "step_not_allowed": StepNotAllowed,
     "unsupported_image_type": ImageRefused,
 }
 _BY_STATUS: dict[int, type[DarkroomError]] = {

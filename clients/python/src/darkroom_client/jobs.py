@@ -79,8 +79,8 @@ class Stagings:
     ) -> Job:
         """Stage a room in some variants; the further arguments are those of `Jobs.create`."""
         body = {"upload_id": upload_id, "style": style, "room_type": room_type, "variants": variants}
-        terms = _terms(quote_id=quote_id, on_insufficient=on_insufficient, deadline_seconds=deadline_seconds)
-        return _made(
+        terms = terms_of(quote_id=quote_id, on_insufficient=on_insufficient, deadline_seconds=deadline_seconds)
+        return made(
             self._transport,
             "/v1/stagings",
             {**body, **terms},
@@ -126,18 +126,18 @@ class Jobs:
             QuoteRefused: the quote is not good for it.
             InvalidRequest: the inputs do not fit the workflow.
         """
-        terms = _terms(
+        terms = terms_of(
             quote_id=quote_id,
             on_insufficient=on_insufficient,
             deadline_seconds=deadline_seconds,
             fresh=fresh or None,
         )
         body = {"workflow": workflow, "inputs": inputs, **terms}
-        return _made(self._transport, "/v1/jobs", body, wait_seconds=wait_seconds, idempotency_key=idempotency_key)
+        return made(self._transport, "/v1/jobs", body, wait_seconds=wait_seconds, idempotency_key=idempotency_key)
 
     def estimate(self, workflow: str, inputs: Mapping[str, Any], *, on_insufficient: str | None = None) -> Estimate:
         """Return what a job would cost now, or raise what it would be refused with; nothing is held."""
-        terms = _terms(on_insufficient=on_insufficient)
+        terms = terms_of(on_insufficient=on_insufficient)
         body = {"workflow": workflow, "inputs": inputs, "dry_run": True, **terms}
         return Estimate.from_json(self._transport.send("POST", "/v1/jobs", body=body).body)
 
@@ -195,11 +195,11 @@ class Jobs:
             HoldRefused: it cannot be paid for.
         """
         ids = None if generation_ids is None else [*generation_ids]
-        terms = _terms(quote_id=quote_id, on_insufficient=on_insufficient, deadline_seconds=deadline_seconds)
-        return _made(
+        terms = terms_of(quote_id=quote_id, on_insufficient=on_insufficient, deadline_seconds=deadline_seconds)
+        return made(
             self._transport,
             f"/v1/jobs/{segment(job_id)}/retry",
-            {**_terms(generation_ids=ids, settings=settings), **terms},
+            {**terms_of(generation_ids=ids, settings=settings), **terms},
             wait_seconds=wait_seconds,
             idempotency_key=idempotency_key,
         )
@@ -273,13 +273,15 @@ class Jobs:
         return answer, Job.from_json(answer.body)
 
 
-def _terms(**terms: Any) -> dict[str, Any]:
+def terms_of(**terms: Any) -> dict[str, Any]:
+    """Return those of a job's terms that are given."""
     return {name: value for name, value in terms.items() if value is not None}
 
 
-def _made(
+def made(
     transport: Transport, path: str, body: Mapping[str, Any], *, wait_seconds: int, idempotency_key: str | None
 ) -> Job:
+    """Ask for a job at ``path``, and let the server wait for its end where that is wished."""
     wait_seconds = min(wait_seconds, LONGEST_PREFERRED_WAIT_SECONDS)
     answer = transport.send(
         "POST",

@@ -576,6 +576,110 @@ class Workflow(Model):
 
 
 @dataclass(frozen=True, kw_only=True)
+class NextAction(Model):
+    """What may be done next in a staging session; ``free`` where a paid step costs nothing this time."""
+
+    action: str
+    method: str
+    path: str
+    body: dict[str, Any]
+    free: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionCounts(Model):
+    """How many there are that succeeded."""
+
+    empty_rooms: int
+    stagings: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmptyRoom(Model):
+    """An attempt at the empty room of a session; what fails does not count, so that its number comes again."""
+
+    id: str
+    job_id: str
+    status: str
+    failure: Failure | None
+    images: list[Image]
+    charged: int
+    retry_number: int
+    seed: int | None = None
+    entries_url: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StagedVariant(Model):
+    """A staged variant of a session; ``number`` counts those that succeeded, from 1, and is None of others."""
+
+    id: str
+    job_id: str
+    status: str
+    failure: Failure | None
+    images: list[Image]
+    charged: int
+    number: int | None
+    style: str | None = None
+    room_type: str | None = None
+    seed: int | None = None
+    entries_url: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StagingSession(Model):
+    """A room on its way from a photo to staged variants: `draft generating selecting locked staging completed`."""
+
+    id: str
+    name: str | None
+    status: str
+    room_state: str
+    upload_id: str
+    original_url: str
+    style: str | None
+    room_type: str | None
+    selected_image_id: str | None
+    locked_at: datetime | None
+    next_retry_number: int
+    free_retries_left: int
+    counts: SessionCounts
+    empty_rooms: list[EmptyRoom]
+    stagings: list[StagedVariant]
+    next_actions: list[NextAction]
+    user_id: str | None
+    livemode: bool
+    version: int
+    created_at: datetime
+    updated_at: datetime
+
+    @property
+    def allowed(self) -> "list[str]":
+        """The names of the actions that are allowed next."""
+        return [each.action for each in self.next_actions]
+
+    @property
+    def images(self) -> "list[Image]":
+        """All images of the session: its empty rooms, then its staged variants."""
+        made = [attempt.images for attempt in self.empty_rooms] + [variant.images for variant in self.stagings]
+        return [image for images in made for image in images]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Style(Model):
+    """A saved style; its ``id`` can be given wherever a style is asked for."""
+
+    id: str
+    name: str
+    base: str
+    words: str
+    colours: list[str]
+    livemode: bool
+    version: int
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
 class Attempt(Model):
     """One sending of an operation to an AI provider; ``reason`` says why it failed, if it did.
 

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from services.generation.providers.local_staging.drawing import Dice
 from services.generation.providers.local_staging.grade import with_grain
 from services.generation.providers.local_staging.scene import (
     Plane,
@@ -31,8 +32,8 @@ _CODES = np.round(srgb_from_linear(np.arange(_STEPS + 1) / _STEPS) * 255).astype
 def empty_room(photo: bytes, *, seed: int) -> bytes:
     """Return the photo without what stands about in it, as a JPEG of at most 2048 pixels on its longer side.
 
-    The same arguments give the same bytes; another seed gives another grain and a slightly other light. About a second
-    of CPU: call it through `shared.off_hub`.
+    The same arguments give the same bytes; another seed gives another version: another light from another side, and a
+    floor that begins a little higher or lower. About a second of CPU: call it through `shared.off_hub`.
 
     Raises:
         UnsupportedImage, ImageTooLarge, CorruptImage: the photo is none, see shared.images.
@@ -44,9 +45,10 @@ def emptied(picture: Image.Image, *, seed: int) -> Image.Image:
     """Return the picture of a room with its wall and its floor only."""
     dice = np.random.default_rng(seed)
     scene = read_scene(picture)
-    bare = _bare(scene) * np.float32(dice.uniform(0.97, 1.03))
+    bare = _bare(scene, shift=float(dice.uniform(-0.02, 0.02)))
     kept = np.clip(scene.wall.mask + scene.floor.mask + step(scene.luminance, _WINDOW, 0.95), 0, 1)[..., None]
-    return with_grain(printed(bare + (scene.linear - bare) * kept), _GRAIN, dice=dice)
+    lit = (bare + (scene.linear - bare) * kept) * _light(dice, width=picture.width)
+    return with_grain(printed(lit), _GRAIN, dice=dice)
 
 
 def printed(light: Field) -> Image.Image:
@@ -54,12 +56,25 @@ def printed(light: Field) -> Image.Image:
     return Image.fromarray(_CODES[np.clip(light * np.float32(_STEPS), 0, _STEPS).astype(np.uint16)])
 
 
-def _bare(scene: Scene) -> Field:
-    """Return wall above and floor below, everywhere, as bright as they are beside what hides them."""
+def _light(dice: Dice, *, width: int) -> Field:
+    """Return the light of one version: stronger from one side, a little warmer or cooler, by channel."""
+    across = np.linspace(-1, 1, width, dtype=np.float32) * np.float32(dice.uniform(-0.16, 0.16))
+    warmth = np.float32(dice.uniform(-0.05, 0.05))
+    balance = np.array([1 + warmth, 1, 1 - warmth], np.float32) * np.float32(dice.uniform(0.9, 1.08))
+    light: Field = ((1 + across)[None, :, None] * balance).astype(np.float32)
+    return light
+
+
+def _bare(scene: Scene, *, shift: float = 0.0) -> Field:
+    """Return wall above and floor below, everywhere, as bright as they are beside what hides them.
+
+    ``shift``, a share of the height, moves the line at which the floor begins.
+    """
     height, width = scene.luminance.shape
     wall, floor = (_spread(scene.linear, mask) for mask in (scene.wall.mask, scene.floor.mask))
     rows = np.arange(height, dtype=np.float32)[:, None]
-    below = step(rows, _horizon(scene) - height * 0.01, _horizon(scene) + height * 0.01)[..., None]
+    horizon = _horizon(scene) + shift * height
+    below = step(rows, horizon - height * 0.01, horizon + height * 0.01)[..., None]
     field = wall * (1 - below) + floor * below
     bare: Field = np.broadcast_to(field, (height, width, 3)).astype(np.float32)
     return bare

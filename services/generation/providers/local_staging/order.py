@@ -1,12 +1,16 @@
 """One staging to be done: the look, the kind of room, and the chance its seed stands for."""
 
 import hashlib
-from dataclasses import dataclass
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from services.generation.providers.local_staging.drawing import Dice, Paint
-from services.generation.providers.local_staging.looks import LOOKS, ROOMS, Look, Room
+from services.generation.providers.local_staging.looks import LOOKS, ROOMS, Colour, Look, Room
+
+_COLOUR = re.compile(r"#([0-9a-f]{2})([0-9a-f]{2})([0-9a-f]{2})", re.IGNORECASE | re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,11 +28,13 @@ class Order:
         return Paint(accents=self.look.accents, dice=self.dice)
 
 
-def take_order(*, style: str, room_type: str, seed: int) -> Order:
+def take_order(*, style: str, room_type: str, seed: int, colours: Sequence[str] = ()) -> Order:
     """Return the order; the same arguments give one that turns out the same.
 
+    ``colours``, written as ``#rrggbb``, take the place of the style's accents.
+
     Raises:
-        ValueError: the style or the room type is not one we have.
+        ValueError: the style or the room type is not one we have, or a colour is none.
     """
     for name, value, known in (("style", style, LOOKS.keys()), ("room type", room_type, ROOMS.keys())):
         if value not in known:
@@ -36,4 +42,15 @@ def take_order(*, style: str, room_type: str, seed: int) -> Order:
     digest = hashlib.sha256(f"{style}/{room_type}/{seed}".encode()).digest()
     dice = np.random.default_rng(list(digest))
     side = -1 if dice.random() < 0.5 else 1  # noqa: PLR2004  heads or tails
-    return Order(look=LOOKS[style], room=ROOMS[room_type], dice=dice, side=side)
+    usual = LOOKS[style].accents
+    given = [_colour(text) for text in colours]
+    accents = tuple(given[number % len(given)] for number in range(len(usual))) if given else usual
+    return Order(look=replace(LOOKS[style], accents=accents), room=ROOMS[room_type], dice=dice, side=side)
+
+
+def _colour(text: str) -> Colour:
+    found = _COLOUR.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text!r} is not a colour; write it as #rrggbb")
+    red, green, blue = (int(part, 16) for part in found.groups())
+    return red, green, blue
