@@ -290,7 +290,7 @@ def state_of(others: Organization) -> dict[str, Any]:
     return {
         "members": get(client, "/v1/members")["data"],
         "invitations": get(client, "/v1/invitations")["data"],
-        "endpoints": get(client, "/v1/webhook-endpoints")["data"],
+        "endpoints": [{**each, "failing_since": None} for each in get(client, "/v1/webhook-endpoints")["data"]],
         "keys": [(key["id"], key["status"]) for key in get(client, "/v1/api-keys")["data"]],
         "jobs": [(job["id"], job["status"]) for job in get(client, "/v1/jobs")["data"]],
         "upload": asked(client, "GET", f"/v1/uploads/{ids['upload_id']}").status_code,
