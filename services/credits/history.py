@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from services.credits.models import UNITS, Entry, Grant, Line, Reservation
 from services.credits.moments import moment
-from services.credits.pages import PAGE, check_limit, no_such_cursor, page
+from shared.pages import PAGE, check_limit, no_such_cursor, page
 from shared.problems import BadRequest
 from shared.times import rfc3339
 

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from services.credits.models import Line, Reservation
 from services.credits.movements import CACHE_HIT
-from services.credits.pages import PAGE, check_limit, no_such_cursor, page
+from shared.pages import PAGE, check_limit, no_such_cursor, page
 from shared.problems import NotFound
 from shared.times import rfc3339
 

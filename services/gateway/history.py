@@ -5,9 +5,9 @@ import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from services.gateway.schemas.pages import LARGEST_PAGE
 from shared.http_fields import rfc3339
 from shared.ids import is_id
+from shared.pages import LARGEST_PAGE
 from shared.problems import NotFound
 
 COLUMNS = (

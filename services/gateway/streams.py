@@ -47,15 +47,15 @@ class TooManyStreams(Problem):
 class Wanted:
     """A stream that is asked for, by whom, from where (None: from now on), and which events it has.
 
-    ``chosen`` is ``{types, session_id, job_id}``. ``recheck`` raises a Problem where a credential that has no row of
-    ours is good no longer.
+    ``chosen`` is ``{types, session_id, job_id}``. ``recheck`` says whose a credential that has no row of ours is now,
+    and raises a Problem where it is good no longer.
     """
 
     asker: Principal
     org_id: str
     after: str | None
     chosen: Mapping[str, Any]
-    recheck: Callable[[], object] | None = None
+    recheck: Callable[[], Principal] | None = None
 
     def has(self, passing: "Passing") -> bool:
         """Tell whether an event is one of those."""

@@ -54,11 +54,13 @@ def _is_good(stream: OpenStream, good: dict[str, set[Any]]) -> bool:
         return asker.id in good["key"]
     if asker.session_id:
         return asker.session_id in good["session"]
+    if stream.wanted.recheck is None:
+        return True
     try:
-        if stream.wanted.recheck:
-            stream.wanted.recheck()
+        found = stream.wanted.recheck()
     except Unavailable:
         return True  # the issuer does not answer; its keys are known for a while, and the token ends by itself
     except Problem:
         return False
-    return True
+    # The same token is somebody else's once its bearer was removed here and has joined elsewhere.
+    return (found.org_id, found.user_id) == (asker.org_id, asker.user_id)

@@ -9,9 +9,10 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from services.notifications import log as event_log
-from services.notifications import pages, people, preferences, story
+from services.notifications import people, preferences, story
 from services.notifications.models import RecordedEvent
 from services.notifications.story import Happened, Line
+from shared import pages
 from shared.times import rfc3339
 
 _EVENTS_A_LINE: Final = 10

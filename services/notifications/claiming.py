@@ -52,17 +52,19 @@ class Claimed:
 # The lock makes the limits exact across workers. It is a statement of its own: the next one sees what was claimed by
 # whoever had it before, while one that waited for it itself would not.
 _LOCK = sa.text("SELECT pg_advisory_xact_lock(:lock)")
-# `waiting` steps from endpoint to endpoint over the queue's index, so that the cost is that of the number of endpoints
-# with something to deliver, not of the backlog. For the same reason time is compared with `statement_timestamp`: by
-# `clock_timestamp`, which changes from row to row, no index can say where to begin.
-_CLAIM = sa.text("""
-WITH RECURSIVE waiting AS (
+# It steps from endpoint to endpoint over the queue's index, so that the cost is that of the number of endpoints with
+# something to deliver, not of the backlog.
+_WAITING = """waiting AS (
     (SELECT endpoint_id FROM webhook_deliveries WHERE status = 'pending' ORDER BY endpoint_id LIMIT 1)
     UNION ALL
     SELECT (SELECT d.endpoint_id FROM webhook_deliveries d
             WHERE d.status = 'pending' AND d.endpoint_id > waiting.endpoint_id ORDER BY d.endpoint_id LIMIT 1)
     FROM waiting WHERE waiting.endpoint_id IS NOT NULL
-), receivers AS (
+)"""
+# For the same reason time is compared with `statement_timestamp`: by `clock_timestamp`, which changes from row to row,
+# no index can say where to begin.
+_CLAIM = sa.text(f"""
+WITH RECURSIVE {_WAITING}, receivers AS (
     SELECT e.id, e.org_id, e.ordered, e.slow OR e.failing_since IS NOT NULL AS slow,
         CASE WHEN e.ordered OR e.slow OR e.failing_since IS NOT NULL THEN 1 ELSE :per_endpoint END AS room,
         (SELECT count(*) FROM webhook_deliveries d WHERE d.endpoint_id = e.id AND d.status = 'pending'
@@ -141,14 +143,8 @@ SET status = 'disabled', disabled_reason = :reason, version = version + 1, updat
 WHERE id = :endpoint_id AND status = 'enabled'
 """)
 # A backlog may be of any size, so it is cancelled some at a time; nothing of a disabled endpoint is claimed meanwhile.
-_CANCEL = sa.text("""
-WITH RECURSIVE waiting AS (
-    (SELECT endpoint_id FROM webhook_deliveries WHERE status = 'pending' ORDER BY endpoint_id LIMIT 1)
-    UNION ALL
-    SELECT (SELECT d.endpoint_id FROM webhook_deliveries d
-            WHERE d.status = 'pending' AND d.endpoint_id > waiting.endpoint_id ORDER BY d.endpoint_id LIMIT 1)
-    FROM waiting WHERE waiting.endpoint_id IS NOT NULL
-), chosen AS (
+_CANCEL = sa.text(f"""
+WITH RECURSIVE {_WAITING}, chosen AS (
     SELECT d.id FROM waiting JOIN webhook_endpoints e ON e.id = waiting.endpoint_id AND e.status = 'disabled'
     JOIN webhook_deliveries d ON d.endpoint_id = e.id AND d.status = 'pending'
     WHERE e.id = coalesce(:endpoint_id, e.id)

@@ -9,8 +9,9 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from services.notifications import metrics, pages
+from services.notifications import metrics
 from services.notifications.models import Message
+from shared import pages
 from shared.database import Database, once_committed
 from shared.ids import new_id
 from shared.problems import BadRequest

@@ -8,8 +8,8 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from services.notifications import pages
 from services.notifications.models import EventSequence, RecordedEvent
+from shared import pages
 from shared.problems import BadRequest
 
 PAGE_BYTES = 2_000_000

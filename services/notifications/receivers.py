@@ -7,8 +7,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from services.notifications import pages
 from services.notifications.models import WebhookAttempt, WebhookDelivery, WebhookEndpoint
+from shared import pages
 from shared.problems import BadRequest, NotFound
 from shared.times import rfc3339
 

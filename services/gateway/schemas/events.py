@@ -4,10 +4,11 @@ from typing import Any
 
 from marshmallow import ValidationError, fields, validate
 
-from services.gateway.schemas.pages import LARGEST_PAGE, PAGE, PageQuery, page_of
+from services.gateway.schemas.pages import PageQuery, page_of
 from shared import events
 from shared.http import Schema
 from shared.http_fields import id_of
+from shared.pages import LARGEST_PAGE, PAGE
 
 TYPES = tuple(sorted(cls.__name__ for cls in events.logged()))
 NUMBER = validate.Regexp(r"[0-9]{1,18}\Z", error="give the id of an event in the list, such as 42; 0 is the beginning")

@@ -2,9 +2,10 @@
 
 from marshmallow import fields, validate
 
-from services.gateway.schemas.pages import LARGEST_PAGE, PageQuery, page_of
+from services.gateway.schemas.pages import PageQuery, page_of
 from shared.http import Schema
 from shared.http_fields import Flag, id_of, said
+from shared.pages import LARGEST_PAGE
 
 FREQUENCIES = ("realtime", "daily_digest")
 PARAGRAPHS_MAX = 20

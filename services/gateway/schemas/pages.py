@@ -5,9 +5,8 @@ from typing import Any
 from marshmallow import fields, validate
 
 from shared.http import Schema
+from shared.pages import LARGEST_PAGE, PAGE
 
-PAGE = 50
-LARGEST_PAGE = 200
 # Ids, and paths of ids: whatever a service takes for a place in a list.
 CURSOR = validate.Regexp(r"[A-Za-z0-9_/-]{1,200}\Z", error="take next_cursor of the page before as it is")
 

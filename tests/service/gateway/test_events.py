@@ -2,6 +2,8 @@
 
 import json
 import time
+from dataclasses import replace
+from functools import partial
 
 import pytest
 import sqlalchemy as sa
@@ -226,6 +228,7 @@ def test_a_token_of_the_identity_provider_is_asked_about_again(gateway, problem,
     def recheck():
         if problem:
             raise problem
+        return asker
 
     asker = Principal(kind="oidc", id="usr_1", name="Ada", org_id="org_1", user_id="usr_1", role="owner")
     chosen = {"types": None, "session_id": None, "job_id": None}
@@ -233,3 +236,14 @@ def test_a_token_of_the_identity_provider_is_asked_about_again(gateway, problem,
     stream.open()
 
     assert ended(gateway, stream) == ends
+
+
+@pytest.mark.parametrize("elsewhere", [{"org_id": "org_2", "user_id": "usr_2"}, {"user_id": "usr_2"}])
+def test_a_token_that_is_somebody_elses_by_now_ends_the_stream(gateway, elsewhere):
+    asker = Principal(kind="oidc", id="usr_1", name="Ada", org_id="org_1", user_id="usr_1", role="owner")
+    chosen = {"types": None, "session_id": None, "job_id": None}
+    recheck = partial(replace, asker, **elsewhere)
+    stream = gateway.streams.open(Wanted(asker=asker, org_id="org_1", after=None, chosen=chosen, recheck=recheck))
+    stream.open()
+
+    assert ended(gateway, stream)

@@ -1,4 +1,4 @@
-"""How the lists of credits are cut into pages. Knows no table."""
+"""How the lists of services are cut into pages. Knows no table."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -25,7 +25,7 @@ def no_such_cursor() -> BadRequest:
     return BadRequest("There is no such cursor; take next_cursor of the page before as it is.")
 
 
-def page(rows: Sequence[T], *, limit: int, show: Callable[[T], dict[str, Any]], key: str) -> dict[str, Any]:
+def page(rows: Sequence[T], *, limit: int, show: Callable[[T], dict[str, Any]], key: str = "id") -> dict[str, Any]:
     """Return ``{data, has_more, next_cursor}`` of rows that were read with one more than ``limit``.
 
     Args:
