@@ -5,12 +5,23 @@ prompt is ours, and is not told.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from xml.sax.saxutils import quoteattr
 
-from shared import xmp
+import structlog
+
+from services.generation.claims import Claimed
+from services.generation.operations import Answered
+from shared import images, xmp
+from shared.ids import is_id
+from shared.off_hub import off_hub
+
+log = structlog.get_logger(__name__)
+
+# What IPTC has for a picture of which no more is known than that a model had part in it.
+_ALGORITHMIC = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 
 # What XML 1.0 has no way of writing.
 _UNWRITABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -59,6 +70,25 @@ class Provenance:
     sources: Sequence[str] = ()
 
 
+def of_result(item: Claimed, answer: Answered, *, image_id: str) -> Provenance:
+    """Return what the image ``image_id`` of this answer is to say of itself, made now."""
+    return Provenance(
+        image_id=image_id,
+        generation_id=item.generation_id,
+        digital_source_type=answer.provenance.get("digital_source_type", _ALGORITHMIC),
+        provider=item.provider,
+        model=answer.model or item.model_requested,
+        created_at=datetime.now(UTC),
+        sources=source_ids(item.inputs["sources"]),
+    )
+
+
+def source_ids(keys: Iterable[str]) -> list[str]:
+    """Return the ids of the uploads and images whose bytes lie under these keys, in order; each once."""
+    found = (part.partition(".")[0] for key in keys for part in key.split("/"))
+    return list(dict.fromkeys(id_ for id_ in found if is_id(id_, prefix="ast") or is_id(id_, prefix="img")))
+
+
 def packet(provenance: Provenance) -> bytes:
     """Return it as an XMP packet, in UTF-8. Texts of vendors lose what XML cannot hold."""
     lineage = ""
@@ -80,10 +110,17 @@ def packet(provenance: Provenance) -> bytes:
 def mark(data: bytes, provenance: Provenance) -> bytes:
     """Return the image file with its provenance in it, every pixel as it was.
 
+    Where a file decodes but does not follow its format, so that nothing can be put into it, it is encoded anew first.
+
     Raises:
-        shared.xmp.UnmarkableImage: as `shared.xmp.embed`.
+        Problem: the image workers cannot do that (`shared.images.normalise`).
     """
-    return xmp.embed(data, packet(provenance))
+    words = packet(provenance)
+    try:
+        return xmp.embed(data, words)
+    except xmp.UnmarkableImage as error:
+        log.warning("image_encoded_anew", image_id=provenance.image_id, why=str(error))
+        return xmp.embed(off_hub(images.normalise, data).bytes, words)
 
 
 def _document(id_: str) -> str:

@@ -263,7 +263,7 @@ def image_as_dict(row: Image) -> dict[str, Any]:
         "parent_id": row.parent_id,
         "job_id": row.job_id,
         "generation_id": row.generation_id,
-        "created_at": _time(row.created_at),
+        "created_at": time_text(row.created_at),
         "livemode": row.livemode,
         "provenance": row.provenance,
     }
@@ -322,9 +322,9 @@ def _job_as_dict(
         "refunded": totals["refunded"],
         "reserved": totals["reserved"],
         "generations": first,
-        "created_at": _time(row.created_at),
-        "finished_at": row.finished_at and _time(row.finished_at),
-        "deadline_at": _time(row.deadline_at),
+        "created_at": time_text(row.created_at),
+        "finished_at": row.finished_at and time_text(row.finished_at),
+        "deadline_at": time_text(row.deadline_at),
         "session_id": row.session_id,
         "retry_of": row.retry_of,
         "retry_count": row.retry_count,
@@ -417,5 +417,6 @@ def _page(rows: Sequence[Any], limit: int, shown: Any) -> dict[str, Any]:
     return {"data": shown(kept), "has_more": has_more, "next_cursor": kept[-1].id if has_more else None}
 
 
-def _time(moment: datetime) -> str:
+def time_text(moment: datetime) -> str:
+    """Return a time in UTC as clients read it."""
     return moment.isoformat().replace("+00:00", "Z")

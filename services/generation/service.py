@@ -9,6 +9,7 @@ from services.generation import (
     contract,
     handlers,
     histories,
+    lineage,
     model_lifecycle,
     oversight,
     planning,
@@ -118,6 +119,11 @@ class Generation:
     def image(self, *, org_id: str, livemode: bool, image_id: str) -> dict[str, Any]:
         with self.db.transaction(org_id=org_id, livemode=livemode) as session:
             return queries.image(session, org_id=org_id, livemode=livemode, image_id=image_id)
+
+    @rpc
+    def image_provenance(self, *, org_id: str, livemode: bool, image_id: str) -> dict[str, Any]:
+        with self.db.transaction(org_id=org_id, livemode=livemode) as session:
+            return lineage.of_image(session, org_id=org_id, livemode=livemode, image_id=image_id)
 
     @rpc
     def images(self, *, org_id: str, livemode: bool, **page: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import structlog
 
-from services.generation import calls, recording
+from services.generation import calls, provenance, recording
 from services.generation.adopting import Result
 from services.generation.claims import Claimed
 from services.generation.engine import Engine
@@ -143,7 +143,7 @@ class Settlement:
         stored: list[StoredImage] = []
         try:
             for number, image in enumerate(answer.images):
-                stored.append(self._stored(item, number, image))
+                stored.append(self._stored(item, number, image, answer))
         except (StorageUnavailable, WorkFailed) as error:
             # It was made, and is paid for: the provider is not asked for it once more.
             lost = GiveUp(code="storage_failed", detail=str(error))
@@ -161,31 +161,33 @@ class Settlement:
             if not adopted:
                 self._discard(stored)
 
-    def _stored(self, item: Claimed, number: int, image: MadeImage) -> StoredImage:
+    def _stored(self, item: Claimed, number: int, image: MadeImage, answer: Answered) -> StoredImage:
         """Store an image, again and again while it is we who cannot, as often as the taxonomy says."""
         look = self._look_with_others
         for wait_seconds in reason("storage_failed").waits_seconds:
             try:
-                return self._store(item, number, image, look)
+                return self._store(item, number, image, answer, look)
             except (StorageUnavailable, WorkFailed) as error:
                 log.warning("store_postponed", operation_id=item.id, error=str(error), again_in_seconds=wait_seconds)
                 time.sleep(wait_seconds)
                 look = _look_alone  # it may be this very image that those who look at it cannot bear
-        return self._store(item, number, image, look)
+        return self._store(item, number, image, answer, look)
 
-    def _store(self, item: Claimed, number: int, image: MadeImage, look: Look) -> StoredImage:
-        """Write an image and its thumbnail under keys that only this claim uses."""
+    def _store(self, item: Claimed, number: int, image: MadeImage, answer: Answered, look: Look) -> StoredImage:
+        """Write an image and its thumbnail, both marked, under keys that only this claim uses."""
         seen = look(image.data)
         image_id = new_id("img")
+        origin = provenance.of_result(item, answer, image_id=image_id)
         stem = f"images/{item.org_id}/{image_id}/{item.fence}"
         stored = self._objects.put(
             key=f"{stem}.{_EXTENSIONS[seen.content_type]}",
-            chunks=image.data,
+            chunks=provenance.mark(image.data, origin),
             content_type=seen.content_type,
             max_bytes=MAX_RESULT_BYTES,
         )
         crash_point("scheduler.between_image_and_thumbnail")
-        thumbnail = self._objects.put(key=f"{stem}.thumb.jpg", chunks=seen.thumbnail, content_type="image/jpeg")
+        small = provenance.mark(seen.thumbnail, origin)
+        thumbnail = self._objects.put(key=f"{stem}.thumb.jpg", chunks=small, content_type="image/jpeg")
         log.debug("image_stored", image_id=image_id, number=number, key=stored.key)
         return StoredImage(
             image_id=image_id,

@@ -1,13 +1,17 @@
 """Routes of images: the stored results."""
 
+from services.gateway import labels
 from services.gateway.authentication import api_key
 from services.gateway.routes.wiring import Wiring, links_now
-from services.gateway.schemas.images import ImageSchema, ImagesQuery, ImagesSchema
+from services.gateway.schemas.images import ContentQuery, ImageSchema, ImagesQuery, ImagesSchema, LineageSchema
 from shared.http import Alias, Answer, Request, route
 from shared.ids import is_id
+from shared.off_hub import WorkFailed
 from shared.problems import Forbidden, NotFound
 
 _TAGS = ("images",)
+# A line before the image workers, and 50 million pixels.
+_LABEL_SECONDS = 45.0
 
 
 class ImageRoutes(Wiring):
@@ -48,16 +52,38 @@ class ImageRoutes(Wiring):
         "GET",
         "/v1/images/<image_id>/content",
         auth=api_key,
-        answers={303: None},
-        problems=(Forbidden,),
+        query=ContentQuery,
+        time_limit_seconds=_LABEL_SECONDS,
+        answers={200: "image/jpeg", 303: None},
+        problems=(Forbidden, WorkFailed),
         summary="Fetch an image: leads to its signed address",
+        description="With `label` the answer is a JPEG of the image with that written on it, in place of the address.",
         tags=_TAGS,
     )
     def image_content(self, request: Request, image_id: str) -> Answer:
-        """Lead to the image's bytes."""
+        """Lead to the image's bytes, or write a label on a copy of them."""
         _require_image_id(image_id)
         found = self.generation.image(**request.owner, image_id=image_id)
+        if label := request.query["label"]:
+            copy = labels.copy_of(self.store, self.image_line, found["key"], org_id=request.org_id, label=label)
+            return Answer(200, copy, {"Content-Type": "image/jpeg", "Cache-Control": "private, max-age=3600"})
         return Answer(303, None, {"Location": links_now(self).to(found["key"]), "Cache-Control": "no-store"})
+
+    @route(
+        "GET",
+        "/v1/images/<image_id>/provenance",
+        auth=api_key,
+        answers={200: LineageSchema},
+        problems=(Forbidden,),
+        summary="Where an image comes from, back to the uploads",
+        description="The file says the same of itself, in its XMP packet: IPTC's DigitalSourceType, the system, and "
+        "what it was made of.",
+        tags=_TAGS,
+    )
+    def image_provenance(self, request: Request, image_id: str) -> Answer:
+        """Return what an image was made of, and what that was made of."""
+        _require_image_id(image_id)
+        return Answer(200, self.generation.image_provenance(**request.owner, image_id=image_id))
 
 
 def _require_image_id(image_id: str) -> None:

@@ -1,7 +1,8 @@
 """Images: the stored results."""
 
-from marshmallow import fields
+from marshmallow import fields, validate
 
+from services.gateway.labels import LABELS
 from services.gateway.schemas.pages import CURSOR, PageQuery, page_of
 from shared.http import Schema
 from shared.http_schemas import SignedAddress
@@ -41,6 +42,51 @@ class ImageSchema(Schema):
     created_at = fields.DateTime(required=True)
     livemode = fields.Boolean(required=True)
     provenance = fields.Nested(ProvenanceSchema, allow_none=True)
+
+
+class ContentQuery(Schema):
+    """How an image is to be shown."""
+
+    label = fields.String(
+        load_default=None,
+        validate=validate.OneOf(tuple(LABELS)),
+        metadata={"description": "Write it on the picture, for places where people have to be told by eye."},
+    )
+
+
+class OriginSchema(Schema):
+    """An image, or an upload (which has `id` and `kind` only), that had part in an image."""
+
+    id = fields.String(required=True)
+    kind = fields.String(required=True, validate=validate.OneOf(("image", "upload")))
+    made_of = fields.List(
+        fields.String(), metadata={"description": "Ids of uploads and images, the one it shows first."}
+    )
+    workflow = fields.String()
+    style = fields.String(allow_none=True)
+    room_type = fields.String(allow_none=True)
+    seed = fields.Integer(allow_none=True)
+    sha256 = fields.String()
+    job_id = fields.String()
+    generation_id = fields.String()
+    created_at = fields.DateTime()
+    deleted = fields.Boolean(metadata={"description": "It can be looked up no more."})
+    provider = fields.String(allow_none=True)
+    model = fields.String(allow_none=True)
+    prompt_version = fields.String(allow_none=True)
+    digital_source_type = fields.String(allow_none=True)
+    livemode = fields.Boolean()
+
+
+class LineageSchema(Schema):
+    """Where an image comes from."""
+
+    image_id = fields.String(required=True)
+    line = fields.List(
+        fields.Nested(OriginSchema),
+        required=True,
+        metadata={"description": "The image first, then all it comes from, the youngest first, the uploads last."},
+    )
 
 
 class ImagesQuery(PageQuery):

@@ -1,5 +1,6 @@
 """Images: finding them, and fetching their bytes, of which every one is checked."""
 
+import builtins
 import hashlib
 import logging
 import os
@@ -12,7 +13,7 @@ import requests
 
 from darkroom_client import pages
 from darkroom_client.errors import DownloadCorrupt, LinkRefused, NoAnswer, PermissionDenied
-from darkroom_client.models import Image
+from darkroom_client.models import Image, Origin
 from darkroom_client.photos import Progress
 from darkroom_client.transport import Answer, Transport, segment
 
@@ -36,6 +37,22 @@ class Images:
     def get(self, image_id: str) -> Image:
         """Look an image up; its ``url`` is fresh."""
         return Image.from_json(self._transport.send("GET", f"/v1/images/{segment(image_id)}").body)
+
+    def provenance(self, image_id: str) -> builtins.list[Origin]:
+        """Return where an image comes from: itself first, then all it was made of, the uploads last."""
+        answer = self._transport.send("GET", f"/v1/images/{segment(image_id)}/provenance").body
+        return [Origin.from_json(one) for one in answer["line"]]
+
+    def labelled(self, image_id: str, label: str) -> bytes:
+        """Return a JPEG of an image with ``virtually_staged`` or ``ai_generated`` written on it."""
+        url = f"{self._transport.base_url}/v1/images/{segment(image_id)}/content"
+
+        def once() -> Answer:
+            with self._transport.opened("GET", url, params={"label": label}) as answer:
+                return Answer(answer.status_code, answer.headers, answer.content)
+
+        copy: bytes = self._transport.again_and_again(once, what=f"image {image_id}").body
+        return copy
 
     def content(self, image: Image | str) -> bytes:
         """Return an image's bytes.

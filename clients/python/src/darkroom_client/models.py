@@ -261,6 +261,29 @@ class Image(Model):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Origin(Model):
+    """An image or an upload that had part in an image; of an upload ``id`` and ``kind`` are known."""
+
+    id: str
+    kind: str
+    made_of: list[str] = field(default_factory=list)
+    workflow: str | None = None
+    style: str | None = None
+    room_type: str | None = None
+    seed: int | None = None
+    sha256: str | None = None
+    job_id: str | None = None
+    generation_id: str | None = None
+    created_at: datetime | None = None
+    deleted: bool = False
+    provider: str | None = None
+    model: str | None = None
+    prompt_version: str | None = None
+    digital_source_type: str | None = None
+    livemode: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
 class Failure(Model):
     """Why a generation failed: ``reason`` for programs, ``message`` for people."""
 

@@ -1,0 +1,148 @@
+"""Every file of a generated image says what it is, and where an image comes from can be asked for."""
+
+import io
+import re
+from dataclasses import replace
+from typing import Any
+
+import PIL.Image
+import pytest
+import sqlalchemy as sa
+
+from services.generation import handlers, lineage
+from services.generation.engine import Engine
+from services.generation.models import Image
+from services.generation.operations import Answered, MadeImage
+from shared.database import Database
+from shared.ids import new_id
+from shared.problems import NotFound
+from shared.storage import ObjectStore
+from tests.fakes import HoldingCredits, ScriptedProvider, small_picture
+from tests.service.generation.conftest import a_submission
+from tests.service.generation.worker_steps import Worker
+
+ALGORITHMIC = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+
+
+@pytest.fixture
+def owner() -> dict[str, Any]:
+    return {"org_id": new_id("org"), "livemode": True}
+
+
+class Studio:
+    """Makes images of what lies in the store, and hands out what has become of them."""
+
+    def __init__(self, worker: Worker, store: ObjectStore, *, org_id: str) -> None:
+        self.worker = worker
+        self.store = store
+        self.org_id = org_id
+
+    def made_of(self, source_id: str, **asset: Any) -> Image:
+        key = asset.setdefault("key", f"assets/{self.org_id}/{source_id}.jpg")
+        if self.store.stat(key) is None:
+            self.store.put(key=key, chunks=small_picture((9, 9, 9)), content_type="image/jpeg")
+        asked = a_submission(org_id=self.org_id, assets={source_id: {**asset, "sha256": "0" * 64}})
+        asked = replace(asked, inputs={**asked.inputs, "upload_id": source_id, "variants": 1})
+        handlers.submit(self.worker.db, HoldingCredits(), self.worker.engine, asked)
+        self.worker.send()
+        with self.worker.db.transaction() as session:
+            return session.scalars(sa.select(Image).where(Image.job_id == asked.job_id)).one()
+
+
+@pytest.fixture
+def studio(generation_db: Database, store: ObjectStore, engine: Engine, owner: dict[str, Any]) -> Studio:
+    return Studio(Worker(generation_db, store, engine), store, org_id=owner["org_id"])
+
+
+def bytes_under(store: ObjectStore, key: str) -> bytes:
+    return b"".join(store.open(key))
+
+
+def words_in(data: bytes) -> str:
+    with PIL.Image.open(io.BytesIO(data)) as picture:
+        packet = picture.info["xmp"]
+    return packet.decode() if isinstance(packet, bytes) else str(packet)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_image_and_thumbnail_say_what_they_are_and_what_they_were_made_of(
+    store: ObjectStore, provider: ScriptedProvider, studio: Studio, kind: str
+) -> None:
+    picture = io.BytesIO()
+    PIL.Image.new("RGB", (64, 48), "teal").save(picture, kind)
+    made = MadeImage(data=picture.getvalue(), content_type=f"image/{kind.lower()}")
+    provider.script = [Answered(images=(made,), model="scripted-1", provenance={"digital_source_type": ALGORITHMIC})]
+    upload_id = new_id("ast")
+
+    image = studio.made_of(upload_id)
+
+    for key in (image.key, image.thumbnail_key):
+        words = words_in(bytes_under(store, key))
+        assert re.search(r'DigitalSourceType="([^"]+)"', words)[1] == ALGORITHMIC  # type: ignore[index]  # or it fails
+        assert 'AISystemUsed="local scripted-1"' in words
+        assert f'DocumentID="darkroom:{image.id}"' in words
+        assert f'documentID="darkroom:{upload_id}"' in words
+    measured = store.measure(image.key)
+    assert (measured.sha256, measured.bytes, measured.crc32) == (image.sha256, image.bytes, image.crc32)
+
+
+def test_a_picture_that_decodes_and_follows_no_format_is_encoded_anew_and_not_lost(
+    store: ObjectStore, provider: ScriptedProvider, studio: Studio
+) -> None:
+    # Two bytes of nothing behind its first segment, which decoders skip.
+    whole = small_picture((200, 10, 10))
+    end = 4 + int.from_bytes(whole[4:6])
+    stray = whole[:end] + b"\x00\x00" + whole[end:]
+    provider.script = [Answered(images=(MadeImage(data=stray, content_type="image/jpeg"),), model="scripted-1")]
+
+    image = studio.made_of(new_id("ast"))
+
+    assert (image.width, image.height) == (64, 48)
+    assert f"darkroom:{image.id}" in words_in(bytes_under(store, image.key))
+    assert provider.script == []
+
+
+def test_what_an_image_comes_from_is_told_back_to_the_upload(
+    generation_db: Database, studio: Studio, owner: dict[str, Any]
+) -> None:
+    upload_id = new_id("ast")
+    emptied = studio.made_of(upload_id)
+    staged = studio.made_of(emptied.id, key=emptied.key, image_id=emptied.id)
+
+    with generation_db.transaction(**owner) as session:
+        found = lineage.of_image(session, **owner, image_id=staged.id)
+
+    assert [(one["id"], one["kind"], one.get("made_of")) for one in found["line"]] == [
+        (staged.id, "image", [emptied.id]),
+        (emptied.id, "image", [upload_id]),
+        (upload_id, "upload", None),
+    ]
+    assert {one["digital_source_type"] for one in found["line"][:2]} == {ALGORITHMIC}
+    assert "prompt" not in found["line"][0]
+
+
+def test_what_is_deleted_stays_part_of_where_others_come_from_and_is_itself_not_there(
+    generation_db: Database, studio: Studio, owner: dict[str, Any]
+) -> None:
+    emptied = studio.made_of(new_id("ast"))
+    staged = studio.made_of(emptied.id, key=emptied.key, image_id=emptied.id)
+    with generation_db.transaction() as session:
+        session.execute(sa.text("UPDATE images SET deleted_at = now() WHERE id = :id"), {"id": emptied.id})
+
+    with generation_db.transaction(**owner) as session:
+        found = lineage.of_image(session, **owner, image_id=staged.id)
+        with pytest.raises(NotFound):
+            lineage.of_image(session, **owner, image_id=emptied.id)
+
+    assert [(one["id"], one["deleted"]) for one in found["line"][:2]] == [(staged.id, False), (emptied.id, True)]
+
+
+@pytest.mark.parametrize("other", [{"org_id": "org_of_another"}, {"livemode": False}])
+def test_the_provenance_of_what_is_anothers_is_not_there(
+    generation_db: Database, studio: Studio, owner: dict[str, Any], other: dict[str, Any]
+) -> None:
+    image = studio.made_of(new_id("ast"))
+    asker = {**owner, **other}
+
+    with generation_db.transaction(**asker) as session, pytest.raises(NotFound):
+        lineage.of_image(session, **asker, image_id=image.id)
