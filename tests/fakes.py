@@ -956,6 +956,7 @@ class FakeServices:
                 _of(self.jobs, job_id, org_id=org_id, livemode=livemode)["generations"]
             ),
             image=self._image,
+            image_provenance=self._provenance,
             images=lambda org_id, livemode, **_: _page(_all_of(self.images, org_id=org_id, livemode=livemode)),
             create_staging_session=self._create_session,
             staging_session=lambda session_id, **owner: _of(self.sessions, session_id, **owner),
@@ -1360,6 +1361,12 @@ class FakeServices:
 
     def _image(self, *, image_id: str, **owner: Any) -> dict[str, Any]:
         return _of(self.images, image_id, **owner)
+
+    def _provenance(self, *, image_id: str, **owner: Any) -> dict[str, Any]:
+        image = _of(self.images, image_id, **owner)
+        upload_id = new_id("ast")
+        made = {"id": image_id, "kind": "image", "made_of": [upload_id], "created_at": image["created_at"]}
+        return {"image_id": image_id, "line": [made, {"id": upload_id, "kind": "upload"}]}
 
 
 _TIME = "2026-01-01T00:00:00Z"

@@ -15,7 +15,7 @@ from tools import asyncapi, event_documents, failure_page, problems, roles_table
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 _EVENTS = "docs/events"
-_WORKFLOWS = "shared/contracts"
+WORKFLOWS = "shared/contracts"
 _IDENTITY = "docs/identity.md"
 
 
@@ -31,7 +31,7 @@ def documents(root: Path = CHECKOUT) -> dict[str, str]:
         "docs/openapi.json": openapi_document(Gateway),
     }
     for name, document in contract.documents().items():
-        content[f"{_WORKFLOWS}/{name}.json"] = document
+        content[f"{WORKFLOWS}/{name}.json"] = document
     for name, cls in events.types.items():
         path = f"{_EVENTS}/{name}.json"
         content[path] = event_documents.document_of(cls, stored=_stored(root / path))
@@ -94,7 +94,7 @@ def _files(root: Path) -> list[Path]:
         "shared/problems.json",
     )
     single = [root / name for name in names]
-    several = [*(root / _EVENTS).glob("*.json"), *(root / _WORKFLOWS).glob("*.json")]
+    several = [*(root / _EVENTS).glob("*.json"), *(root / WORKFLOWS).glob("*.json")]
     return [path for path in single if path.exists()] + sorted(several)
 
 

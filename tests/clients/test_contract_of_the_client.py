@@ -72,6 +72,8 @@ CALLS: dict[str, Callable[[Darkroom], Any]] = {
     "jobs.wait": lambda one: one.jobs.wait("job_1"),
     "images.list": lambda one: list(one.images.list(job_id="job_1", page_size=200)),
     "images.get": lambda one: one.images.get("img_1"),
+    "images.provenance": lambda one: one.images.provenance("img_1"),
+    "images.labelled": lambda one: one.images.labelled("img_1", "ai_generated"),
     "products.create": lambda one: one.products.create("Oak chair", sku="DSK-001", **PRODUCT),
     "products.put": lambda one: one.products.put("DSK-001", "Oak chair", **PRODUCT),
     "products.get": lambda one: one.products.get("prd_1"),

@@ -1,8 +1,10 @@
 """The staging workflow of the product document, with its prices and texts, over HTTP: a photo, then staged variants."""
 
+import io
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import PIL.Image
 import pytest
 import requests
 
@@ -53,6 +55,26 @@ def staged(client: Client, session: str, **more: Any) -> dict[str, Any]:
 
 def actions(client: Client, session: str) -> list[str]:
     return [each["action"] for each in get(client, session)["next_actions"]]
+
+
+def assert_marked(client: Client, image: dict[str, Any], *, line: list[str]) -> None:
+    """Compare what an image's file, its provenance and a labelled copy say with what it was made of, in order."""
+    found = get(client, f"/v1/images/{image['id']}/provenance")["line"]
+    assert [one["id"] for one in found] == [image["id"], *line]
+    words = marking(requests.get(image["url"], timeout=10).content)
+    assert f'DigitalSourceType="{found[0]["digital_source_type"]}"' in words
+    assert f'DerivedFrom stRef:documentID="darkroom:{line[0]}"' in words
+    copy = raw_get(client, f"/v1/images/{image['id']}/content?label=virtually_staged")
+    with PIL.Image.open(io.BytesIO(copy.content)) as file:
+        assert (file.format, file.size) == ("JPEG", (image["width"], image["height"]))
+    assert marking(copy.content) == words
+
+
+def marking(data: bytes) -> str:
+    """Return the XMP packet of an image file."""
+    with PIL.Image.open(io.BytesIO(data)) as file:
+        packet: bytes = file.info["xmp"]
+    return packet.decode()
 
 
 def test_generate_an_empty_room_retry_it_twice_for_nothing_lock_one_and_stage_it(new_client: NewClient) -> None:
@@ -113,6 +135,9 @@ def test_generate_an_empty_room_retry_it_twice_for_nothing_lock_one_and_stage_it
         image["id"] for job in (first, second) for image in client.images(job)
     }
     assert requests.get(restored["original_url"], timeout=10).status_code == 200
+
+    # Each variant comes from the empty room, that from the photo; its file says so, and a copy says it to the eye.
+    assert_marked(client, client.images(first)[0], line=[images[1]["id"], restored["upload_id"]])
     assert [one["id"] for one in get(client, "/v1/staging-sessions")["data"]] == [restored["id"]]
     assert get(client, "/v1/dashboard")["sessions"][0]["status"] == "completed"
 

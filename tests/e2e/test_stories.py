@@ -140,6 +140,8 @@ def test_another_organization_finds_nothing_of_the_first(new_client: NewClient) 
         f"/v1/jobs/{job['id']}/generations",
         f"/v1/images/{image['id']}",
         f"/v1/images/{image['id']}/content",
+        f"/v1/images/{image['id']}/content?label=ai_generated",
+        f"/v1/images/{image['id']}/provenance",
     ]
 
     statuses = {path: raw_get(stranger, path).status_code for path in paths}

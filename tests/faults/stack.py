@@ -23,8 +23,9 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 class Stack:
     """A running stack whose processes can be killed; its keepers start them again."""
 
-    def __init__(self, home: Path, **variables: str) -> None:
+    def __init__(self, home: Path, checkout: Path = CHECKOUT, **variables: str) -> None:
         self.home = home
+        self._checkout = checkout
         self.crash_file = home / "crash"
         self._environment = {
             **os.environ,
@@ -39,7 +40,7 @@ class Stack:
         """Run a command of ours against this stack."""
         return subprocess.run(
             [sys.executable, "-m", *arguments],
-            cwd=CHECKOUT,
+            cwd=self._checkout,
             env=self._environment | self._variables(),
             capture_output=True,
             text=True,
@@ -95,13 +96,13 @@ def with_suppressed(process: psutil.Process) -> None:
 
 
 @contextmanager
-def running_stack(**variables: str) -> Iterator[Stack]:
+def running_stack(checkout: Path = CHECKOUT, **variables: str) -> Iterator[Stack]:
     """Start a stack in a temporary folder; stop it and remove the folder at the end, whatever happened.
 
-    ``variables`` are settings of its processes.
+    ``checkout`` is whose code it runs, ``variables`` are settings of its processes.
     """
     home = Path(tempfile.mkdtemp(prefix="darkroom-faults-"))
-    stack = Stack(home, **variables)
+    stack = Stack(home, checkout, **variables)
     try:
         started = stack.command("deploy.local", "up")
         if started.returncode:

@@ -3,6 +3,7 @@
 import argparse
 import sys
 
+from services.gateway import workflows
 from tools import contracts
 from tools.failures import CommandFailed
 
@@ -27,7 +28,11 @@ def run(arguments: argparse.Namespace) -> int:
         )
     if arguments.check:
         return _compare(wanted)
-    for path in contracts.write(wanted):
+    changed = contracts.write(wanted)
+    if any(path.startswith(contracts.WORKFLOWS) for path in changed):
+        workflows.contracts.cache_clear()  # the API's document is made of what they say
+        changed += contracts.write(contracts.documents())
+    for path in dict.fromkeys(changed):
         print(f"wrote {path}")
     return 0
 

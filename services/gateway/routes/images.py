@@ -10,8 +10,8 @@ from shared.off_hub import WorkFailed
 from shared.problems import Forbidden, NotFound
 
 _TAGS = ("images",)
-# A line before the image workers, and 50 million pixels.
-_LABEL_SECONDS = 45.0
+# A line before the image workers, and up to 50 million pixels.
+_LABEL_SECONDS = 30.0
 
 
 class ImageRoutes(Wiring):

@@ -8,6 +8,7 @@ from services.gateway import docs_page
 from services.gateway.routes import health
 from services.gateway.service import Gateway
 from shared.links import verify_link
+from tests.fakes import small_picture
 
 
 @pytest.fixture
@@ -55,6 +56,33 @@ def test_an_images_content_is_behind_its_signed_address(client, headers, an_imag
     assert answer.headers["Cache-Control"] == "no-store"
 
 
+def test_a_label_is_written_on_a_copy_of_the_image(client, headers, an_image, store):
+    store.put(key=an_image["key"], chunks=small_picture((120, 160, 120)), content_type="image/jpeg")
+
+    answer = client.get(f"/v1/images/{an_image['id']}/content?label=virtually_staged", headers=headers)
+
+    assert (answer.status_code, answer.content_type) == (200, "image/jpeg")
+    assert answer.data.startswith(b"\xff\xd8\xff")
+    assert answer.data != b"".join(store.open(an_image["key"]))
+
+
+def test_a_label_nobody_knows_is_refused_and_an_image_that_is_gone_is_not_there(client, headers, an_image):
+    path = f"/v1/images/{an_image['id']}/content"
+
+    unknown = client.get(f"{path}?label=whatever", headers=headers)
+    gone = client.get(f"{path}?label=ai_generated", headers=headers)
+
+    assert (unknown.status_code, unknown.json["errors"][0]["pointer"]) == (400, "/query/label")
+    assert gone.status_code == 404
+
+
+def test_where_an_image_comes_from_can_be_read(client, headers, an_image):
+    answer = client.get(f"/v1/images/{an_image['id']}/provenance", headers=headers)
+
+    assert [one["kind"] for one in answer.json["line"]] == ["image", "upload"]
+    assert answer.json["line"][0]["made_of"] == [answer.json["line"][1]["id"]]
+
+
 def test_the_wallet_and_the_prices_can_be_read(client, headers, services, org_id):
     wallet = client.get("/v1/credits", headers=headers)
     prices = client.get("/v1/pricing", headers=headers)
@@ -69,7 +97,7 @@ def test_workflows_come_with_the_schema_of_their_inputs(client, headers):
     [staging] = client.get("/v1/workflows", headers=headers).json["data"]
 
     assert staging["name"] == "staging"
-    assert "scandinavian" in staging["inputs"]["properties"]["style"]["enum"]
+    assert "scandinavian" in staging["inputs"]["properties"]["style"]["anyOf"][0]["enum"]
 
 
 def test_models_come_with_their_health(client, headers):
