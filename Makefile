@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo up down status logs mail check test live bench faults hammer contracts
+.PHONY: help setup demo gallery up down status logs mail check test live bench faults hammer contracts
 
 PYTHON := .venv/bin/python
 STACK := $(PYTHON) -m deploy.local
@@ -23,6 +23,9 @@ setup: ## install what is missing: Python packages into .venv, rabbitmq-server b
 
 demo: setup ## stage a real photo end to end, print the story, stop again; PHOTO=path takes your photo
 	@$(PYTHON) -m tools.demo $(call given,$(PHOTO))
+
+gallery: setup ## a contact sheet of each product line in demo-output/gallery; PHOTOS=folder with room, product, portrait
+	@$(PYTHON) -m tools.gallery $(call given,$(PHOTOS))
 
 up: setup ## start the embedded stack in the background; PROVIDERS=hostile: with AI vendors that misbehave
 	@$(STACK) up $(if $(PROVIDERS),--providers "$(PROVIDERS)")

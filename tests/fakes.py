@@ -641,6 +641,30 @@ def small_picture(colour: tuple[int, int, int]) -> bytes:
     return image.getvalue()
 
 
+class OneShotDarkroom:
+    """The Python client as far as a contact sheet needs it: each job has one image, with the digest it is told."""
+
+    def __init__(self, photo: Path, *, digests: list[str], status: str = "succeeded") -> None:
+        self._photo = photo
+        self._digests = digests
+        self._status = status
+        self.ordered: list[tuple[str, dict[str, Any]]] = []
+        self.id = "ast_1"
+        self.uploads = self.jobs = self.images = self
+
+    def create(self, first: Any, inputs: Any = None, **_: Any) -> Any:
+        if inputs is not None:
+            self.ordered.append((first, inputs))
+        return self
+
+    def wait(self, _job: Any, **_: Any) -> Any:
+        image = type("Image", (), {"sha256": self._digests.pop(0)})()
+        return type("Job", (), {"id": "job_1", "status": self._status, "images": [image], "failures": []})()
+
+    def download(self, _image: Any, _to: str) -> Path:
+        return self._photo
+
+
 class FakeGateway:
     """The routes of the gateway, and of downloads, that the demo and the command line call; it keeps its promises.
 
