@@ -596,6 +596,35 @@ class StagingSessionChanged(Event, frozen=True, kw_only=True):
     livemode: bool = True
 
 
+@event("generation", subject="image_id")
+class ImageFavorited(Event, frozen=True, kw_only=True):
+    """Somebody has marked an image as a favorite, or (``favorite`` is False) taken the mark off it."""
+
+    image_id: str
+    generation_id: str
+    job_id: str
+    org_id: str
+    user_id: str | None
+    workflow: str
+    style: str | None
+    favorite: bool
+    livemode: bool = True
+
+
+@event("generation", subject="image_id")
+class ImageDeleted(Event, frozen=True, kw_only=True):
+    """Somebody has deleted an image for good: its bytes go now."""
+
+    image_id: str
+    generation_id: str
+    job_id: str
+    org_id: str
+    user_id: str | None
+    workflow: str
+    style: str | None
+    livemode: bool = True
+
+
 @event("generation", subject="job_id")
 class JobFinished(Event, frozen=True, kw_only=True):
     """A job reached its end; ``lines`` says of each line how it ended."""

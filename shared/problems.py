@@ -175,6 +175,15 @@ class UploadInUse(Conflict):
     remedy = "Delete the products in `product_ids` first; their views go with them."
 
 
+class SourceGone(Problem):
+    """What was uploaded is deleted by now; ``deleted_at`` and ``reason`` say since when and why."""
+
+    status = 410
+    code = "source_gone"
+    title = "The original was deleted"
+    remedy = "Upload the photo again and submit a new job; with `keep_original=true` it stays until you delete it."
+
+
 class JobClosed(Conflict):
     """The job has ended, or is known under another organization; it takes no further lines."""
 

@@ -21,6 +21,7 @@ from services.gateway.routes.api_keys import ApiKeyRoutes
 from services.gateway.routes.credits import CreditRoutes
 from services.gateway.routes.events import EventRoutes
 from services.gateway.routes.flags import FlagRoutes
+from services.gateway.routes.headshots import HeadshotRoutes
 from services.gateway.routes.health import HealthRoutes, documents_of
 from services.gateway.routes.images import ImageRoutes
 from services.gateway.routes.invitations import InvitationRoutes
@@ -59,6 +60,7 @@ class Gateway(
     CreditRoutes,
     EventRoutes,
     FlagRoutes,
+    HeadshotRoutes,
     HealthRoutes,
     ImageRoutes,
     InvitationRoutes,

@@ -26,7 +26,9 @@ class ImageRoutes(Wiring):
     )
     def images(self, request: Request) -> Answer:
         """Return a page of images."""
-        page = self.generation.images(**request.owner, **request.query)
+        times = {name: request.query[name] for name in ("created_since", "created_before")}
+        told = {name: moment and moment.isoformat() for name, moment in times.items()}
+        page = self.generation.images(**request.owner, **{**request.query, **told})
         return Answer(200, {**page, "data": [links_now(self).image(image) for image in page["data"]]})
 
     @route(
@@ -43,6 +45,39 @@ class ImageRoutes(Wiring):
         _require_image_id(image_id)
         found = self.generation.image(**request.owner, image_id=image_id)
         return Answer(200, links_now(self).image(found))
+
+    @route(
+        "PUT",
+        "/v1/images/<image_id>/favorite",
+        auth=api_key,
+        answers={200: ImageSchema},
+        problems=(Forbidden,),
+        summary="Mark an image as a favorite",
+        tags=_TAGS,
+    )
+    def mark_image(self, request: Request, image_id: str) -> Answer:
+        """Mark one image."""
+        return self._marked(request, image_id, favorite=True)
+
+    @route(
+        "DELETE",
+        "/v1/images/<image_id>/favorite",
+        auth=api_key,
+        answers={200: ImageSchema},
+        problems=(Forbidden,),
+        summary="Take the mark of a favorite off an image",
+        tags=_TAGS,
+    )
+    def unmark_image(self, request: Request, image_id: str) -> Answer:
+        """Unmark one image."""
+        return self._marked(request, image_id, favorite=False)
+
+    def _marked(self, request: Request, image_id: str, *, favorite: bool) -> Answer:
+        _require_image_id(image_id)
+        marked = self.generation.mark_image(
+            **request.owner, image_id=image_id, user_id=request.asker.user_id, favorite=favorite
+        )
+        return Answer(200, links_now(self).image(marked))
 
     @route(
         "GET",

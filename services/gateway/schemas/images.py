@@ -1,10 +1,14 @@
 """Images: the stored results."""
 
-from marshmallow import fields
+from typing import Any
+
+from marshmallow import fields, validate
 
 from services.gateway.schemas.pages import CURSOR, PageQuery, page_of
 from shared.http import Schema
 from shared.http_schemas import SignedAddress
+
+_TRUE_OR_FALSE: Any = {"truthy": {"true"}, "falsy": {"false"}}
 
 
 class ProvenanceSchema(Schema):
@@ -47,6 +51,19 @@ class ImagesQuery(PageQuery):
     """Which images."""
 
     job_id = fields.String(load_default=None, validate=CURSOR)
+    workflow = fields.String(load_default=None, validate=validate.Length(1, 100))
+    session_id = fields.String(load_default=None, validate=CURSOR)
+    product_id = fields.String(load_default=None, validate=CURSOR)
+    style = fields.String(load_default=None, validate=validate.Length(1, 100))
+    room_type = fields.String(load_default=None, validate=validate.Length(1, 100))
+    pinned = fields.Boolean(load_default=None, **_TRUE_OR_FALSE)
+    favorite = fields.Boolean(load_default=None, **_TRUE_OR_FALSE)
+    created_since = fields.AwareDateTime(
+        load_default=None, metadata={"description": "Made at this time or later.", "example": "2026-01-31T12:00:00Z"}
+    )
+    created_before = fields.AwareDateTime(
+        load_default=None, metadata={"description": "Made before this time.", "example": "2026-02-01T12:00:00Z"}
+    )
 
 
 ImagesSchema = page_of(ImageSchema, "Images")
