@@ -486,7 +486,7 @@ class ScriptedProvider:
     """An AI provider that answers by script; with an empty script, by one small picture of the seed's colour."""
 
     name = "local"
-    operations = frozenset({"image.stage", "image.empty_room", "image.product_scene"})
+    operations = frozenset({"image.stage", "image.empty_room", "image.product_scene", "image.headshot"})
     after_lost_answer = "resend"
     time_limit_seconds = 5.0
     concurrency = 4
