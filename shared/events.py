@@ -338,6 +338,22 @@ class ProviderCallbackReceived(Event, frozen=True, kw_only=True):
 # --- credits ----------------------------------------------------------------------------------------------------
 
 
+@event("gateway", subject="behaviour_id")
+class BehaviourTracked(Event, frozen=True, kw_only=True):
+    """Somebody did something that only a client sees, as the client has told.
+
+    ``name`` is ``style_selected``, ``headshot_downloaded``, ``user_shared`` or ``history_viewed``.
+    """
+
+    behaviour_id: str
+    org_id: str
+    user_id: str | None
+    name: str
+    headshot_id: str | None = None
+    style: str | None = None
+    livemode: bool = True
+
+
 @event("credits", subject="reservation_id")
 class CreditReserved(Event, frozen=True, kw_only=True):
     """Credits are held for these lines of a job; ``available`` and ``version`` are the wallet's after it."""
@@ -492,6 +508,8 @@ class GenerationStarted(Event, frozen=True, kw_only=True):
     org_id: str
     workflow: str
     livemode: bool = True
+    user_id: str | None = None
+    style: str | None = None
     session_id: str | None = None
 
 

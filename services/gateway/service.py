@@ -17,6 +17,7 @@ from services.gateway.routes.admin import AdminRoutes
 from services.gateway.routes.admin_credits import AdminCreditRoutes
 from services.gateway.routes.admin_engine import AdminEngineRoutes
 from services.gateway.routes.admin_keys import AdminKeyRoutes
+from services.gateway.routes.analytics import AnalyticsRoutes
 from services.gateway.routes.api_keys import ApiKeyRoutes
 from services.gateway.routes.credits import CreditRoutes
 from services.gateway.routes.events import EventRoutes
@@ -56,6 +57,7 @@ class Gateway(
     AdminEngineRoutes,
     AdminKeyRoutes,
     AdminRoutes,
+    AnalyticsRoutes,
     ApiKeyRoutes,
     CreditRoutes,
     EventRoutes,

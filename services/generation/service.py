@@ -131,6 +131,11 @@ class Generation:
             return queries.images(session, org_id=org_id, livemode=livemode, **page)
 
     @rpc
+    def image_and_original(self, *, org_id: str, livemode: bool, image_id: str) -> dict[str, Any]:
+        with self.db.transaction(org_id=org_id, livemode=livemode) as session:
+            return sources.of_image(session, org_id=org_id, livemode=livemode, image_id=image_id)
+
+    @rpc
     def mark_image(self, **asked: Any) -> dict[str, Any]:
         return favorites.mark_image(self.db, **asked)
 

@@ -10,9 +10,10 @@ import structlog
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from services.generation.models import DeletedSource
+from services.generation import queries
+from services.generation.models import DeletedSource, Job
 from shared.events import Event, SourceDeleted
-from shared.problems import SourceGone
+from shared.problems import NotFound, SourceGone
 from shared.times import rfc3339
 
 log = structlog.get_logger(__name__)
@@ -75,6 +76,21 @@ def originals(session: Session, uploads: Iterable[tuple[str, Mapping[str, Any]]]
     rows = session.scalars(sa.select(DeletedSource).where(DeletedSource.asset_id.in_(known)))
     gone = {row.asset_id: row for row in rows}
     return {upload_id: _original(upload_id, asset, gone.get(upload_id), now=now) for upload_id, asset in known.items()}
+
+
+def of_image(session: Session, *, org_id: str, livemode: bool, image_id: str) -> dict[str, Any]:
+    """Return ``{image, original}``: an image, and what became of the upload it was made of, the first where of several.
+
+    Raises:
+        NotFound: the organization has no such image in this mode, or it was made of no upload.
+    """
+    image = queries.image(session, org_id=org_id, livemode=livemode, image_id=image_id)
+    job = session.get_one(Job, image["job_id"])
+    upload_id = image["settings"].get("upload_id") or job.inputs.get("upload_id")
+    if upload_id is None or upload_id not in job.assets:
+        raise NotFound("This image was made of no upload that it could be compared with.")
+    known = originals(session, [(upload_id, job.assets[upload_id])])
+    return {"image": image, "original": known[upload_id].as_dict()}
 
 
 def require_there(session: Session, assets: Mapping[str, Mapping[str, Any]]) -> None:

@@ -1,11 +1,12 @@
 """Routes of images: the stored results."""
 
+from services.gateway import comparisons
 from services.gateway.authentication import api_key
 from services.gateway.routes.wiring import Wiring, links_now
-from services.gateway.schemas.images import ImageSchema, ImagesQuery, ImagesSchema
+from services.gateway.schemas.images import ComparisonSchema, ImageSchema, ImagesQuery, ImagesSchema
 from shared.http import Alias, Answer, Request, route
 from shared.ids import is_id
-from shared.problems import Forbidden, NotFound
+from shared.problems import ConsentRequired, Forbidden, NotFound, SourceGone
 
 _TAGS = ("images",)
 
@@ -78,6 +79,21 @@ class ImageRoutes(Wiring):
             **request.owner, image_id=image_id, user_id=request.asker.user_id, favorite=favorite
         )
         return Answer(200, links_now(self).image(marked))
+
+    @route(
+        "GET",
+        "/v1/images/<image_id>/comparison",
+        auth=api_key,
+        answers={200: ComparisonSchema},
+        problems=(Forbidden, SourceGone, ConsentRequired),
+        summary="An image beside the upload it was made of",
+        description="410 where the upload is deleted. A face is shown only with the consent that `keep_original` is.",
+        tags=_TAGS,
+    )
+    def image_comparison(self, request: Request, image_id: str) -> Answer:
+        """Return both."""
+        _require_image_id(image_id)
+        return Answer(200, comparisons.comparison(self, request, links_now(self), image_id=image_id))
 
     @route(
         "GET",

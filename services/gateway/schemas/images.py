@@ -5,6 +5,7 @@ from typing import Any
 from marshmallow import fields, validate
 
 from services.gateway.schemas.pages import CURSOR, PageQuery, page_of
+from services.gateway.schemas.uploads import ConsentSchema
 from shared.http import Schema
 from shared.http_schemas import SignedAddress
 
@@ -45,6 +46,24 @@ class ImageSchema(Schema):
     created_at = fields.DateTime(required=True)
     livemode = fields.Boolean(required=True)
     provenance = fields.Nested(ProvenanceSchema, allow_none=True)
+
+
+class BeforeSchema(Schema):
+    """The upload an image was made of. Its address is good for an hour."""
+
+    upload_id = fields.String(required=True)
+    url = SignedAddress(required=True)
+    width = fields.Integer(required=True)
+    height = fields.Integer(required=True)
+    content_type = fields.String(required=True)
+    consent = fields.Nested(ConsentSchema, required=True, allow_none=True)
+
+
+class ComparisonSchema(Schema):
+    """An image beside what it was made of."""
+
+    before = fields.Nested(BeforeSchema, required=True)
+    after = fields.Nested(ImageSchema, required=True)
 
 
 class ImagesQuery(PageQuery):
