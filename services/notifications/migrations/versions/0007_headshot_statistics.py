@@ -4,6 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from shared.database import SYSTEM_ROLE
+from shared.migrations import protect
 
 revision = "0007"
 down_revision = "0006"
@@ -13,9 +14,10 @@ TIME = sa.TIMESTAMP(timezone=True)
 
 
 def upgrade() -> None:
-    # Administrators alone look at these, across organizations: no tenant has any right to them.
     facts()
     days()
+    # Administrators alone look at these, across organizations: no tenant writes them.
+    protect("headshot_facts", writes=())
     for table in ("headshot_facts", "headshot_days"):
         op.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO {SYSTEM_ROLE}")
 
