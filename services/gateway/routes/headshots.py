@@ -51,7 +51,7 @@ class HeadshotRoutes(Wiring):
     )
     def create_headshot(self, request: Request) -> Answer:
         """Hand a job of one headshot over."""
-        return self._accepted(request, {"style": request.body["style"]})
+        return _accepted(self, request, {"style": request.body["style"]})
 
     @route(
         "POST",
@@ -70,7 +70,7 @@ class HeadshotRoutes(Wiring):
     )
     def create_headshots(self, request: Request) -> Answer:
         """Hand a job of several headshots over."""
-        return self._accepted(request, {"styles": request.body["styles"]})
+        return _accepted(self, request, {"styles": request.body["styles"]})
 
     @route(
         "GET",
@@ -145,7 +145,7 @@ class HeadshotRoutes(Wiring):
     )
     def mark_headshot(self, request: Request, headshot_id: str) -> Answer:
         """Mark one headshot."""
-        return self._marked(request, headshot_id, favorite=True)
+        return _marked(self, request, headshot_id, favorite=True)
 
     @route(
         "DELETE",
@@ -159,19 +159,21 @@ class HeadshotRoutes(Wiring):
     )
     def unmark_headshot(self, request: Request, headshot_id: str) -> Answer:
         """Unmark one headshot."""
-        return self._marked(request, headshot_id, favorite=False)
+        return _marked(self, request, headshot_id, favorite=False)
 
-    def _accepted(self, request: Request, styled: Mapping[str, Any]) -> Answer:
-        inputs = {**{name: request.body[name] for name in _FRAMED}, **styled}
-        workflows.check(workflows.contract(_WORKFLOW), inputs, at="")
-        return jobs.accept(self, request, links_now(self), workflow=_WORKFLOW, inputs=inputs)
 
-    def _marked(self, request: Request, headshot_id: str, *, favorite: bool) -> Answer:
-        _require_headshot_id(headshot_id)
-        marked = self.generation.mark_headshot(
-            **request.owner, headshot_id=headshot_id, user_id=request.asker.user_id, favorite=favorite
-        )
-        return Answer(200, links_now(self).generation(marked))
+def _accepted(service: Any, request: Request, styled: Mapping[str, Any]) -> Answer:
+    inputs = {**{name: request.body[name] for name in _FRAMED}, **styled}
+    workflows.check(workflows.contract(_WORKFLOW), inputs, at="")
+    return jobs.accept(service, request, links_now(service), workflow=_WORKFLOW, inputs=inputs)
+
+
+def _marked(service: Any, request: Request, headshot_id: str, *, favorite: bool) -> Answer:
+    _require_headshot_id(headshot_id)
+    marked = service.generation.mark_headshot(
+        **request.owner, headshot_id=headshot_id, user_id=request.asker.user_id, favorite=favorite
+    )
+    return Answer(200, links_now(service).generation(marked))
 
 
 def _require_headshot_id(headshot_id: str) -> None:

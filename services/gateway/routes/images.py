@@ -1,5 +1,7 @@
 """Routes of images: the stored results."""
 
+from typing import Any
+
 from services.gateway import comparisons
 from services.gateway.authentication import api_key
 from services.gateway.routes.wiring import Wiring, links_now
@@ -58,7 +60,7 @@ class ImageRoutes(Wiring):
     )
     def mark_image(self, request: Request, image_id: str) -> Answer:
         """Mark one image."""
-        return self._marked(request, image_id, favorite=True)
+        return _marked(self, request, image_id, favorite=True)
 
     @route(
         "DELETE",
@@ -71,14 +73,7 @@ class ImageRoutes(Wiring):
     )
     def unmark_image(self, request: Request, image_id: str) -> Answer:
         """Unmark one image."""
-        return self._marked(request, image_id, favorite=False)
-
-    def _marked(self, request: Request, image_id: str, *, favorite: bool) -> Answer:
-        _require_image_id(image_id)
-        marked = self.generation.mark_image(
-            **request.owner, image_id=image_id, user_id=request.asker.user_id, favorite=favorite
-        )
-        return Answer(200, links_now(self).image(marked))
+        return _marked(self, request, image_id, favorite=False)
 
     @route(
         "GET",
@@ -109,6 +104,14 @@ class ImageRoutes(Wiring):
         _require_image_id(image_id)
         found = self.generation.image(**request.owner, image_id=image_id)
         return Answer(303, None, {"Location": links_now(self).to(found["key"]), "Cache-Control": "no-store"})
+
+
+def _marked(service: Any, request: Request, image_id: str, *, favorite: bool) -> Answer:
+    _require_image_id(image_id)
+    marked = service.generation.mark_image(
+        **request.owner, image_id=image_id, user_id=request.asker.user_id, favorite=favorite
+    )
+    return Answer(200, links_now(service).image(marked))
 
 
 def _require_image_id(image_id: str) -> None:
