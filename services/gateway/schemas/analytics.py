@@ -23,7 +23,7 @@ class BehaviourRequest(Schema):
     style = fields.String(
         load_default=None,
         validate=validate.Length(1, 100),
-        metadata={"description": "Needed where a style was selected.", "example": "corporate"},
+        metadata={"description": "Needed where a style was selected.", "examples": ["corporate"]},
     )
 
     @validates_schema
@@ -46,8 +46,8 @@ class BehaviourSchema(Schema):
 class AnalyticsQuery(Schema):
     """Which days, in UTC; 30 days to today unless told."""
 
-    first = fields.Date(load_default=None, metadata={"example": "2026-01-01"})
-    last = fields.Date(load_default=None, metadata={"example": "2026-01-31"})
+    first = fields.Date(load_default=None, metadata={"examples": ["2026-01-01"]})
+    last = fields.Date(load_default=None, metadata={"examples": ["2026-01-31"]})
     livemode = fields.Boolean(load_default=True, truthy={"true"}, falsy={"false"})
 
 

@@ -21,14 +21,14 @@ class _Framed(PaidRequest):
             "description": "An upload with `purpose=face`: the original is deleted 30 minutes after it was sent.",
         },
     )
-    aspect_ratio = fields.String(load_default="1:1", validate=validate.Length(3, 10), metadata={"example": "1:1"})
-    quality = fields.String(load_default="high", validate=validate.Length(1, 20), metadata={"example": "high"})
+    aspect_ratio = fields.String(load_default="1:1", validate=validate.Length(3, 10), metadata={"examples": ["1:1"]})
+    quality = fields.String(load_default="high", validate=validate.Length(1, 20), metadata={"examples": ["high"]})
 
 
 class HeadshotRequest(_Framed):
     """One headshot: the short form of a job of the workflow `headshot`."""
 
-    style = fields.String(required=True, validate=_STYLE, metadata={"example": "corporate"})
+    style = fields.String(required=True, validate=_STYLE, metadata={"examples": ["corporate"]})
 
 
 class HeadshotBatchRequest(_Framed):
@@ -38,7 +38,7 @@ class HeadshotBatchRequest(_Framed):
         fields.String(validate=_STYLE),
         required=True,
         validate=validate.Length(1, 50),
-        metadata={"example": ["corporate", "creative", "model"]},
+        metadata={"examples": [["corporate", "creative", "model"]]},
     )
 
 
@@ -134,7 +134,7 @@ class HeadshotStatsSchema(Schema):
     by_style = fields.List(fields.Nested(StyleCountSchema), required=True)
     mine = fields.Nested(MineSchema, required=True, allow_none=True)
     milestone = fields.Nested(MilestoneSchema, required=True)
-    text = fields.String(required=True, metadata={"example": "You've generated 12 headshots"})
+    text = fields.String(required=True, metadata={"examples": ["You've generated 12 headshots"]})
 
 
 HeadshotsSchema = page_of(HeadshotSchema, "Headshots")

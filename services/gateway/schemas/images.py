@@ -78,10 +78,10 @@ class ImagesQuery(PageQuery):
     pinned = fields.Boolean(load_default=None, **_TRUE_OR_FALSE)
     favorite = fields.Boolean(load_default=None, **_TRUE_OR_FALSE)
     created_since = fields.AwareDateTime(
-        load_default=None, metadata={"description": "Made at this time or later.", "example": "2026-01-31T12:00:00Z"}
+        load_default=None, metadata={"description": "Made at this time or later.", "examples": ["2026-01-31T12:00:00Z"]}
     )
     created_before = fields.AwareDateTime(
-        load_default=None, metadata={"description": "Made before this time.", "example": "2026-02-01T12:00:00Z"}
+        load_default=None, metadata={"description": "Made before this time.", "examples": ["2026-02-01T12:00:00Z"]}
     )
 
 
