@@ -13,7 +13,7 @@ _HEADSHOTS = "/v1/headshots"
 
 
 class Headshots:
-    """``darkroom.headshots``, made of uploads of the purpose `face`, which are deleted 30 minutes after they were sent."""
+    """``darkroom.headshots``, made of uploads of the purpose `face`, which are deleted after 30 minutes."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
