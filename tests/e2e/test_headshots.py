@@ -234,14 +234,8 @@ def test_after_half_an_hour_the_photo_is_gone_whoever_died_and_a_signed_receipt_
     assert [each["event"]["data"]["asset_id"] for each in told] == [upload["id"]]
     assert raw_get(client, f"/v1/uploads/{upload['id']}").status_code == 404
     before = client.wallet()
-    refused = until(
-        lambda: (
-            answer if (answer := post(client, f"/v1/jobs/{cancelled['id']}/retry", {})).status_code != 202 else None
-        ),
-        seconds=30,
-        what="the refusal",
-    )
-    assert (refused.status_code, refused.json()["code"]) == (410, "source_gone")
+    refused = until(lambda: refusal(client, cancelled["id"]), seconds=30, what="the refusal")
+    assert refused == (410, "source_gone")
     assert client.wallet() == before
     assert not any(one["original"]["available"] for one in history(client))
 
@@ -277,6 +271,12 @@ def counted(admin: Client, style: str) -> dict[str, Any] | None:
     found = [each for each in styles if each["style"] == style]
     done = found and (found[0]["succeeded"], found[0]["downloaded"], found[0]["selected"]) == (2, 1, 1)
     return found[0] if done else None
+
+
+def refusal(client: Client, job_id: str) -> tuple[int, str] | None:
+    """Ask for a retry; return why there is none, once there is none."""
+    answer = post(client, f"/v1/jobs/{job_id}/retry", {})
+    return None if answer.status_code == 202 else (answer.status_code, answer.json()["code"])
 
 
 def signed_receipt(client: Client, upload_id: str) -> dict[str, Any] | None:
