@@ -100,7 +100,7 @@ class UploadRoutes(Wiring):
         problems=(Forbidden, LimitExceeded, Conflict, RequestInProgress, IdempotencyKeyReused),
         summary="Get a link to send an image to the store directly",
         description="Send the bytes as the answer says, then call `complete`. What is not completed within a day (a "
-        "`face`: within an hour) is deleted.",
+        "`face`: within 30 minutes) is deleted.",
         tags=_TAGS,
     )
     def presign_upload(self, request: Request) -> Answer:
