@@ -189,7 +189,7 @@ def test_a_link_ends_before_what_it_brought_is_collected_so_that_nothing_comes_a
 
     expires, collected = times(catalog_db)
 
-    assert collected - expires >= 30
+    assert collected - expires >= 15  # minutes; a request that is let in has 30 s
 
 
 @pytest.fixture
