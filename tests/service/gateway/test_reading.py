@@ -69,7 +69,7 @@ def test_workflows_come_with_the_schema_of_their_inputs(client, headers):
     [staging] = client.get("/v1/workflows", headers=headers).json["data"]
 
     assert staging["name"] == "staging"
-    assert "scandinavian" in staging["inputs"]["properties"]["style"]["enum"]
+    assert "scandinavian" in staging["inputs"]["properties"]["style"]["anyOf"][0]["enum"]
 
 
 def test_models_come_with_their_health(client, headers):
