@@ -23,6 +23,7 @@ from shared.times import rfc3339
 _PROGRESS = {"queued": 0, "running": 50, "storing": 90, "succeeded": 100, "failed": 100}
 # "You've generated X headshots": what people may look forward to.
 MILESTONES = (1, 10, 50, 100, 500, 1000)
+_OF_HEADSHOT = sa.exists().where(Generation.id == Image.generation_id, Generation.sku == SKU)
 _LEFT_OUT = ("product_id", "room_type", "view_type", "result", "number", "seed")
 
 
@@ -97,9 +98,6 @@ def stats(session: Session, *, org_id: str, livemode: bool, user_id: str | None)
         },
         "text": f"You've generated {made} headshot{'' if made == 1 else 's'}",
     }
-
-
-_OF_HEADSHOT = sa.exists().where(Generation.id == Image.generation_id, Generation.sku == SKU)
 
 
 def _there(org_id: str, *, livemode: bool) -> sa.Select[Generation, Job]:
