@@ -338,6 +338,22 @@ class ProviderCallbackReceived(Event, frozen=True, kw_only=True):
 # --- credits ----------------------------------------------------------------------------------------------------
 
 
+@event("gateway", subject="behaviour_id")
+class BehaviourTracked(Event, frozen=True, kw_only=True):
+    """Somebody did something that only a client sees, as the client has told.
+
+    ``name`` is ``style_selected``, ``headshot_downloaded``, ``user_shared`` or ``history_viewed``.
+    """
+
+    behaviour_id: str
+    org_id: str
+    user_id: str | None
+    name: str
+    headshot_id: str | None = None
+    style: str | None = None
+    livemode: bool = True
+
+
 @event("credits", subject="reservation_id")
 class CreditReserved(Event, frozen=True, kw_only=True):
     """Credits are held for these lines of a job; ``available`` and ``version`` are the wallet's after it."""
@@ -492,6 +508,8 @@ class GenerationStarted(Event, frozen=True, kw_only=True):
     org_id: str
     workflow: str
     livemode: bool = True
+    user_id: str | None = None
+    style: str | None = None
     session_id: str | None = None
 
 
@@ -593,6 +611,35 @@ class StagingSessionChanged(Event, frozen=True, kw_only=True):
     image_id: str | None
     version: int
     created_at: str
+    livemode: bool = True
+
+
+@event("generation", subject="image_id")
+class ImageFavorited(Event, frozen=True, kw_only=True):
+    """Somebody has marked an image as a favorite, or (``favorite`` is False) taken the mark off it."""
+
+    image_id: str
+    generation_id: str
+    job_id: str
+    org_id: str
+    user_id: str | None
+    workflow: str
+    style: str | None
+    favorite: bool
+    livemode: bool = True
+
+
+@event("generation", subject="image_id")
+class ImageDeleted(Event, frozen=True, kw_only=True):
+    """Somebody has deleted an image for good: its bytes go now."""
+
+    image_id: str
+    generation_id: str
+    job_id: str
+    org_id: str
+    user_id: str | None
+    workflow: str
+    style: str | None
     livemode: bool = True
 
 

@@ -175,6 +175,23 @@ class UploadInUse(Conflict):
     remedy = "Delete the products in `product_ids` first; their views go with them."
 
 
+class SourceGone(Problem):
+    """What was uploaded is deleted by now; ``deleted_at`` and ``reason`` say since when and why."""
+
+    status = 410
+    code = "source_gone"
+    title = "The original was deleted"
+    remedy = "Upload the photo again and submit a new job; with `keep_original=true` it stays until you delete it."
+
+
+class ConsentRequired(Conflict):
+    """The original is a face that nobody has agreed to keep: it is not shown beside what was made of it."""
+
+    code = "consent_required"
+    title = "The original is not kept for comparison"
+    remedy = "Upload the photo with `keep_original=true`, which is the consent to keep it, and make a headshot of that."
+
+
 class JobClosed(Conflict):
     """The job has ended, or is known under another organization; it takes no further lines."""
 

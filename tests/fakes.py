@@ -487,7 +487,7 @@ class ScriptedProvider:
     """An AI provider that answers by script; with an empty script, by one small picture of the seed's colour."""
 
     name = "local"
-    operations = frozenset({"image.stage", "image.empty_room", "image.product_scene"})
+    operations = frozenset({"image.stage", "image.empty_room", "image.product_scene", "image.headshot"})
     after_lost_answer = "resend"
     time_limit_seconds = 5.0
     concurrency = 4
@@ -931,6 +931,8 @@ class FakeServices:
         self.images: dict[str, dict[str, Any]] = {}
         self.sessions: dict[str, dict[str, Any]] = {}
         self.styles: dict[str, dict[str, Any]] = {}
+        self.headshots: dict[str, dict[str, Any]] = {}
+        self.deletions: dict[str, dict[str, Any]] = {}
         self.refusal: Exception | None = None
         self.lose_next_answer = False
         self.credits = FakeRpc(
@@ -958,6 +960,7 @@ class FakeServices:
             register_asset=self._register,
             asset=self._asset,
             delete_asset=self._delete,
+            deletion=self._deletion,
             resolve=self._resolve,
             create_product=self._create_product,
             put_product=self._put_product,
@@ -983,6 +986,13 @@ class FakeServices:
             image=self._image,
             image_provenance=self._provenance,
             images=lambda org_id, livemode, **_: _page(_all_of(self.images, org_id=org_id, livemode=livemode)),
+            mark_image=lambda image_id, **asked: self._mark(self.images, image_id, **asked),
+            image_and_original=self._image_and_original,
+            headshots=lambda org_id, livemode, **_: _page(_all_of(self.headshots, org_id=org_id, livemode=livemode)),
+            headshot=lambda headshot_id, **owner: _of(self.headshots, headshot_id, **owner),
+            headshot_stats=lambda **_: _STATS_OF_HEADSHOTS,
+            mark_headshot=lambda headshot_id, **asked: self._mark(self.headshots, headshot_id, **asked),
+            delete_headshot=self._delete_headshot,
             create_staging_session=self._create_session,
             staging_session=lambda session_id, **owner: _of(self.sessions, session_id, **owner),
             staging_sessions=lambda org_id, livemode, **_: _page(
@@ -1027,6 +1037,7 @@ class FakeServices:
         self.logged: list[dict[str, Any]] = []
         self.choices: dict[str, dict[str, Any]] = {}
         self.notifications = FakeRpc(
+            headshot_analytics=lambda **_: _AN_ANALYSIS_OF_HEADSHOTS,
             events=self._events,
             activity=lambda **_: _page([_AN_ACTIVITY]),
             create_endpoint=self._create_endpoint,
@@ -1143,6 +1154,7 @@ class FakeServices:
             image = _an_image(job, generation["id"])
             self.images[image["id"]] = image
             job["generations"] = [{**generation, "images": [image]}]
+            self.headshots[generation["id"]] = _a_headshot(job, generation, image)
 
     def _jobs(
         self, *, org_id: str, livemode: bool, active: bool = False, generations: int = 8, **_: Any
@@ -1215,7 +1227,7 @@ class FakeServices:
     def _register(self, *, asset_id: str, **asset: Any) -> dict[str, Any]:
         if asset_id in self.expected:
             self.expected[asset_id]["asset_id"] = asset_id
-        defaults = {"thumbnail_key": None, "created_at": _TIME, "delete_after": None, "warnings": []}
+        defaults = {"thumbnail_key": None, "created_at": _TIME, "delete_after": None, "consent": None, "warnings": []}
         self.assets[asset_id] = {**defaults, **asset, "id": asset_id}
         return self.assets[asset_id]
 
@@ -1223,8 +1235,33 @@ class FakeServices:
         return _of(self.assets, asset_id, **owner)
 
     def _delete(self, *, asset_id: str, **owner: Any) -> dict[str, Any]:
-        _of(self.assets, asset_id, **owner)
+        asset = _of(self.assets, asset_id, **owner)
+        self.deletions[asset_id] = _a_deletion(asset)
         return self.assets.pop(asset_id)
+
+    def _deletion(self, *, asset_id: str, **owner: Any) -> dict[str, Any]:
+        if asset_id in self.assets:
+            _of(self.assets, asset_id, **owner)
+            raise Conflict("This upload is not deleted yet.")
+        return _of(self.deletions, asset_id, **owner)
+
+    def _mark(
+        self, things: dict[str, dict[str, Any]], thing_id: str, *, favorite: bool, user_id: str | None, **owner: Any
+    ) -> dict[str, Any]:
+        assert user_id is None or user_id.startswith("usr_")
+        marked = {**_of(things, thing_id, **owner), "favorite": favorite}
+        things[thing_id] = marked
+        return marked
+
+    def _delete_headshot(self, *, headshot_id: str, user_id: str | None, **owner: Any) -> None:
+        assert user_id is None or user_id.startswith("usr_")
+        _of(self.headshots, headshot_id, **owner)
+        self.headshots.pop(headshot_id)
+
+    def _image_and_original(self, *, image_id: str, **owner: Any) -> dict[str, Any]:
+        image = _of(self.images, image_id, **owner)
+        upload_id = next(iter(self.assets), "ast_gone")
+        return {"image": image, "original": _an_original(upload_id, there=upload_id in self.assets)}
 
     def _resolve(
         self, *, asset_ids: list[str], product_ids: Sequence[str] = (), revision_ids: Sequence[str] = (), **owner: Any
@@ -1734,4 +1771,99 @@ def _an_entry(org_id: str) -> dict[str, Any]:
         "available_after": 100,
         "version": 1,
         "created_at": _TIME,
+    }
+
+
+_STATS_OF_HEADSHOTS = {
+    "generated": 2,
+    "failed": 1,
+    "open": 0,
+    "credits_spent": 4,
+    "favorites": 1,
+    "by_style": [{"style": "corporate", "generated": 2, "failed": 1}],
+    "mine": {"generated": 2, "credits_spent": 4},
+    "milestone": {"reached": 1, "next": 10},
+    "text": "You've generated 2 headshots",
+}
+
+
+_OF_A_STYLE = {
+    "style": "corporate",
+    "started": 2,
+    "total_generations": 2,
+    "succeeded": 2,
+    "failed": 0,
+    "cancelled": 0,
+    "credits": 4,
+    "success_rate": 100.0,
+    "avg_processing_time_ms": 900,
+    "favorites": 1,
+    "selected": 3,
+    "downloaded": 1,
+    "shared": 0,
+}
+_AN_ANALYSIS_OF_HEADSHOTS = {
+    "first": "2026-01-01",
+    "last": "2026-01-31",
+    "days": [{**_OF_A_STYLE, "date": "2026-01-15", "users": 1}],
+    "styles": [_OF_A_STYLE],
+    "peak_hours": [{"hour": 9, "started": 2}],
+    "users": {
+        "active": 1,
+        "repeat": 1,
+        "repeat_rate": 100.0,
+        "headshots_per_user": 2.0,
+        "history_viewers": 0,
+        "history_view_rate": 0.0,
+    },
+    "failures": [{"reason": "provider_error", "count": 1}],
+    "favorite_rate": 50.0,
+}
+
+
+def _an_original(upload_id: str, *, there: bool = True) -> dict[str, Any]:
+    times = {"delete_after": _TIME, "deleted_at": None if there else _TIME}
+    return {"upload_id": upload_id, "available": there, **times, "reason": None if there else "retention"}
+
+
+def _a_deletion(asset: dict[str, Any]) -> dict[str, Any]:
+    """What the catalog knows of an upload whose bytes are gone."""
+    same = {name: asset[name] for name in ("org_id", "livemode", "purpose", "sha256", "consent", "delete_after")}
+    times = {"uploaded_at": _TIME, "deleted_at": _TIME}
+    return {**same, **times, "upload_id": asset["id"], "reason": "requested"}
+
+
+def _a_headshot(job: dict[str, Any], generation: dict[str, Any], image: dict[str, Any]) -> dict[str, Any]:
+    """A headshot as generation shows it."""
+    metadata = {
+        "cost": 2,
+        "processing_time_ms": 900,
+        "provider": "local",
+        "model": "local-preview-1",
+        "prompt_version": "headshot-1",
+        "quality": "high",
+        "attempts": 1,
+    }
+    return {
+        "id": generation["id"],
+        "org_id": job["org_id"],
+        "job_id": job["id"],
+        "user_id": None,
+        "status": "succeeded",
+        "progress": 100,
+        "style": "corporate",
+        "aspect_ratio": "1:1",
+        "quality": "high",
+        "favorite": False,
+        "failure": None,
+        "images": [image],
+        "original": _an_original("ast_1"),
+        "metadata": metadata,
+        "retry_of": None,
+        "retry_count": 0,
+        "charged": 2,
+        "entries_url": f"/v1/credits/entries?generation={generation['id']}",
+        "created_at": _TIME,
+        "finished_at": _TIME,
+        "livemode": job["livemode"],
     }

@@ -13,6 +13,7 @@ ROUTES = {
     "POST /v1/auth/password-reset/confirm",
     "GET /v1/unsubscribe",
     "POST /v1/unsubscribe",
+    "GET /v1/deletion-receipts/keys",
 }
 ALIASES = {"POST /api/auth/signup"}
 OPERATIONS = ROUTES | ALIASES

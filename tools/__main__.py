@@ -18,6 +18,7 @@ COMMANDS = {
     "topology": "declare every exchange, queue and binding in RabbitMQ",
     "organization": "make an organization with its first owner and key",
     "credits": "give an organization credits",
+    "analytics": "make the statistics of headshots anew from the log of events",
     "prices": "look at the price book, and change it from some time on",
     "audit": "recompute the money and compare rows, objects, events and queues",
     "jobs": "look at one job through all services",

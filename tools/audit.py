@@ -161,7 +161,8 @@ def results(_scope: Scope) -> Iterator[Violation]:
 def images(scope: Scope) -> Iterator[Violation]:
     """Every image has its object and its thumbnail, of the recorded size, and with ``deep`` of the recorded bytes."""
     statement = (
-        "SELECT id, key, bytes, sha256, crc32, thumbnail_key FROM images WHERE id > :after ORDER BY id LIMIT :page"
+        "SELECT id, key, bytes, sha256, crc32, thumbnail_key FROM images"
+        " WHERE id > :after AND purged_at IS NULL ORDER BY id LIMIT :page"
     )
     with objects.opened() as store:
         for page in databases.pages("generation", statement):

@@ -19,7 +19,7 @@ _BATCH = 1000
 class Owner:
     """Who keeps the rows of all objects under a prefix; ``statement`` picks from ``:keys`` those that a row names.
 
-    A row of an image that was put aside by its owner still names its objects: the image can be restored.
+    A row of an image that was put aside by its owner still names its objects, until they are purged.
     """
 
     prefix: str
@@ -37,8 +37,8 @@ OWNERS = (
     Owner(
         "images/",
         "generation",
-        "SELECT key FROM images WHERE key = ANY(:keys)"
-        " UNION SELECT thumbnail_key FROM images WHERE thumbnail_key = ANY(:keys)",
+        "SELECT key FROM images WHERE key = ANY(:keys) AND purged_at IS NULL"
+        " UNION SELECT thumbnail_key FROM images WHERE thumbnail_key = ANY(:keys) AND purged_at IS NULL",
     ),
 )
 

@@ -60,10 +60,10 @@ def kept_for(purpose: str, *, keep_original: bool) -> timedelta | None:
 def awaited_for(purpose: str, *, keep_original: bool) -> tuple[timedelta, timedelta]:
     """Return how long bytes may be sent, and when at the latest they are deleted if no asset was made of them.
 
-    A face that waits is as personal as one that has arrived: its times are those of its retention.
+    A face that waits is as personal as one that has arrived: it waits no longer than it would be kept.
     """
     kept = kept_for(purpose, keep_original=keep_original)
-    return (kept, 2 * kept) if kept else (SENT_WITHIN, COLLECTED_AFTER)
+    return (kept / 2, kept) if kept else (SENT_WITHIN, COLLECTED_AFTER)
 
 
 def warnings(*, width: int, height: int) -> list[dict[str, str]]:

@@ -207,9 +207,16 @@ def _require_unused(session: Session, *, org_id: str, livemode: bool, asset_id: 
 
 
 def _remove(store: ObjectStore, *keys: str | None) -> None:
+    """Delete objects, and look whether they are gone: a receipt says so.
+
+    Raises:
+        StorageUnavailable: the store does not answer, or has them still.
+    """
     for key in keys:
         if key:
             store.delete(key)
+            if store.stat(key) is not None:
+                raise StorageUnavailable(f"{key} was deleted and is there still")
 
 
 def _claim(session: Session, *, org_id: str, livemode: bool, asset_id: str) -> Asset:
@@ -247,7 +254,7 @@ def _record(db: Database, session: Session, *, asset_ids: Sequence[str]) -> None
     removed = session.scalars(
         sa.update(Asset)
         .where(Asset.id == locked.c.id, Asset.deleted_at.is_(None))
-        .values(deleted_at=sa.func.now(), claimed_until=None)
+        .values(deleted_at=sa.func.now(), claimed_until=None, file_name=None)
         .returning(Asset)
     ).all()
     db.publish(session, [_gone(row) for row in removed])

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from services.catalog import assets, product_queries
 from services.catalog.models import Asset, ExpectedUpload
-from shared.problems import NotFound
+from shared.problems import Conflict, NotFound
 from shared.times import rfc3339
 
 _KINDS = {"ast": "upload", "prd": "product", "rev": "view of a product"}
@@ -30,6 +30,36 @@ def asset(session: Session, *, org_id: str, livemode: bool, asset_id: str) -> di
     if found is None:
         raise NotFound("There is no such upload; it may have been deleted.")
     return as_dict(found)
+
+
+def deletion(session: Session, *, org_id: str, livemode: bool, asset_id: str) -> dict[str, Any]:
+    """Return what a receipt tells of a deleted asset; its bytes were looked for after they were deleted, and not there.
+
+    Returns:
+        ``{upload_id, org_id, purpose, sha256, uploaded_at, delete_after, deleted_at, reason, consent, livemode}``.
+
+    Raises:
+        NotFound: the organization never had it.
+        Conflict: its bytes are there still.
+    """
+    mine = sa.and_(Asset.org_id == org_id, Asset.livemode == livemode, Asset.id == asset_id)
+    found = session.scalar(sa.select(Asset).where(mine))
+    if found is None:
+        raise NotFound("There is no such upload.")
+    if found.deleted_at is None:
+        raise Conflict("This upload is not deleted yet: there is a receipt once its bytes are gone.")
+    return {
+        "upload_id": found.id,
+        "org_id": found.org_id,
+        "purpose": found.purpose,
+        "sha256": found.sha256,
+        "uploaded_at": rfc3339(found.created_at),
+        "delete_after": rfc3339(found.delete_after) if found.delete_after else None,
+        "deleted_at": rfc3339(found.deleted_at),
+        "reason": found.deletion_reason,
+        "consent": _consent(found),
+        "livemode": found.livemode,
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,8 +153,16 @@ def as_dict(row: Asset) -> dict[str, Any]:
         "livemode": row.livemode,
         "created_at": rfc3339(row.created_at),
         "thumbnail_key": row.thumbnail_key,
+        "consent": _consent(row),
         "warnings": assets.warnings(width=row.width, height=row.height),
     }
+
+
+def _consent(row: Asset) -> dict[str, Any] | None:
+    """Return who has agreed, and when, that a face is kept; deleting it withdraws that. Other pictures need none."""
+    if row.purpose != "face" or not row.keep_original:
+        return None
+    return {"given_at": rfc3339(row.created_at), "given_by": row.user_id}
 
 
 def _snapshot(row: Asset) -> dict[str, Any]:

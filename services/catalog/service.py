@@ -58,6 +58,12 @@ class Catalog:
             return queries.asset(session, org_id=org_id, livemode=livemode, asset_id=asset_id)
 
     @rpc
+    def deletion(self, *, org_id: str, livemode: bool, asset_id: str) -> dict[str, Any]:
+        """Return what a receipt tells of a deleted asset."""
+        with self.db.transaction(org_id=org_id, livemode=livemode) as session:
+            return queries.deletion(session, org_id=org_id, livemode=livemode, asset_id=asset_id)
+
+    @rpc
     def delete_asset(self, *, org_id: str, livemode: bool, asset_id: str) -> dict[str, Any]:
         """Delete an asset and its bytes."""
         return handlers.delete_asset(self.db, self.store, org_id=org_id, livemode=livemode, asset_id=asset_id)

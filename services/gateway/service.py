@@ -17,10 +17,12 @@ from services.gateway.routes.admin import AdminRoutes
 from services.gateway.routes.admin_credits import AdminCreditRoutes
 from services.gateway.routes.admin_engine import AdminEngineRoutes
 from services.gateway.routes.admin_keys import AdminKeyRoutes
+from services.gateway.routes.analytics import AnalyticsRoutes
 from services.gateway.routes.api_keys import ApiKeyRoutes
 from services.gateway.routes.credits import CreditRoutes
 from services.gateway.routes.events import EventRoutes
 from services.gateway.routes.flags import FlagRoutes
+from services.gateway.routes.headshots import HeadshotRoutes
 from services.gateway.routes.health import HealthRoutes, documents_of
 from services.gateway.routes.images import ImageRoutes
 from services.gateway.routes.invitations import InvitationRoutes
@@ -55,10 +57,12 @@ class Gateway(
     AdminEngineRoutes,
     AdminKeyRoutes,
     AdminRoutes,
+    AnalyticsRoutes,
     ApiKeyRoutes,
     CreditRoutes,
     EventRoutes,
     FlagRoutes,
+    HeadshotRoutes,
     HealthRoutes,
     ImageRoutes,
     InvitationRoutes,

@@ -269,7 +269,7 @@ _GENERATION_ENDS = ", ".join(f"'{status}'" for status in sorted(GENERATION_ENDS)
 # Two statements, sent together: the second sees what whoever held the locks before has written.
 _LOCK_OPEN = sa.text(f"""
 SELECT id FROM jobs WHERE id = ANY (:job_ids) ORDER BY id FOR UPDATE;
-SELECT g.id, g.job_id, j.org_id, j.workflow, j.livemode, j.correlation_id, j.session_id,
+SELECT g.id, g.job_id, g.style, j.org_id, j.user_id, j.workflow, j.livemode, j.correlation_id, j.session_id,
        g.status = 'queued' OR g.started_at IS NULL AS waits, g.started_at IS NULL AS is_new
 FROM generations g JOIN jobs j ON j.id = g.job_id
 WHERE g.id = ANY (:ids) AND g.status NOT IN ({_GENERATION_ENDS}) AND j.status NOT IN ({_JOB_ENDS})
@@ -357,6 +357,8 @@ def _started(generation: sa.Row[*tuple[Any, ...]]) -> GenerationStarted:
         workflow=generation.workflow,
         livemode=generation.livemode,
         session_id=generation.session_id,
+        user_id=generation.user_id,
+        style=generation.style,
     )
 
 

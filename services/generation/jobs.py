@@ -68,23 +68,38 @@ def checked_step(steps: Mapping[str, Collection[str]], before: str | None, after
     return after
 
 
-def deadline(accepted: datetime, *, estimated_seconds: float, asked_seconds: float | None = None) -> datetime:
-    """Return when a job must have ended: 15 min or three times the estimate after it was accepted, or as asked."""
-    if asked_seconds is not None:
-        return accepted + timedelta(seconds=asked_seconds)
-    return accepted + max(MINIMUM_DEADLINE, timedelta(seconds=3 * estimated_seconds))
+def deadline(
+    accepted: datetime,
+    *,
+    estimated_seconds: float,
+    asked_seconds: float | None = None,
+    sources_until: datetime | None = None,
+) -> datetime:
+    """Return when a job must have ended: 15 min or three times the estimate after it was accepted, or as asked.
+
+    In any case before ``sources_until``, where that is when what it works on is deleted.
+    """
+    longest = max(MINIMUM_DEADLINE, timedelta(seconds=3 * estimated_seconds))
+    wanted = accepted + (longest if asked_seconds is None else timedelta(seconds=asked_seconds))
+    return min(wanted, sources_until or wanted)
 
 
 def deadline_after_pause(
-    deadline_at: datetime, *, paused_at: datetime, now: datetime, asked_seconds: float | None = None
+    deadline_at: datetime,
+    *,
+    paused_at: datetime,
+    now: datetime,
+    asked_seconds: float | None = None,
+    sources_until: datetime | None = None,
 ) -> datetime:
     """Return when a job must have ended that goes on at ``now``: the clock stood since ``paused_at``.
 
     What begins only now gets at least 15 min, or what was asked where that is less: those before it may have used
-    everything up.
+    everything up. What it works on is deleted at ``sources_until`` all the same.
     """
     at_least = MINIMUM_DEADLINE if asked_seconds is None else min(MINIMUM_DEADLINE, timedelta(seconds=asked_seconds))
-    return max(deadline_at + (now - paused_at), now + at_least)
+    wanted = max(deadline_at + (now - paused_at), now + at_least)
+    return min(wanted, sources_until or wanted)
 
 
 def estimate(seconds_each: int, *, generations: int, at_once: int) -> int:

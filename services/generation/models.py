@@ -29,7 +29,8 @@ class Job(Base):
     said last, while generations wait for it. A retry has only some of the generations that its inputs plan, which are
     ``planned`` many. ``cap_id`` and ``daily_cap`` are of the API key it was asked for with. Of its operations
     ``cacheable`` make analyses that may be known, and ``from_cache`` of them took one that was; a ``fresh`` job takes
-    none. ``retry_number`` says which attempt at the empty room of its staging session it is.
+    none. ``retry_number`` says which attempt at the empty room of its staging session it is. At ``sources_until`` the
+    first of its uploads is deleted: it ends before, paused or not.
     """
 
     __tablename__ = "jobs"
@@ -54,6 +55,7 @@ class Job(Base):
     progressed_at: Mapped[datetime] = mapped_column(server_default=sa.func.now())
     deadline_at: Mapped[datetime]
     deadline_seconds: Mapped[float | None]
+    sources_until: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
     reserve_after: Mapped[datetime | None]
     on_insufficient: Mapped[str] = mapped_column(server_default="reject")
@@ -79,7 +81,8 @@ class Generation(Base):
     """One billable result inside a job. Its id is also the id of its reservation line.
 
     ``amount`` is held for it, null until that is known; ``charged`` is what its result cost of that. With ``parts`` the
-    price is for its first operations, of which there are so many, in equal parts.
+    price is for its first operations, of which there are so many, in equal parts. From ``deleted_at`` on it is in no
+    history any more.
     """
 
     __tablename__ = "generations"
@@ -108,6 +111,7 @@ class Generation(Base):
     result: Mapped[dict[str, Any] | None]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+    deleted_at: Mapped[datetime | None]
 
     @validates("status")
     def _follows(self, _name: str, after: str) -> str:
@@ -226,7 +230,10 @@ class Analysis(Base):
 
 
 class Image(Base):
-    """A stored output of a generation; sizes in bytes and pixels, ``key`` in the object store."""
+    """A stored output of a generation; sizes in bytes and pixels, ``key`` in the object store.
+
+    Nobody sees it from ``deleted_at`` on. From ``purge_after`` on its bytes are to go, and at ``purged_at`` they went.
+    """
 
     __tablename__ = "images"
 
@@ -255,6 +262,20 @@ class Image(Base):
     favorite: Mapped[bool] = mapped_column(server_default=sa.false())
     created_at: Mapped[datetime] = mapped_column(server_default=sa.func.now())
     deleted_at: Mapped[datetime | None]
+    purge_after: Mapped[datetime | None]
+    purged_at: Mapped[datetime | None]
+
+
+class DeletedSource(Base):
+    """That an upload's bytes are gone, as the catalog has told: nothing can be made of it any more."""
+
+    __tablename__ = "deleted_sources"
+
+    asset_id: Mapped[str] = mapped_column(primary_key=True)
+    org_id: Mapped[str]
+    livemode: Mapped[bool]
+    reason: Mapped[str]
+    deleted_at: Mapped[datetime]
 
 
 class StagingSession(Base):

@@ -85,7 +85,11 @@ def go_on(job: Job, *, now: datetime) -> list[Event]:
 def deadline_now(job: Job, *, now: datetime) -> datetime:
     """Return the deadline a job would have if more of it began ``now``."""
     return deadline_after_pause(
-        job.deadline_at, paused_at=job.paused_at or now, now=now, asked_seconds=job.deadline_seconds
+        job.deadline_at,
+        paused_at=job.paused_at or now,
+        now=now,
+        asked_seconds=job.deadline_seconds,
+        sources_until=job.sources_until,
     )
 
 

@@ -6,7 +6,7 @@ not the only one. An image carries storage keys in place of addresses: the gatew
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,7 +18,8 @@ from services.generation.failures import NOT_BEGUN, reason
 from services.generation.jobs import GENERATION_ENDS, JOB_ENDS, STALLED_AFTER, progress
 from services.generation.models import Generation, Image, Job
 from services.generation.standings import Standing
-from shared.problems import NotFound
+from shared import pages
+from shared.problems import BadRequest, NotFound
 
 FIRST_GENERATIONS = 50
 MOST_AHEAD = 500
@@ -201,24 +202,56 @@ def image(session: Session, *, org_id: str, livemode: bool, image_id: str) -> di
     return image_as_dict(row)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """Which images of an organization; None is whatever they are. Times are RFC 3339, the first included."""
+
+    job_id: str | None = None
+    workflow: str | None = None
+    session_id: str | None = None
+    product_id: str | None = None
+    style: str | None = None
+    room_type: str | None = None
+    pinned: bool | None = None
+    favorite: bool | None = None
+    created_since: str | None = None
+    created_before: str | None = None
+
+    def conditions(self) -> list[sa.ColumnElement[bool]]:
+        """Return what is true of the images that are wanted.
+
+        Raises:
+            BadRequest: a time is none.
+        """
+        fields = ("job_id", "product_id", "style", "room_type", "pinned", "favorite")
+        given = [(getattr(Image, name), getattr(self, name)) for name in fields]
+        found = [column == value for column, value in given if value is not None]
+        of_job = [(Job.workflow, self.workflow), (Job.session_id, self.session_id)]
+        of_job = [(column, value) for column, value in of_job if value is not None]
+        if of_job:
+            found.append(sa.exists().where(Job.id == Image.job_id, *(column == value for column, value in of_job)))
+        if self.created_since is not None:
+            found.append(Image.created_at >= _moment(self.created_since))
+        if self.created_before is not None:
+            found.append(Image.created_at < _moment(self.created_before))
+        return found
+
+
 def images(
-    session: Session,
-    *,
-    org_id: str,
-    livemode: bool,
-    job_id: str | None = None,
-    limit: int = 50,
-    after: str | None = None,
+    session: Session, *, org_id: str, livemode: bool, limit: int = pages.PAGE, after: str | None = None, **wanted: Any
 ) -> dict[str, Any]:
-    """Return images, newest first, as a page."""
+    """Return images, newest first, as a page; ``wanted`` says which (`Wanted`).
+
+    Raises:
+        BadRequest: a time is none, or the page has no such size.
+    """
+    pages.check_limit(limit)
     mine = sa.and_(Image.org_id == org_id, Image.livemode == livemode, Image.deleted_at.is_(None))
-    statement = sa.select(Image).where(mine).order_by(Image.id.desc())
-    if job_id:
-        statement = statement.where(Image.job_id == job_id)
+    statement = sa.select(Image).where(mine, *Wanted(**wanted).conditions()).order_by(Image.id.desc())
     if after:
         statement = statement.where(Image.id < after)
     rows = list(session.scalars(statement.limit(limit + 1)))
-    return _page(rows, limit, lambda some: [image_as_dict(row) for row in some])
+    return pages.page(rows, limit=limit, show=image_as_dict)
 
 
 def jobs_as_dicts(
@@ -409,6 +442,14 @@ def _waiting_reason(row: Job, place: Place, *, queued: int) -> str | None:
     if place.standing is None or not queued:
         return "free_worker" if row.status == "queued" else None
     return standings.waiting_reason(place.standing, ahead=place.operations_ahead)
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise BadRequest(f"{text[:40]!r} is no time: write it as 2026-01-31T12:00:00Z.") from error
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _page(rows: Sequence[Any], limit: int, shown: Any) -> dict[str, Any]:

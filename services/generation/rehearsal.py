@@ -13,6 +13,7 @@ from services.generation.engine import Engine
 from services.generation.holding import Credits
 from services.generation.jobs import deadline
 from services.generation.planning import Plan, expected_cost_microusd
+from services.generation.sources import latest_end
 from services.generation.submissions import Submission
 from shared.ids import new_id
 from shared.problems import HoldRefused
@@ -52,7 +53,12 @@ def rehearse(credits_service: Credits, engine: Engine, asked: Submission, plan: 
 
 def _ask(credits_service: Credits, engine: Engine, asked: Submission, plan: Plan) -> Mapping[str, Any]:
     now = datetime.now(UTC)
-    ends = deadline(now, estimated_seconds=plan.estimated_seconds, asked_seconds=asked.deadline_seconds)
+    ends = deadline(
+        now,
+        estimated_seconds=plan.estimated_seconds,
+        asked_seconds=asked.deadline_seconds,
+        sources_until=latest_end(asked.assets),
+    )
     request: dict[str, Any] = {
         "org_id": asked.org_id,
         "job_id": asked.job_id,

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from services.generation import handlers
+from services.generation import handlers, sources
 from services.generation.engine import Engine
 from services.generation.holding import Credits
 from services.generation.jobs import JOB_ENDS
@@ -68,6 +68,7 @@ def retry(  # noqa: PLR0913  each says which part of the new job
         NotFound: there is no such job, or no such generation of it.
         Conflict: it has not ended, or nothing of it has failed.
         BadRequest: the changed settings do not fit, or plan other generations than there were.
+        SourceGone: what it works on was deleted.
         HoldRefused, Unavailable: as `handlers.submit`.
     """
     with db.transaction(org_id=org_id, livemode=livemode) as session:
@@ -75,6 +76,7 @@ def retry(  # noqa: PLR0913  each says which part of the new job
         if job is None or (job.org_id, job.livemode) != (org_id, livemode):
             raise NotFound("There is no such job.")
         numbers = _numbers(session, job, generation_ids)
+        sources.require_there(session, job.assets)
         asked = Submission(
             job_id=new_job_id,
             org_id=org_id,

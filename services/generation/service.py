@@ -7,16 +7,20 @@ import structlog
 from services.generation import (
     cancelling,
     contract,
+    favorites,
     handlers,
+    headshots,
     histories,
     lineage,
     model_lifecycle,
     oversight,
     planning,
     queries,
+    removing,
     retrying,
     saved_styles,
     shares,
+    sources,
     staging_histories,
     staging_sessions,
 )
@@ -31,8 +35,9 @@ from shared.events import (
     ProviderCallbackReceived,
     RefundIssued,
     ReservationOverdue,
+    SourceDeleted,
 )
-from shared.host import Built, DatabaseProvider
+from shared.host import Built, DatabaseProvider, StoreProvider
 from shared.messaging import subscribe
 from shared.rpc import RpcClient, rpc
 from shared.rpc_batches import answers_to
@@ -45,6 +50,7 @@ class Generation:
 
     name = "generation"
     db = DatabaseProvider()
+    store = StoreProvider()
     engine = Built(engine_for)
     credits_service = RpcClient("credits")
 
@@ -129,6 +135,38 @@ class Generation:
     def images(self, *, org_id: str, livemode: bool, **page: Any) -> dict[str, Any]:
         with self.db.transaction(org_id=org_id, livemode=livemode) as session:
             return queries.images(session, org_id=org_id, livemode=livemode, **page)
+
+    @rpc
+    def image_and_original(self, *, org_id: str, livemode: bool, image_id: str) -> dict[str, Any]:
+        with self.db.transaction(org_id=org_id, livemode=livemode) as session:
+            return sources.of_image(session, org_id=org_id, livemode=livemode, image_id=image_id)
+
+    @rpc
+    def mark_image(self, **asked: Any) -> dict[str, Any]:
+        return favorites.mark_image(self.db, **asked)
+
+    @rpc
+    def headshots(self, *, org_id: str, livemode: bool, **page: Any) -> dict[str, Any]:
+        with self.db.transaction(org_id=org_id, livemode=livemode) as session:
+            return headshots.page(session, org_id=org_id, livemode=livemode, **page)
+
+    @rpc
+    def headshot(self, *, org_id: str, livemode: bool, headshot_id: str) -> dict[str, Any]:
+        with self.db.transaction(org_id=org_id, livemode=livemode) as session:
+            return headshots.one(session, org_id=org_id, livemode=livemode, headshot_id=headshot_id)
+
+    @rpc
+    def headshot_stats(self, *, org_id: str, livemode: bool, user_id: str | None) -> dict[str, Any]:
+        with self.db.transaction(org_id=org_id, livemode=livemode) as session:
+            return headshots.stats(session, org_id=org_id, livemode=livemode, user_id=user_id)
+
+    @rpc
+    def mark_headshot(self, **asked: Any) -> dict[str, Any]:
+        return favorites.mark_headshot(self.db, **asked)
+
+    @rpc
+    def delete_headshot(self, **asked: Any) -> None:
+        removing.delete_headshot(self.db, self.store, **asked)
 
     @rpc
     def create_staging_session(self, **given: Any) -> dict[str, Any]:
@@ -241,3 +279,7 @@ class Generation:
     @subscribe(RefundIssued)
     def on_refund_issued(self, events: Batch[RefundIssued]) -> None:
         self.db.once(events, handlers.ask_for_waiting_jobs)
+
+    @subscribe(SourceDeleted)
+    def on_source_deleted(self, events: Batch[SourceDeleted]) -> None:
+        self.db.once(events, sources.note_deleted)

@@ -14,6 +14,7 @@ from services.generation.jobs import deadline, lane
 from services.generation.models import Generation, Job, Operation
 from services.generation.planning import Plan, digests_of, expected_cost_microusd, looked_up, provider_of
 from services.generation.rows import insert_new_rows, insert_rows
+from services.generation.sources import latest_end
 from services.generation.trials import Named
 from services.generation.turns import in_turns
 from services.generation.workflows import PlannedGeneration, PlannedOperation
@@ -202,7 +203,13 @@ def _job_row(each: Planned, *, now: datetime) -> dict[str, Any]:
         "retry_number": asked.retry_number,
         "planned": asked.out_of or len(plan.generations),
         "created_at": now,
-        "deadline_at": deadline(now, estimated_seconds=plan.estimated_seconds, asked_seconds=asked.deadline_seconds),
+        "deadline_at": deadline(
+            now,
+            estimated_seconds=plan.estimated_seconds,
+            asked_seconds=asked.deadline_seconds,
+            sources_until=latest_end(asked.assets),
+        ),
+        "sources_until": latest_end(asked.assets),
         "deadline_seconds": asked.deadline_seconds,
         "reserve_after": now + RESERVE_AGAIN if each.pays else None,
         "on_insufficient": asked.on_insufficient,

@@ -88,14 +88,10 @@ def end_overdue_jobs(db: Database) -> int:
 
 
 def end_long_pauses(db: Database) -> int:
-    """Fail what has waited for credits for 30 days, for the reason it waited for; return how many jobs there were."""
+    """Fail what has waited for credits for 30 days, or until what it works on is deleted; return how many jobs."""
     with db.transaction() as session:
-        statement = (
-            sa.select(Job.id)
-            .where(Job.status == "paused", Job.paused_at < _NOW - PAUSE_ENDS_AFTER)
-            .order_by(Job.id)
-            .limit(MOST)
-        )
+        too_late = sa.or_(Job.paused_at < _NOW - PAUSE_ENDS_AFTER, Job.sources_until < _NOW)
+        statement = sa.select(Job.id).where(Job.status == "paused", too_late).order_by(Job.id).limit(MOST)
         long = list(session.scalars(statement))
     for job_id in long:
         with _one_of_many(job_id):
@@ -277,7 +273,10 @@ def _end_if_overdue(session: Session, job: Job, *, now: datetime) -> list[Event]
 
 
 def _end_if_long_paused(session: Session, job: Job, *, now: datetime) -> list[Event]:
-    if job.status != "paused" or job.paused_at is None or job.paused_at >= now - PAUSE_ENDS_AFTER:
+    if job.status != "paused" or job.paused_at is None:
+        return []
+    too_long = job.paused_at < now - PAUSE_ENDS_AFTER
+    if not too_long and (job.sources_until is None or job.sources_until >= now):
         return []
     return endings.end_job(session, job, code=job.waiting_reason or "cancelled", now=now)
 

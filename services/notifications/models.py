@@ -1,6 +1,7 @@
 """The tables of notifications: the logs of events, whom they are told to, and how far that has come."""
 
-from datetime import datetime
+from datetime import date, datetime
+from decimal import Decimal
 from typing import Any
 
 import sqlalchemy as sa
@@ -324,3 +325,47 @@ class Incident(Model):
         sa.Index("incidents_key", "key", "id"),
         sa.Index("incidents_due", "due_at", postgresql_where=_PENDING),
     )
+
+
+class HeadshotFact(Model):
+    """One thing that happened to a headshot, at the event's own time; see headshot_facts.py."""
+
+    __tablename__ = "headshot_facts"
+
+    id: Mapped[str] = mapped_column(sa.Text, primary_key=True)
+    event_id: Mapped[str] = mapped_column(sa.Text)
+    at: Mapped[datetime] = mapped_column(_MOMENT)
+    kind: Mapped[str] = mapped_column(sa.Text)
+    org_id: Mapped[str] = mapped_column(sa.Text)
+    user_id: Mapped[str | None] = mapped_column(sa.Text)
+    livemode: Mapped[bool]
+    style: Mapped[str | None] = mapped_column(sa.Text)
+    job_id: Mapped[str | None] = mapped_column(sa.Text)
+    duration_ms: Mapped[int | None] = mapped_column(sa.BigInteger)
+    amount: Mapped[int | None]
+    reason: Mapped[str | None] = mapped_column(sa.Text)
+
+    __table_args__ = (sa.Index("headshot_facts_at", "at"),)
+
+
+class HeadshotDay(Model):
+    """What came of a style on a day in UTC, of live or of test keys, in all organizations; rates are percent."""
+
+    __tablename__ = "headshot_days"
+
+    date: Mapped[date] = mapped_column(sa.Date, primary_key=True)
+    style: Mapped[str] = mapped_column(sa.Text, primary_key=True)
+    livemode: Mapped[bool] = mapped_column(primary_key=True)
+    started: Mapped[int]
+    total_generations: Mapped[int]
+    succeeded: Mapped[int]
+    failed: Mapped[int]
+    cancelled: Mapped[int]
+    credits: Mapped[int]
+    success_rate: Mapped[Decimal | None] = mapped_column(sa.Numeric(5, 2))
+    avg_processing_time_ms: Mapped[int | None]
+    users: Mapped[int]
+    favorites: Mapped[int]
+    selected: Mapped[int]
+    downloaded: Mapped[int]
+    shared: Mapped[int]

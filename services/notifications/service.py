@@ -10,6 +10,9 @@ from services.notifications import (
     choosing,
     claiming,
     endpoints,
+    headshot_analytics,
+    headshot_facts,
+    headshot_statistics,
     inbox,
     incidents,
     log,
@@ -67,6 +70,12 @@ class Notifications:
         """Return what happened in an organization, in sentences."""
         with self.db.transaction(org_id=org_id) as session:
             return activity.activity(session, org_id=org_id, **page)
+
+    @rpc
+    def headshot_analytics(self, **days: Any) -> dict[str, Any]:
+        """Return the statistics of headshots."""
+        with self.db.transaction() as session:
+            return headshot_analytics.analytics(session, **days)
 
     @rpc
     def create_endpoint(self, **wanted: Any) -> dict[str, Any]:
@@ -158,6 +167,11 @@ class Notifications:
     def on_event(self, events: Batch[Event]) -> None:
         """Append to the logs what organizations may see."""
         self.db.once(events, partial(recording.record, self.db))
+
+    @subscribe(headshot_facts.TYPES)
+    def on_headshots(self, events: Batch[Event]) -> None:
+        """Count headshots, and what people do with them."""
+        self.db.once(events, headshot_statistics.keep)
 
     @subscribe((OrganizationCreated, MemberInvited, MemberJoined, MemberChanged, MemberRemoved))
     def on_people(self, events: Batch[Event]) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -23,6 +24,8 @@ from tests.fakes import Asked, Scripted
 DOCUMENT: dict[str, Any] = json.loads((CHECKOUT / "docs" / "openapi.json").read_text())
 PACKAGE = CHECKOUT / "clients" / "python"
 UPLOAD = f"ast_{EXAMPLE_ID}"
+FRAMED = {"aspect_ratio": "4:5", "quality": "low"}
+MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 ROOM = {"style": "modern", "room_type": "bedroom"}
 STAGING = {"upload_id": UPLOAD, **ROOM}
 JOB = f"job_{EXAMPLE_ID}"
@@ -53,6 +56,7 @@ CALLS: dict[str, Callable[[Darkroom], Any]] = {
         "https://example.com/a.jpg", purpose="face", keep_original=True
     ),
     "uploads.get": lambda one: one.uploads.get("ast_1"),
+    "uploads.deletion_receipt": lambda one: one.uploads.deletion_receipt("ast_1"),
     "uploads.delete": lambda one: one.uploads.delete("ast_1"),
     "quotes.create": lambda one: one.quotes.create("staging", STAGING),
     "stagings.create": lambda one: one.stagings.create(UPLOAD, **ROOM, variants=3, **TERMS),
@@ -70,7 +74,23 @@ CALLS: dict[str, Callable[[Darkroom], Any]] = {
     "jobs.attempts": lambda one: list(one.jobs.attempts("job_1", live=True, page_size=200)),
     "jobs.timeline": lambda one: one.jobs.timeline("job_1"),
     "jobs.wait": lambda one: one.jobs.wait("job_1"),
-    "images.list": lambda one: list(one.images.list(job_id="job_1", page_size=200)),
+    "images.list": lambda one: list(
+        one.images.list(job_id="job_1", favorite=True, pinned=False, created_since=MOMENT, page_size=200)
+    ),
+    "images.favorite": lambda one: one.images.favorite("img_1"),
+    "images.unfavorite": lambda one: one.images.unfavorite("img_1"),
+    "images.comparison": lambda one: one.images.comparison("img_1"),
+    "headshots.create": lambda one: one.headshots.create(UPLOAD, style="model", **FRAMED, **TERMS),
+    "headshots.create_batch": lambda one: one.headshots.create_batch(UPLOAD, styles=["model"], **FRAMED, **TERMS),
+    "headshots.get": lambda one: one.headshots.get("gen_1"),
+    "headshots.list": lambda one: list(
+        one.headshots.list(favorite=True, style="model", status="failed", page_size=200)
+    ),
+    "headshots.favorite": lambda one: one.headshots.favorite("gen_1"),
+    "headshots.unfavorite": lambda one: one.headshots.unfavorite("gen_1"),
+    "headshots.delete": lambda one: one.headshots.delete("gen_1"),
+    "headshots.stats": lambda one: one.headshots.stats(),
+    "headshots.track": lambda one: one.headshots.track("user_shared", headshot_id=f"gen_{EXAMPLE_ID}"),
     "images.get": lambda one: one.images.get("img_1"),
     "images.provenance": lambda one: one.images.provenance("img_1"),
     "images.labelled": lambda one: one.images.labelled("img_1", "ai_generated"),

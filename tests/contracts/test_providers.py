@@ -164,3 +164,15 @@ def test_an_operation_comes_to_what_its_script_makes_of_it(
     if isinstance(came.outcome, Refused):
         assert came.bills == 0 or came.outcome.ran, "what was billed has run, and nobody else may do it again"
         assert came.bills == 0 or came.outcome.cost_microusd > 0, "what was billed in vain has cost us all the same"
+
+
+@pytest.mark.parametrize("script", ["ok", "nsfw", "failed", "prompt_blocked", "expired_url"])
+def test_a_photo_that_was_uploaded_to_a_vendor_is_deleted_there_at_the_end_whatever_that_is(script: str) -> None:
+    with hostile_vendors() as (server, providers):
+        asked = a_request(providers["replicate"], "image.headshot", prompt=f"Please. [[script:{script}]]")
+
+        carry_out(providers["replicate"], asked, poll_seconds=0.02)
+
+        sent = [(each.method, each.path) for each in server.world.requests if "/v1/files" in each.path]
+        assert [method for method, _ in sent] == ["POST", "DELETE"]
+        assert server.world.files == {}

@@ -29,6 +29,8 @@ NOTHING = "nothing"
 # A SKU is the organization's own word: it leads to a thing of its own, or to none, whoever else uses it as well.
 SKU = "DSK-001"
 NAMED = {"PUT /v1/products/by-sku/{sku}"}
+# What is there still has no receipt of its deletion.
+NOT_DELETED = "GET /v1/uploads/{upload_id}/deletion-receipt"
 # A session is refused a step that is not its turn before anybody looks at what is named in the body.
 NOT_ITS_TURN = "POST /v1/staging-sessions/{staging_session_id}/stagings"
 
@@ -74,6 +76,7 @@ def with_one_of_each(client: Client) -> Organization:
     staging = {"upload_id": upload_id, "style": "modern", "room_type": "bedroom", "variants": 1}
     job = finished(client, post(client, "/v1/stagings", staging).json()["id"])
     unfinished = a_cancelled_job(client, staging)
+    headshot = finished(client, post(client, "/v1/headshots", {"upload_id": upload_id, "style": "model"}).json()["id"])
     person = joined(client, "owner")
     product = {"name": "Oak chair", "sku": SKU, "upload_id": upload_id}
     shown = post(client, "/v1/products", product).json()
@@ -86,6 +89,7 @@ def with_one_of_each(client: Client) -> Organization:
             "job_id": unfinished["id"],
             "generation_id": next(one["id"] for one in unfinished["generations"] if one["status"] == "failed"),
             "image_id": client.images(job)[0]["id"],
+            "headshot_id": headshot["generations"][0]["id"],
             "product_id": shown["id"],
             "revision_id": shown["views"][0]["id"],
             "sku": SKU,
@@ -178,6 +182,7 @@ def test_what_belongs_to_another_organization_is_not_there(
     )
 
     assert {operation.name for operation in theirs} >= NAMED
+    assert own.pop(NOT_DELETED) == 409
     assert set(own.values()) <= {200, 201, 303}
     assert {"GET /v1/jobs/{job_id}", "POST /v1/uploads/{upload_id}/complete"} <= set(own)
     assert statuses == dict.fromkeys(statuses, 404)
@@ -290,11 +295,13 @@ def a_key(person: Person, scopes: list[str]) -> Client:
 
 
 def sent_to_the_store(client: Client) -> str:
-    """Upload by a presigned link, so that the upload can be completed as well as looked up; return its id."""
+    """Upload by a presigned link, so that the upload can be completed as well as looked up; return its id.
+
+    It is a face that is kept: all there is can be made of it.
+    """
     photo = small_photo()
-    link = post(
-        client, "/v1/uploads/presign", {"purpose": "room", "content_type": "image/jpeg", "bytes": len(photo)}
-    ).json()
+    coming = {"purpose": "face", "keep_original": True, "content_type": "image/jpeg", "bytes": len(photo)}
+    link = post(client, "/v1/uploads/presign", coming).json()
     requests.put(link["url"], data=photo, headers=link["headers"], timeout=10).raise_for_status()
     return str(post(client, f"/v1/uploads/{link['upload_id']}/complete", {}).json()["id"])
 
@@ -310,6 +317,7 @@ def state_of(others: Organization) -> dict[str, Any]:
         "jobs": [(job["id"], job["status"]) for job in get(client, "/v1/jobs")["data"]],
         "sessions": [(one["id"], one["version"], one["status"]) for one in get(client, "/v1/staging-sessions")["data"]],
         "styles": get(client, "/v1/styles")["data"],
+        "headshots": [(one["id"], one["favorite"], one["status"]) for one in get(client, "/v1/headshots")["data"]],
         "upload": asked(client, "GET", f"/v1/uploads/{ids['upload_id']}").status_code,
         "image": asked(client, "GET", f"/v1/images/{ids['image_id']}").status_code,
         "products": [(one["id"], one["version"], len(one["views"])) for one in get(client, "/v1/products")["data"]],

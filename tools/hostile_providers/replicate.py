@@ -43,7 +43,7 @@ def answer(world: World, webhooks: Webhooks, asked: Asked, path: str) -> Answer:
     if found := _CREATE.fullmatch(path):
         return _create(world, webhooks, asked, model=found[1])
     if path.startswith("/v1/files"):
-        return _file(world, asked) if asked.method == "POST" else _file_of(world, path.rpartition("/")[2])
+        return _file(world, asked) if asked.method == "POST" else _file_of(world, asked, path.rpartition("/")[2])
     return _prediction(world, path)
 
 
@@ -57,8 +57,13 @@ def _prediction(world: World, path: str) -> Answer:
     return _cancelled(world, found[1]) if found[2] else as_json(_now(world, world.jobs[found[1]]))
 
 
-def _file_of(world: World, file_id: str) -> Answer:
-    return as_json(world.files[file_id]) if file_id in world.files else _refused("model_gone")
+def _file_of(world: World, asked: Asked, file_id: str) -> Answer:
+    if file_id not in world.files:
+        return _refused("model_gone")
+    if asked.method == "DELETE":
+        del world.files[file_id]
+        return Answer(status=204)
+    return as_json(world.files[file_id])
 
 
 def _refused(script: str) -> Answer:

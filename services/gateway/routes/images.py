@@ -1,13 +1,22 @@
 """Routes of images: the stored results."""
 
-from services.gateway import labels
+from typing import Any
+
+from services.gateway import comparisons, labels
 from services.gateway.authentication import api_key
 from services.gateway.routes.wiring import Wiring, links_now
-from services.gateway.schemas.images import ContentQuery, ImageSchema, ImagesQuery, ImagesSchema, LineageSchema
+from services.gateway.schemas.images import (
+    ComparisonSchema,
+    ContentQuery,
+    ImageSchema,
+    ImagesQuery,
+    ImagesSchema,
+    LineageSchema,
+)
 from shared.http import Alias, Answer, Request, route
 from shared.ids import is_id
 from shared.off_hub import WorkFailed
-from shared.problems import Forbidden, NotFound
+from shared.problems import ConsentRequired, Forbidden, NotFound, SourceGone
 
 _TAGS = ("images",)
 # A line before the image workers, and up to 50 million pixels.
@@ -30,7 +39,9 @@ class ImageRoutes(Wiring):
     )
     def images(self, request: Request) -> Answer:
         """Return a page of images."""
-        page = self.generation.images(**request.owner, **request.query)
+        times = {name: request.query[name] for name in ("created_since", "created_before")}
+        told = {name: moment and moment.isoformat() for name, moment in times.items()}
+        page = self.generation.images(**request.owner, **{**request.query, **told})
         return Answer(200, {**page, "data": [links_now(self).image(image) for image in page["data"]]})
 
     @route(
@@ -47,6 +58,47 @@ class ImageRoutes(Wiring):
         _require_image_id(image_id)
         found = self.generation.image(**request.owner, image_id=image_id)
         return Answer(200, links_now(self).image(found))
+
+    @route(
+        "PUT",
+        "/v1/images/<image_id>/favorite",
+        auth=api_key,
+        answers={200: ImageSchema},
+        problems=(Forbidden,),
+        summary="Mark an image as a favorite",
+        tags=_TAGS,
+    )
+    def mark_image(self, request: Request, image_id: str) -> Answer:
+        """Mark one image."""
+        return _marked(self, request, image_id, favorite=True)
+
+    @route(
+        "DELETE",
+        "/v1/images/<image_id>/favorite",
+        auth=api_key,
+        answers={200: ImageSchema},
+        problems=(Forbidden,),
+        summary="Take the mark of a favorite off an image",
+        tags=_TAGS,
+    )
+    def unmark_image(self, request: Request, image_id: str) -> Answer:
+        """Unmark one image."""
+        return _marked(self, request, image_id, favorite=False)
+
+    @route(
+        "GET",
+        "/v1/images/<image_id>/comparison",
+        auth=api_key,
+        answers={200: ComparisonSchema},
+        problems=(Forbidden, SourceGone, ConsentRequired),
+        summary="An image beside the upload it was made of",
+        description="410 where the upload is deleted. A face is shown only with the consent that `keep_original` is.",
+        tags=_TAGS,
+    )
+    def image_comparison(self, request: Request, image_id: str) -> Answer:
+        """Return both."""
+        _require_image_id(image_id)
+        return Answer(200, comparisons.comparison(self, request, links_now(self), image_id=image_id))
 
     @route(
         "GET",
@@ -84,6 +136,14 @@ class ImageRoutes(Wiring):
         """Return what an image was made of, and what that was made of."""
         _require_image_id(image_id)
         return Answer(200, self.generation.image_provenance(**request.owner, image_id=image_id))
+
+
+def _marked(service: Any, request: Request, image_id: str, *, favorite: bool) -> Answer:
+    _require_image_id(image_id)
+    marked = service.generation.mark_image(
+        **request.owner, image_id=image_id, user_id=request.asker.user_id, favorite=favorite
+    )
+    return Answer(200, links_now(service).image(marked))
 
 
 def _require_image_id(image_id: str) -> None:

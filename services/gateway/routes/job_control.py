@@ -6,8 +6,8 @@ from services.gateway.routes.jobs import PAID_ANSWERS, PAID_PROBLEMS, require_jo
 from services.gateway.routes.wiring import Wiring, links_now
 from services.gateway.schemas.attempts import AttemptsQuery, AttemptsSchema, TimelineSchema
 from services.gateway.schemas.jobs import JobSchema, RetryRequest
-from shared.http import Answer, Request, route
-from shared.problems import Forbidden
+from shared.http import Alias, Answer, Request, route
+from shared.problems import Forbidden, SourceGone
 
 _TAGS = ("jobs",)
 
@@ -80,16 +80,18 @@ class JobControlRoutes(Wiring):
     @route(
         "POST",
         "/v1/jobs/<job_id>/retry",
+        aliases=(Alias("POST", "/api/headshots/<job_id>/retry"),),
         auth=api_key,
         guard=jobs.patient(links_now),
         money=True,
         holds=True,
         body=RetryRequest,
         answers=PAID_ANSWERS,
-        problems=PAID_PROBLEMS,
+        problems=(*PAID_PROBLEMS, SourceGone),
         summary="Have failed generations of an ended job made again, by a new job",
         description="The new job names the old one in `retry_of`, and pays its own way at today's prices; the old one "
-        "stays as it ended. 409 where it has not ended, or nothing of it has failed.",
+        "stays as it ended. 409 where it has not ended, or nothing of it has failed; 410 where "
+        "the photo it was made of is deleted.",
         tags=_TAGS,
     )
     def retry_job(self, request: Request, job_id: str) -> Answer:

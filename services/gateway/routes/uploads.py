@@ -4,14 +4,16 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from services.gateway import presigned, uploads
+from services.gateway import deletion_receipts, presigned, uploads
 from services.gateway.authentication import api_key
 from services.gateway.idempotency import IdempotencyKeyReused, RequestInProgress, idempotent
 from services.gateway.routes.wiring import Wiring, links_now
 from services.gateway.schemas.uploads import (
+    DeletionReceiptSchema,
     FromUrlRequest,
     PresignRequest,
     PresignSchema,
+    ReceiptKeysSchema,
     UploadQuery,
     UploadSchema,
 )
@@ -98,7 +100,7 @@ class UploadRoutes(Wiring):
         problems=(Forbidden, LimitExceeded, Conflict, RequestInProgress, IdempotencyKeyReused),
         summary="Get a link to send an image to the store directly",
         description="Send the bytes as the answer says, then call `complete`. What is not completed within a day (a "
-        "`face`: within an hour) is deleted.",
+        "`face`: within 30 minutes) is deleted.",
         tags=_TAGS,
     )
     def presign_upload(self, request: Request) -> Answer:
@@ -196,6 +198,33 @@ class UploadRoutes(Wiring):
         _require_upload_id(upload_id)
         self.catalog.delete_asset(**request.owner, asset_id=upload_id)
         return Answer(204)
+
+    @route(
+        "GET",
+        "/v1/uploads/<upload_id>/deletion-receipt",
+        auth=api_key,
+        answers={200: DeletionReceiptSchema},
+        problems=(Forbidden, Conflict),
+        summary="The signed receipt that an upload's bytes are gone; 409 while they are there",
+        tags=_TAGS,
+    )
+    def deletion_receipt(self, request: Request, upload_id: str) -> Answer:
+        """Return the receipt of one deletion."""
+        _require_upload_id(upload_id)
+        deletion = self.catalog.deletion(**request.owner, asset_id=upload_id)
+        return Answer(200, deletion_receipts.receipt(deletion, secret=self.settings.signing_secret))
+
+    @route(
+        "GET",
+        "/v1/deletion-receipts/keys",
+        auth=None,
+        answers={200: ReceiptKeysSchema},
+        summary="The public keys that deletion receipts are checked with",
+        tags=_TAGS,
+    )
+    def deletion_receipt_keys(self, _request: Request) -> Answer:
+        """Return the keys."""
+        return Answer(200, deletion_receipts.public_keys(secret=self.settings.signing_secret))
 
 
 def _created(asset: Mapping[str, Any]) -> Answer:

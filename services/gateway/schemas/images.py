@@ -1,11 +1,16 @@
 """Images: the stored results."""
 
+from typing import Any
+
 from marshmallow import fields, validate
 
 from services.gateway.labels import LABELS
 from services.gateway.schemas.pages import CURSOR, PageQuery, page_of
+from services.gateway.schemas.uploads import ConsentSchema
 from shared.http import Schema
 from shared.http_schemas import SignedAddress
+
+_TRUE_OR_FALSE: Any = {"truthy": {"true"}, "falsy": {"false"}}
 
 
 class ProvenanceSchema(Schema):
@@ -89,10 +94,41 @@ class LineageSchema(Schema):
     )
 
 
+class BeforeSchema(Schema):
+    """The upload an image was made of. Its address is good for an hour."""
+
+    upload_id = fields.String(required=True)
+    url = SignedAddress(required=True)
+    width = fields.Integer(required=True)
+    height = fields.Integer(required=True)
+    content_type = fields.String(required=True)
+    consent = fields.Nested(ConsentSchema, required=True, allow_none=True)
+
+
+class ComparisonSchema(Schema):
+    """An image beside what it was made of."""
+
+    before = fields.Nested(BeforeSchema, required=True)
+    after = fields.Nested(ImageSchema, required=True)
+
+
 class ImagesQuery(PageQuery):
     """Which images."""
 
     job_id = fields.String(load_default=None, validate=CURSOR)
+    workflow = fields.String(load_default=None, validate=validate.Length(1, 100))
+    session_id = fields.String(load_default=None, validate=CURSOR)
+    product_id = fields.String(load_default=None, validate=CURSOR)
+    style = fields.String(load_default=None, validate=validate.Length(1, 100))
+    room_type = fields.String(load_default=None, validate=validate.Length(1, 100))
+    pinned = fields.Boolean(load_default=None, **_TRUE_OR_FALSE)
+    favorite = fields.Boolean(load_default=None, **_TRUE_OR_FALSE)
+    created_since = fields.AwareDateTime(
+        load_default=None, metadata={"description": "Made at this time or later.", "examples": ["2026-01-31T12:00:00Z"]}
+    )
+    created_before = fields.AwareDateTime(
+        load_default=None, metadata={"description": "Made before this time.", "examples": ["2026-02-01T12:00:00Z"]}
+    )
 
 
 ImagesSchema = page_of(ImageSchema, "Images")

@@ -31,6 +31,13 @@ class UploadQuery(Schema):
     keep_original = fields.Boolean(**_KEEP_ORIGINAL)
 
 
+class ConsentSchema(Schema):
+    """That a face is kept: when that was agreed to, and by whom; null where a key without a person asked."""
+
+    given_at = fields.DateTime(required=True)
+    given_by = fields.String(required=True, allow_none=True)
+
+
 class UploadSchema(Schema):
     """A stored input image."""
 
@@ -43,6 +50,11 @@ class UploadSchema(Schema):
     sha256 = fields.String(required=True)
     created_at = fields.DateTime(required=True)
     delete_after = fields.DateTime(required=True, allow_none=True)
+    consent = fields.Nested(
+        ConsentSchema,
+        allow_none=True,
+        metadata={"description": "Of a `face` with `keep_original`; deleting the upload withdraws it."},
+    )
     livemode = fields.Boolean(required=True)
     warnings = fields.List(fields.Nested(WarningSchema), required=True)
 
@@ -91,3 +103,38 @@ class PresignSchema(Schema):
         keys=fields.String(), values=fields.String(), metadata={"description": "With PUT: the headers to send"}
     )
     expires_at = fields.DateTime(required=True)
+
+
+class DeletionReceiptSchema(Schema):
+    """That an upload's bytes are gone, as the store was found to have them no more; ``receipt`` has it signed."""
+
+    upload_id = fields.String(required=True)
+    purpose = fields.String(required=True, validate=validate.OneOf(PURPOSES))
+    sha256 = fields.String(required=True)
+    uploaded_at = fields.DateTime(required=True)
+    delete_after = fields.DateTime(required=True, allow_none=True)
+    deleted_at = fields.DateTime(required=True)
+    reason = fields.String(required=True, validate=validate.OneOf(["requested", "retention"]))
+    consent = fields.Nested(ConsentSchema, required=True, allow_none=True)
+    livemode = fields.Boolean(required=True)
+    receipt = fields.String(
+        required=True,
+        metadata={"description": "A JWT (EdDSA) of all this; check it with `GET /v1/deletion-receipts/keys`."},
+    )
+
+
+class ReceiptKeySchema(Schema):
+    """A public key, as RFC 8037 writes it."""
+
+    kty = fields.String(required=True)
+    crv = fields.String(required=True)
+    x = fields.String(required=True)
+    kid = fields.String(required=True)
+    alg = fields.String(required=True)
+    use = fields.String(required=True)
+
+
+class ReceiptKeysSchema(Schema):
+    """The public keys that deletion receipts are checked with (RFC 7517)."""
+
+    keys = fields.List(fields.Nested(ReceiptKeySchema), required=True)

@@ -35,7 +35,9 @@ class GetImgProvider(Vendor):
         """Make the picture; the answer says what it cost."""
         if len(request.sources) != 1:
             return Refused(code="invalid_input", detail=f"{request.model} works on one picture")
-        ready = self._ready(request, side=SIDE_MAX)
+        # What it makes has the frame of what it is given.
+        ratio = request.parameters.get("aspect_ratio") if request.name == "image.headshot" else None
+        ready = self._ready(request, side=SIDE_MAX, aspect_ratio=ratio)
         if isinstance(ready, Refused):
             return ready
         given = {

@@ -13,6 +13,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 import httpx
+import structlog
 from replicate.client import Client
 
 from services.generation.operations import (
@@ -35,6 +36,8 @@ from services.generation.providers.results import content_type_of, fetched
 from services.generation.providers.searches import Window, pages
 from services.generation.providers.vendor import QUICK_SECONDS, Vendor, collected
 from services.generation.providers.wire import Reply
+
+log = structlog.get_logger(__name__)
 
 SUBMIT_SECONDS: Final = 60.0
 _WITHHELD: Final = re.compile(r"nsfw|sensitive|flagged|safety|moderat|E005", re.IGNORECASE)
@@ -84,6 +87,7 @@ class ReplicateProvider(Vendor):
             given["input_image"] = uploaded
         if time.monotonic() - began > _READY_WITHIN_SECONDS:
             # Later than this, whoever looks for it may have found that it is certainly not there.
+            self._forget_source(given)
             return Refused(code="connect_failed", detail="the source was not uploaded in time")
         more: dict[str, Any] = {}
         if callback := self._callback(request):
@@ -96,10 +100,13 @@ class ReplicateProvider(Vendor):
                 headers=self._marked(request),
             )
         )
-        return self._taken(reply, model=request.model)
+        taken = self._taken(reply, model=request.model)
+        if isinstance(taken, Refused):
+            self._forget_source(given)
+        return taken
 
     def poll(self, external_id: str) -> Progress:
-        """Ask how the prediction is doing, and bring its image home."""
+        """Ask how the prediction is doing, and bring its image home; with its end our copy of the source goes."""
         prediction_id, _, model = external_id.partition(":")
         reply = self._asked(
             lambda: self._wire.through(lambda: self._sdk.predictions.get(prediction_id), seconds=QUICK_SECONDS)
@@ -111,7 +118,10 @@ class ReplicateProvider(Vendor):
         prediction = reply.json()
         if not is_success(reply) or not isinstance(prediction, dict):
             return Running(phase="running", poll_after_seconds=retry_after_seconds(reply))
-        return self._understood(lambda: self._costed(self._progress(prediction, model=model), model))
+        progress = self._understood(lambda: self._costed(self._progress(prediction, model=model), model))
+        if not isinstance(progress, Running):
+            self._forget_source(prediction.get("input") or {})
+        return progress
 
     def find(self, operation_id: str, *, sent_at: datetime) -> Found:
         """Look through the predictions of that time for one with our webhook, or with a source that we uploaded for it.
@@ -205,9 +215,24 @@ class ReplicateProvider(Vendor):
         """Return whether a prediction is the operation's; None where that cannot be told just now."""
         if f"op={operation_id}" in str(prediction.get("webhook") or ""):
             return True
-        address = str((prediction.get("input") or {}).get("input_image") or "")
+        address = self._source_of(prediction.get("input") or {})
+        return self._was_uploaded_for(address, operation_id) if address else False
+
+    def _source_of(self, given: Mapping[str, Any]) -> str | None:
+        """Return the address of the source that we have uploaded, out of a prediction's input."""
+        address = str(given.get("input_image") or "")
         ours = re.fullmatch(rf"{re.escape(self._account.base_url)}/v1/files/[\w-]+", address)
-        return self._was_uploaded_for(address, operation_id) if ours else False
+        return address if ours else None
+
+    def _forget_source(self, given: Mapping[str, Any]) -> None:
+        """Delete the copy of a source that nobody needs any more; where that fails it is gone within a day."""
+        address = self._source_of(given)
+        if address is None:
+            return
+        reply = self._asked(lambda: self._wire.send("DELETE", address, seconds=QUICK_SECONDS))
+        gone_before = isinstance(reply, Reply) and reply.status in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}
+        if not isinstance(reply, Reply) or not (is_success(reply) or gone_before):
+            log.warning("source_left_at_provider", provider="replicate")
 
     def _was_uploaded_for(self, address: str, operation_id: str) -> bool | None:
         reply = self._asked(lambda: self._wire.send("GET", address, seconds=QUICK_SECONDS))

@@ -14,6 +14,7 @@ from services.generation.operations import Lost, MadeImage, Refused, Running
 from services.generation.pricing import Price, Unpriceable, Usage
 from services.generation.providers import Request
 from services.generation.providers.accounts import Account
+from services.generation.providers.framing import framed
 from services.generation.providers.results import content_type_of
 from services.generation.providers.wire import AnswerLost, NotSent, Reply, Wire
 from shared.images import thumbnail
@@ -74,10 +75,13 @@ class Vendor:
         day = today()
         return model_registry.model_for(self.name, operation, on=day).price(day).expected(parameters)
 
-    def _ready(self, request: Request, *, side: int | None = None) -> Request | Refused:
+    def _ready(
+        self, request: Request, *, side: int | None = None, aspect_ratio: str | None = None
+    ) -> Request | Refused:
         """Return the request as it may be sent: with a price, and with pictures a request can carry.
 
-        Those over 4 MB are scaled down to 2048 pixels, and all to ``side`` where the model takes no larger ones.
+        Those over 4 MB are scaled down to 2048 pixels, and all to ``side`` where the model takes no larger ones. With
+        an ``aspect_ratio`` they are cut to it.
         """
         try:
             model = model_registry.find(self.name, request.model)
@@ -85,7 +89,8 @@ class Vendor:
         except LookupError as error:
             return Refused(code="unpriceable", detail=str(error))
         try:
-            return replace(request, sources=[_carried(source, side=side) for source in request.sources])
+            carried = [_carried(source, side=side, aspect_ratio=aspect_ratio) for source in request.sources]
+            return replace(request, sources=carried)
         except WorkFailed as problem:
             # Too much at once, and it is we who cannot: nothing that counts against the vendor.
             return Refused(code="capacity", detail=problem.detail, retry_after_seconds=_OUR_PAUSE_SECONDS)
@@ -163,7 +168,9 @@ def data_url(source: bytes) -> str:
     return f"data:{content_type_of(source)};base64,{base64.b64encode(source).decode()}"
 
 
-def _carried(source: bytes, *, side: int | None) -> bytes:
+def _carried(source: bytes, *, side: int | None, aspect_ratio: str | None) -> bytes:
+    if aspect_ratio:
+        return off_hub(framed, source, aspect_ratio=aspect_ratio, side=side or SOURCE_SIDE_MAX)
     if side is None and len(source) <= SOURCE_BYTES_MAX:
         return source
     return off_hub(thumbnail, source, side=side or SOURCE_SIDE_MAX)

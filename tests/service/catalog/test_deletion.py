@@ -194,3 +194,74 @@ def test_many_sweeps_at_once_tell_of_each_asset_once(catalog_db, store, an_asset
     told_of = [event.asset_id for event in told(catalog_db, SourceDeleted)]
     assert sorted(told_of) == sorted(face.asset_id for face in faces)
     assert [store.stat(face.key) for face in faces] == [None] * 20
+
+
+def receipt(db, upload, **owner):
+    owner = {"org_id": upload.org_id, "livemode": upload.livemode, **owner}
+    with db.transaction(**owner) as session:
+        return queries.deletion(session, **owner, asset_id=upload.asset_id)
+
+
+def test_a_face_is_gone_from_the_store_when_its_half_hour_is_over_and_there_is_a_receipt(catalog_db, store, an_asset):
+    face = an_asset(purpose="face", file_name="ada.jpg")
+    assert find(catalog_db, face)["delete_after"]
+    handlers.remove_due(catalog_db, store)
+    assert store.stat(face.key) is not None
+    retention_ends(catalog_db, face)
+
+    handlers.remove_due(catalog_db, store)
+
+    assert store.stat(face.key) is None
+    told_of = receipt(catalog_db, face)
+    assert (told_of["upload_id"], told_of["purpose"], told_of["reason"]) == (face.asset_id, "face", "retention")
+    assert (told_of["sha256"], told_of["consent"]) == (face.sha256, None)
+    assert told_of["uploaded_at"] <= told_of["deleted_at"]
+    (event,) = told(catalog_db, SourceDeleted)
+    assert event.reason == "retention"
+    with catalog_db.transaction() as session:
+        assert session.scalar(sa.text("SELECT file_name FROM assets")) is None
+
+
+def test_a_face_that_is_kept_says_who_agreed_to_that_and_when(catalog_db, store, an_asset):
+    kept = an_asset(purpose="face", keep_original=True)
+
+    shown = find(catalog_db, kept)
+
+    assert shown["delete_after"] is None
+    assert shown["consent"] == {"given_at": shown["created_at"], "given_by": "usr_1"}
+    assert find(catalog_db, an_asset(purpose="room", keep_original=True))["consent"] is None
+    delete(catalog_db, store, kept)
+    assert receipt(catalog_db, kept)["consent"]["given_by"] == "usr_1"
+
+
+def test_there_is_no_receipt_of_what_is_there_still_or_of_what_is_anothers(catalog_db, an_asset):
+    upload = an_asset()
+
+    with pytest.raises(problems.Conflict):
+        receipt(catalog_db, upload)
+    with pytest.raises(problems.NotFound):
+        receipt(catalog_db, upload, org_id="org_second")
+
+
+class Stubborn:
+    """A store that says it has deleted, and has not."""
+
+    def __init__(self, store):
+        self.stat = store.stat
+
+    def delete(self, _key):
+        return None
+
+
+def test_a_store_that_keeps_what_it_was_to_delete_gives_no_receipt(catalog_db, store, an_asset):
+    face = an_asset(purpose="face")
+    retention_ends(catalog_db, face)
+
+    assert handlers.remove_due(catalog_db, Stubborn(store)) == 0
+
+    assert told(catalog_db, SourceDeleted) == []
+    with pytest.raises(problems.Conflict):
+        receipt(catalog_db, face)
+    claims_end(catalog_db)
+    assert handlers.remove_due(catalog_db, store) == 1
+    assert receipt(catalog_db, face)

@@ -41,7 +41,8 @@ class CheckedClient(Client):
 
 
 def operation_of(method, path):
-    for template, item in DOCUMENT["paths"].items():
+    # As the router has it: an address that is written out comes before one with a placeholder.
+    for template, item in sorted(DOCUMENT["paths"].items(), key=lambda each: "{" in each[0]):
         if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", template), path) and method.lower() in item:
             return item[method.lower()]
     return None

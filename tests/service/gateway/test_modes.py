@@ -8,9 +8,17 @@ from tests.fakes import small_picture
 from tests.service.gateway.people import bearer, join
 from tests.service.gateway.test_tenancy import BODIES, OF_ORGANIZATIONS, kept
 
-PER_MODE = {"{upload_id}", "{job_id}", "{image_id}", "{product_id}", "{staging_session_id}", "{style_id}"}
+PER_MODE = {
+    "{upload_id}",
+    "{job_id}",
+    "{image_id}",
+    "{product_id}",
+    "{staging_session_id}",
+    "{style_id}",
+    "{headshot_id}",
+}
 OF_BOTH = {"{user_id}", "{invitation_id}", "{key_id}", "{session_id}", "{endpoint_id}"}
-LISTS = ("/v1/jobs", "/v1/images", "/v1/products", "/v1/staging-sessions", "/v1/styles")
+LISTS = ("/v1/jobs", "/v1/images", "/v1/products", "/v1/staging-sessions", "/v1/styles", "/v1/headshots")
 EVERYTHING = ["read", "write", "spend", "manage"]
 
 
@@ -50,6 +58,7 @@ def ids_of_owner(client, services, studio, a_staging, modes):
         "{upload_id}": body["upload_id"],
         "{job_id}": job["id"],
         "{image_id}": next(iter(services.images)),
+        "{headshot_id}": next(iter(services.headshots)),
         "{product_id}": product["id"],
         "{staging_session_id}": client.post("/v1/staging-sessions", json=room, headers=owner).json["id"],
         "{style_id}": client.post("/v1/styles", json=style, headers=owner).json["id"],

@@ -42,6 +42,8 @@ ABOUT_PEOPLE = [
 ABOUT_PRODUCTS = ["/v1/products", "/v1/products/<product_id>/views"]
 # These begin and settle what is asked for by other routes: no credit moves.
 ABOUT_STAGING = ["/v1/staging-sessions", "/v1/staging-sessions/<staging_session_id>/lock", "/v1/styles"]
+# What clients tell of people is counted once for its key: no credit moves.
+ABOUT_HEADSHOTS = ["/v1/analytics/events"]
 # What providers tell is a hint to look: it moves nothing, and is told once however often it comes.
 OF_PROVIDERS = ["/v1/webhooks-in/<provider>"]
 # These end or look at what is there already: a second time there is nothing left to do.
@@ -70,6 +72,8 @@ def orders(client, services, studio, admin, a_staging):
     room = {"upload_id": staging["upload_id"], "room_state": "generate_empty"}
     session = client.post("/v1/staging-sessions", json=room, headers=headers).json["id"]
     styled = {"style": "modern", "room_type": "bedroom"}
+    headshot = {"upload_id": staging["upload_id"], "style": "corporate"}
+    batch = {"upload_id": staging["upload_id"], "styles": ["corporate", "creative"]}
     ended = client.post("/v1/stagings", json=staging, headers={**headers, "Idempotency-Key": "of it, too"}).json
     services.finish(ended["id"], "failed")
     services.generation.calls.clear()
@@ -83,6 +87,10 @@ def orders(client, services, studio, admin, a_staging):
     found = {
         "/v1/jobs": Order(path="/v1/jobs", body=whole, other={**whole, "deadline_seconds": 60}, **submit),
         "/v1/stagings": Order(path="/v1/stagings", body=staging, other={**staging, "variants": 1}, **submit),
+        "/v1/headshots": Order(path="/v1/headshots", body=headshot, other={**headshot, "style": "model"}, **submit),
+        "/v1/headshots/batches": Order(
+            path="/v1/headshots/batches", body=batch, other={**batch, "styles": ["model"]}, **submit
+        ),
         "/v1/staging-sessions/<staging_session_id>/empty-rooms": Order(
             path=f"/v1/staging-sessions/{session}/empty-rooms",
             body={"retry_number": 0},
@@ -157,7 +165,15 @@ def _calls(services, order):
 
 def test_every_post_is_known_to_move_credits_or_not_to():
     uploads = {"/v1/uploads", "/v1/uploads/from-url", "/v1/uploads/presign", "/v1/uploads/<upload_id>/complete"}
-    others = {*ABOUT_PEOPLE, *ABOUT_JOBS, *ABOUT_EVENTS, *ABOUT_PRODUCTS, *ABOUT_STAGING, *OF_PROVIDERS}
+    others = {
+        *ABOUT_PEOPLE,
+        *ABOUT_JOBS,
+        *ABOUT_EVENTS,
+        *ABOUT_PRODUCTS,
+        *ABOUT_STAGING,
+        *ABOUT_HEADSHOTS,
+        *OF_PROVIDERS,
+    }
     assert {*MONEY, *KEY_OPTIONAL, *others, *uploads} == POSTS
 
 

@@ -27,6 +27,7 @@ BODIES = {
     "/api/admin/headshots/{job_id}/refund": {"reason": "blurred"},
     "/v1/admin/organizations/{org_id}/share": {"weight": 2},
     "/v1/jobs/{job_id}/retry": {},
+    "/api/headshots/{job_id}/retry": {},
     "/v1/members/{user_id}": {"role": "viewer"},
     "/v1/api-keys/{key_id}/rotate": {},
     "/v1/webhook-endpoints/{endpoint_id}": {"description": "mine now"},
@@ -46,7 +47,7 @@ BODIES = {
 def kept(services):
     """Return a copy of what the services behind have of organizations."""
     things = (services.assets, services.jobs, services.images, services.products, services.sessions, services.styles)
-    return deepcopy((*things, services.endpoints))
+    return deepcopy((*things, services.headshots, services.endpoints))
 
 
 def everything_of(services, db):
@@ -74,6 +75,7 @@ def ids_of_another(client, services, an_organization, a_staging):
         "{upload_id}": body["upload_id"],
         "{job_id}": job["id"],
         "{image_id}": next(iter(services.images)),
+        "{headshot_id}": next(iter(services.headshots)),
         "{user_id}": user_id,
         "{invitation_id}": invite(client, headers, "more@example.com")["id"],
         "{key_id}": client.get("/v1/api-keys", headers=headers).json["data"][0]["id"],

@@ -85,6 +85,25 @@ def test_progress_counts_what_has_ended_well_or_not(done: int, percent: int) -> 
     assert progress(total=3, ended=done) == percent
 
 
+@pytest.mark.parametrize(("asked_seconds", "allowed"), [(None, 240), (60, 60), (3600, 240)])
+def test_a_job_ends_before_what_it_works_on_is_deleted(asked_seconds: float | None, allowed: int) -> None:
+    gone = ACCEPTED + timedelta(minutes=4)
+
+    ends = deadline(ACCEPTED, estimated_seconds=60, asked_seconds=asked_seconds, sources_until=gone)
+
+    assert ends - ACCEPTED == timedelta(seconds=allowed)
+
+
+def test_no_pause_makes_a_job_outlive_what_it_works_on() -> None:
+    gone = ACCEPTED + timedelta(minutes=30)
+
+    resumed = deadline_after_pause(
+        ACCEPTED + timedelta(minutes=15), paused_at=ACCEPTED, now=ACCEPTED + timedelta(minutes=29), sources_until=gone
+    )
+
+    assert resumed == gone
+
+
 def test_a_pause_does_not_count_towards_the_deadline() -> None:
     paused_at, now = ACCEPTED + timedelta(minutes=10), ACCEPTED + timedelta(days=3)
 

@@ -20,6 +20,7 @@ from services.generation.providers.local_pictures.edited import edit
 from services.generation.providers.local_pictures.emptied import empty_room
 from services.generation.providers.local_pictures.headshot import headshot
 from services.generation.providers.local_pictures.sketch import sketch
+from services.generation.workflows import headshot as headshots
 from shared.images import CorruptImage
 from tools.demo_room import demo_room
 
@@ -171,9 +172,36 @@ def test_a_headshot_is_framed_as_asked_and_leaves_the_face_alone() -> None:
 
 def test_the_styles_of_headshots_differ() -> None:
     photo = as_jpeg(Image.linear_gradient("L").convert("RGB"))
-    made = [pixels(headshot(photo, seed=1, style=style)) for style in ("corporate", "creative", "model")]
+    made = [pixels(headshot(photo, seed=1, style=style, quality="low")) for style in headshots.STYLES]
 
+    assert len(made) == 6
     assert all(np.abs(one - other).mean() > 5 for i, one in enumerate(made) for other in made[:i])
+
+
+@pytest.mark.parametrize(("quality", "side"), [("low", 512), ("medium", 768), ("high", 1024)])
+def test_the_quality_of_a_headshot_is_its_size(quality: str, side: int) -> None:
+    made = Image.open(io.BytesIO(headshot(as_jpeg(Image.new("RGB", (600, 800), "tan")), seed=1, quality=quality)))
+
+    assert made.size == (side, side)
+
+
+@pytest.mark.parametrize("wrong", [{"style": "gothic"}, {"quality": "best"}, {"aspect_ratio": "9:1"}])
+def test_a_headshot_that_nobody_can_make_is_refused_by_name(wrong: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong.values()))):
+        headshot(as_jpeg(Image.new("RGB", (60, 80))), seed=1, **wrong)
+
+
+def test_a_plain_backdrop_is_replaced_to_its_edges_and_the_coat_is_kept() -> None:
+    picture = Image.new("RGB", (600, 800), (70, 110, 80))
+    draw = ImageDraw.Draw(picture)
+    draw.ellipse((230, 130, 370, 310), fill=(224, 172, 140))
+    draw.rectangle((200, 330, 400, 800), fill=(200, 60, 20))
+    made = Image.open(io.BytesIO(headshot(as_jpeg(picture), seed=1, style="model"))).convert("RGB")
+
+    corner = np.asarray(made, np.float64)[20:60, 20:60].reshape(-1, 3).mean(0)
+    red, _, blue = np.asarray(made, np.float64)[-40:, 490:530].reshape(-1, 3).mean(0)
+    assert corner.min() > 200
+    assert red > blue + 30
 
 
 def test_an_analysis_tells_the_colours_that_are_there(vase: bytes) -> None:

@@ -1,5 +1,6 @@
 """What is particular to one vendor's adapter, and what all owe: prices first, secrets kept, lost answers found."""
 
+import base64
 import io
 import json
 import time
@@ -535,6 +536,26 @@ def test_getimg_is_paid_what_it_says(vendors: Running_) -> None:
 
     assert isinstance(outcome, Answered)
     assert outcome.cost_microusd == 21_500
+
+
+@pytest.mark.parametrize(("ratio", "size"), [("4:5", (1024, 1280)), ("16:9", (1600, 900)), ("1:1", (1280, 1280))])
+def test_a_headshot_of_getimg_has_the_aspect_ratio_that_was_asked_for(
+    vendors: Running_, ratio: str, size: tuple[int, int]
+) -> None:
+    server, providers = vendors
+    photo = io.BytesIO()
+    Image.new("RGB", (1600, 1280), "tan").save(photo, "JPEG")
+    asked = a_request(
+        providers["getimg"], "image.headshot", sources=(photo.getvalue(),), parameters={"aspect_ratio": ratio}
+    )
+
+    outcome = carry_out(providers["getimg"], asked, poll_seconds=0.01)
+
+    assert isinstance(outcome, Answered)
+    (sent,) = server.world.requests
+    given = Image.open(io.BytesIO(base64.b64decode(sent.json()["image"])))
+    assert max(given.size) == 1024
+    assert given.width / given.height == pytest.approx(size[0] / size[1], abs=0.01)
 
 
 def test_google_says_in_the_body_for_how_long_it_wants_to_be_left_alone(vendors: Running_) -> None:

@@ -7,9 +7,10 @@ from marshmallow import ValidationError
 from services.generation.contract import documents
 from services.generation.operations import Answered
 from services.generation.providers import Provider, Request, available, route
+from services.generation.providers.local_pictures import headshot as local_headshot
 from services.generation.styles import ROOM_TYPES, STYLES
-from services.generation.workflows import registered, staging, workflow
-from shared.problems import NotFound
+from services.generation.workflows import headshot, registered, staging, workflow
+from shared.problems import BadRequest, NotFound
 from tests.fakes import ScriptedProvider
 from tools.demo_room import demo_room
 
@@ -156,3 +157,33 @@ def test_a_style_is_a_slug_of_ours_or_the_id_of_a_saved_one(style: str) -> None:
 def test_anything_else_is_no_style(style: object) -> None:
     with pytest.raises(ValidationError):
         staging.Inputs().load({**INPUTS, "style": style})
+
+
+FACE = {"ast_1": {"key": "assets/org/a.jpg", "purpose": "face"}}
+BATCH = {"upload_id": "ast_1", "styles": ["corporate", "model"], "aspect_ratio": "4:5", "quality": "low"}
+
+
+def test_each_style_of_a_headshot_is_one_billable_generation_with_its_own_seed() -> None:
+    planned = headshot.plan(BATCH, FACE, 1)
+
+    assert [(item.sku, item.style) for item in planned] == [
+        ("headshot.image", "corporate"),
+        ("headshot.image", "model"),
+    ]
+    assert len({item.seed for item in planned}) == 2
+    assert [item.operations[0].parameters for item in planned] == [
+        {"style": style, "aspect_ratio": "4:5", "quality": "low"} for style in BATCH["styles"]
+    ]
+    assert headshot.STYLES["model"] in planned[1].operations[0].prompt
+    assert planned[0].operations[0].prompt_version == "headshot-1"
+
+
+@pytest.mark.parametrize("purpose", ["room", "profile", None])
+def test_a_headshot_is_planned_of_faces_only(purpose: str | None) -> None:
+    with pytest.raises(BadRequest):
+        headshot.plan(BATCH, {"ast_1": {"key": "assets/org/a.jpg", "purpose": purpose}}, 1)
+
+
+def test_the_local_provider_knows_every_style_and_quality_of_headshots() -> None:
+    assert set(local_headshot.STYLES) == set(headshot.STYLES)
+    assert set(local_headshot.QUALITIES) == set(headshot.QUALITIES)

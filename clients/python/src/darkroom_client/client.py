@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from darkroom_client.credits import Credits
 from darkroom_client.events import Events
+from darkroom_client.headshots import Headshots
 from darkroom_client.images import Images
 from darkroom_client.jobs import Jobs, Models, Quotes, Stagings, Workflows
 from darkroom_client.people import ApiKeys, Myself
@@ -44,6 +45,7 @@ class Darkroom:
         self.stagings = Stagings(self._transport)
         self.staging_sessions = StagingSessions(self._transport)
         self.styles = Styles(self._transport)
+        self.headshots = Headshots(self._transport)
         self.images = Images(self._transport)
         self.products = Products(self._transport)
         self.credits = Credits(self._transport)

@@ -106,6 +106,14 @@ class StepNotAllowed(Conflict):
         return self.extra.get("next_retry_number")
 
 
+class ConsentRequired(Conflict):
+    """The original is a face that nobody has agreed to keep: upload it with `keep_original` to compare with it."""
+
+
+class SourceGone(InvalidRequest):
+    """What was uploaded is deleted by now: ``extra`` has ``deleted_at`` and ``reason``. Upload it again."""
+
+
 class QuoteRefused(Conflict):
     """The quote has expired, was used, or is for something else: ask for a new one."""
 
@@ -189,6 +197,7 @@ class DownloadCorrupt(DarkroomError):
 
 
 _BY_CODE: dict[str, type[DarkroomError]] = {
+    "consent_required": ConsentRequired,
     "daily_cap_reached": DailyCapReached,
     "idempotency_key_reused": IdempotencyKeyReused,
     "image_corrupt": ImageRefused,
@@ -202,6 +211,7 @@ _BY_CODE: dict[str, type[DarkroomError]] = {
     "quote_mismatch": QuoteRefused,
     "quote_used": QuoteRefused,
     "request_in_progress": RequestInProgress,
+    "source_gone": SourceGone,
     "step_not_allowed": StepNotAllowed,
     "unsupported_image_type": ImageRefused,
 }

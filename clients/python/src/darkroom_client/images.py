@@ -5,6 +5,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Iterator
+from datetime import datetime
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -13,7 +14,7 @@ import requests
 
 from darkroom_client import pages
 from darkroom_client.errors import DownloadCorrupt, LinkRefused, NoAnswer, PermissionDenied
-from darkroom_client.models import Image, Origin
+from darkroom_client.models import Comparison, Image, Origin
 from darkroom_client.photos import Progress
 from darkroom_client.transport import Answer, Transport, segment
 
@@ -30,9 +31,52 @@ class Images:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    def list(self, *, job_id: str | None = None, page_size: int = 50) -> Iterator[Image]:
-        """Yield the organization's images, or those of one job, the newest first."""
-        return pages.each(self._transport, "/v1/images", model=Image, page_size=page_size, query={"job_id": job_id})
+    def list(  # noqa: PLR0913  each says which images
+        self,
+        *,
+        job_id: str | None = None,
+        workflow: str | None = None,
+        session_id: str | None = None,
+        product_id: str | None = None,
+        style: str | None = None,
+        room_type: str | None = None,
+        favorite: bool | None = None,
+        pinned: bool | None = None,
+        created_since: datetime | None = None,
+        created_before: datetime | None = None,
+        page_size: int = 50,
+    ) -> Iterator[Image]:
+        """Yield the organization's images, the newest first: all of them, or those that fit; times know their zone."""
+        query = {
+            "job_id": job_id,
+            "workflow": workflow,
+            "session_id": session_id,
+            "product_id": product_id,
+            "style": style,
+            "room_type": room_type,
+            "favorite": None if favorite is None else str(favorite).lower(),
+            "pinned": None if pinned is None else str(pinned).lower(),
+            "created_since": created_since and created_since.isoformat(),
+            "created_before": created_before and created_before.isoformat(),
+        }
+        return pages.each(self._transport, "/v1/images", model=Image, page_size=page_size, query=query)
+
+    def favorite(self, image_id: str) -> Image:
+        """Mark an image as a favorite."""
+        return Image.from_json(self._transport.send("PUT", f"/v1/images/{segment(image_id)}/favorite").body)
+
+    def unfavorite(self, image_id: str) -> Image:
+        """Take the mark off again."""
+        return Image.from_json(self._transport.send("DELETE", f"/v1/images/{segment(image_id)}/favorite").body)
+
+    def comparison(self, image_id: str) -> Comparison:
+        """Return an image beside the upload it was made of.
+
+        Raises:
+            SourceGone: the upload is deleted.
+            ConsentRequired: it is a face that nobody has agreed to keep.
+        """
+        return Comparison.from_json(self._transport.send("GET", f"/v1/images/{segment(image_id)}/comparison").body)
 
     def get(self, image_id: str) -> Image:
         """Look an image up; its ``url`` is fresh."""

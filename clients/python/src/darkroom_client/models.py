@@ -82,6 +82,14 @@ _SCALARS: dict[Any, Any] = {datetime: _moment, date: date.fromisoformat}
 
 
 @dataclass(frozen=True, kw_only=True)
+class Consent(Model):
+    """That a face is kept: when that was agreed to, and by whom; ``given_by`` is None for a key without a person."""
+
+    given_at: datetime
+    given_by: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Upload(Model):
     """A photo of yours, stored upright and without metadata; ``delete_after`` is when it goes by itself."""
 
@@ -96,6 +104,23 @@ class Upload(Model):
     delete_after: datetime | None
     warnings: list[dict[str, Any]]
     livemode: bool = True
+    consent: Consent | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeletionReceipt(Model):
+    """That an upload's bytes are gone; ``receipt`` is all of it as a JWT (EdDSA), for others to check."""
+
+    upload_id: str
+    purpose: str
+    sha256: str
+    uploaded_at: datetime
+    delete_after: datetime | None
+    deleted_at: datetime
+    reason: str
+    consent: Consent | None
+    livemode: bool
+    receipt: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -851,3 +876,112 @@ class Delivery(Model):
     created_at: datetime
     ended_at: datetime | None
     attempts: list[DeliveryAttempt]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Original(Model):
+    """What became of a headshot's photo; retries and comparisons need it ``available``."""
+
+    upload_id: str
+    available: bool
+    delete_after: datetime | None
+    deleted_at: datetime | None
+    reason: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadshotMetadata(Model):
+    """What a headshot took: credits, milliseconds, and how often it was sent to an AI service."""
+
+    cost: int | None
+    processing_time_ms: int | None
+    provider: str | None
+    model: str | None
+    prompt_version: str | None
+    quality: str
+    attempts: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Headshot(Model):
+    """One headshot; its id is its generation's."""
+
+    id: str
+    job_id: str
+    user_id: str | None
+    status: str
+    progress: int
+    style: str
+    aspect_ratio: str
+    quality: str
+    favorite: bool
+    failure: Failure | None
+    images: list[Image]
+    original: Original
+    metadata: HeadshotMetadata
+    retry_of: str | None
+    retry_count: int
+    charged: int
+    created_at: datetime
+    finished_at: datetime | None
+    livemode: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class StyleCount(Model):
+    """How many headshots of a style there are."""
+
+    style: str
+    generated: int
+    failed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mine(Model):
+    """What the person who asks has asked for."""
+
+    generated: int
+    credits_spent: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Milestone(Model):
+    """The last round number that was reached, and the next one."""
+
+    reached: int | None
+    next: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadshotStats(Model):
+    """What an organization has made; ``text`` is for people."""
+
+    generated: int
+    failed: int
+    open: int
+    credits_spent: int
+    favorites: int
+    by_style: list[StyleCount]
+    mine: Mine | None
+    milestone: Milestone
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Before(Model):
+    """The upload an image was made of; its ``url`` is good for an hour."""
+
+    upload_id: str
+    url: str
+    width: int
+    height: int
+    content_type: str
+    consent: Consent | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison(Model):
+    """An image beside what it was made of."""
+
+    before: Before
+    after: Image

@@ -3,7 +3,7 @@
 from typing import Any
 
 from darkroom_client.errors import NotFound
-from darkroom_client.models import Upload, UploadLink
+from darkroom_client.models import DeletionReceipt, Upload, UploadLink
 from darkroom_client.photos import Photo, Progress, Source, opened
 from darkroom_client.transport import Answer, Transport, segment
 
@@ -95,6 +95,15 @@ class Uploads:
             if error.attempts == 1:
                 raise
             # An earlier try deleted it, and its answer was lost.
+
+    def deletion_receipt(self, upload_id: str) -> DeletionReceipt:
+        """Return the signed receipt that an upload's bytes are gone.
+
+        Raises:
+            Conflict: they are there still.
+        """
+        path = f"/v1/uploads/{segment(upload_id)}/deletion-receipt"
+        return DeletionReceipt.from_json(self._transport.send("GET", path).body)
 
     def _by_link(
         self, photo: Photo, terms: dict[str, Any], *, on_progress: Progress | None, idempotency_key: str | None
