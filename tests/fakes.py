@@ -957,6 +957,7 @@ class FakeServices:
             ),
             image=self._image,
             images=lambda org_id, livemode, **_: _page(_all_of(self.images, org_id=org_id, livemode=livemode)),
+            tech_pack=_a_pack,
             create_staging_session=self._create_session,
             staging_session=lambda session_id, **owner: _of(self.sessions, session_id, **owner),
             staging_sessions=lambda org_id, livemode, **_: _page(
@@ -1203,8 +1204,9 @@ class FakeServices:
     def _resolve(
         self, *, asset_ids: list[str], product_ids: Sequence[str] = (), revision_ids: Sequence[str] = (), **owner: Any
     ) -> dict[str, Any]:
+        views = {view["id"]: view for product in self.products.values() for view in product["views"]}
         named = dict.fromkeys(asset_ids, self.assets) | dict.fromkeys(product_ids, self.products)
-        assert not revision_ids
+        named |= dict.fromkeys(revision_ids, views)
         return {one: _of(things, one, **owner) for one, things in named.items()}
 
     def _create_product(self, *, product_id: str, picture: Any, user_id: str | None, **product: Any) -> dict[str, Any]:
@@ -1559,6 +1561,20 @@ def _an_image(job: dict[str, Any], generation_id: str) -> dict[str, Any]:
         "generation_id": generation_id,
         "created_at": _TIME,
         "provenance": {"provider": "local", "model": "preview", "internal_cost": 3},
+    }
+
+
+def _a_pack(*, product_id: str, views: list[dict[str, Any]], **_: Any) -> dict[str, Any]:
+    """Return the pack of a product of which nothing was analysed."""
+    unknown = dict.fromkeys(("analysis", "confidence", "generation_id", "provenance"))
+    nothing: dict[str, list[Any]] = {name: [] for name in ("close_ups", "sketches", "edits", "at_work", "next_actions")}
+    return {
+        "product_id": product_id,
+        "status": "not_analyzed" if views else "no_views",
+        "category": None,
+        "base_views": [{"revision": view, "version": 0, **unknown} for view in views],
+        "charged": 0,
+        **nothing,
     }
 
 

@@ -10,6 +10,7 @@ MEGABYTE = 1_000_000
 LARGE = {
     "POST /v1/uploads": (11 * MEGABYTE, "an image of 10 MB in a form"),
     "POST /v1/webhooks-in/<provider>": (MEGABYTE, "a webhook that has an image in it, as some models answer"),
+    "GET /v1/tech-packs/<product_id>/export.pdf": (30, "its pictures are read, decoded and laid out in pages"),
     "PUT /files/<path:key>": (11 * MEGABYTE, "an image of 10 MB; the signed link says how much at most"),
 }
 LONG = {

@@ -200,7 +200,7 @@ def test_a_view_made_again_is_the_products_next_revision_with_an_analysis_of_its
         client, f"/v1/revisions/{renewed['id']}/edits", {"field_path": "summary", "prompt": 'Set it to "A cup."'}
     )
     assert edited["charged"] == 1
-    assert get(client, pack)["base_views"][0]["analysis"]["summary"] == "A cup"
+    assert get(client, pack)["base_views"][0]["analysis"]["summary"] == "A cup."
 
 
 def until_renewed(client: Client, product_id: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from services.gateway import jobs, products, workflows
+from services.gateway import jobs, products, tech_pack_files, workflows
 from services.gateway.authentication import api_key
 from services.gateway.routes.jobs import PAID_ANSWERS, PAID_PROBLEMS
 from services.gateway.routes.wiring import Wiring, links_now
@@ -19,9 +19,11 @@ from services.gateway.schemas.tech_packs import (
 )
 from shared.http import Answer, Request, route
 from shared.ids import is_id
+from shared.off_hub import WorkFailed
 from shared.problems import Forbidden, NotFound, StepNotAllowed
 
 _TAGS = ("tech packs",)
+_PDF_SECONDS = 30.0
 _PROBLEMS = (*PAID_PROBLEMS, StepNotAllowed)
 
 
@@ -50,6 +52,23 @@ class TechPackRoutes(Wiring):
         """Return the pack."""
         pack = links_now(self).tech_pack(_pack(self, request, product_id))
         return Answer(200, pack, {"Retry-After": str(jobs.POLL_SECONDS)} if pack["at_work"] else {})
+
+    @route(
+        "GET",
+        "/v1/tech-packs/<product_id>/export.pdf",
+        auth=api_key,
+        time_limit_seconds=_PDF_SECONDS,
+        answers={200: "application/pdf"},
+        problems=(Forbidden, NotFound, WorkFailed),
+        summary="Take a technical pack away as a PDF: cover, views, materials, close-ups, sketches with callouts",
+        tags=_TAGS,
+    )
+    def export_tech_pack(self, request: Request, product_id: str) -> Answer:
+        """Return the pack as it is, drawn in pages."""
+        pack = _pack(self, request, product_id)
+        data = tech_pack_files.drawn(self.store, self.image_line, pack, org_id=request.org_id)
+        name = f'attachment; filename="tech-pack-{product_id}.pdf"'
+        return Answer(200, data, {"Content-Type": "application/pdf", "Content-Disposition": name})
 
     @route(
         "POST",

@@ -177,7 +177,7 @@ class FieldEditSchema(Schema):
     created_at = fields.DateTime(required=True)
 
 
-class JobAtWorkSchema(Schema):
+class PackJobSchema(Schema):
     """A job of the pack that has not ended."""
 
     job_id = fields.String(required=True)
@@ -205,6 +205,6 @@ class TechPackSchema(Schema):
     close_ups = fields.List(fields.Nested(CloseUpSchema), required=True)
     sketches = fields.List(fields.Nested(SketchSchema), required=True)
     edits = fields.List(fields.Nested(FieldEditSchema), required=True)
-    at_work = fields.List(fields.Nested(JobAtWorkSchema), required=True)
+    at_work = fields.List(fields.Nested(PackJobSchema), required=True)
     charged = fields.Integer(required=True, metadata={"description": "The credits all of it has cost."})
     next_actions = fields.List(fields.Nested(PackActionSchema), required=True)

@@ -8,7 +8,15 @@ from tests.fakes import small_picture
 from tests.service.gateway.people import bearer, join
 from tests.service.gateway.test_tenancy import BODIES, OF_ORGANIZATIONS, kept
 
-PER_MODE = {"{upload_id}", "{job_id}", "{image_id}", "{product_id}", "{staging_session_id}", "{style_id}"}
+PER_MODE = {
+    "{upload_id}",
+    "{job_id}",
+    "{image_id}",
+    "{product_id}",
+    "{revision_id}",
+    "{staging_session_id}",
+    "{style_id}",
+}
 OF_BOTH = {"{user_id}", "{invitation_id}", "{key_id}", "{session_id}", "{endpoint_id}"}
 LISTS = ("/v1/jobs", "/v1/images", "/v1/products", "/v1/staging-sessions", "/v1/styles")
 EVERYTHING = ["read", "write", "spend", "manage"]
@@ -45,12 +53,15 @@ def ids_of_owner(client, services, studio, a_staging, modes):
     services.finish(job["id"])
     room = {"upload_id": body["upload_id"], "room_state": "generate_empty"}
     style = {"name": "Theirs", "base": "modern"}
-    product = client.post("/v1/products", json={"name": "A chair", "sku": "DSK-001"}, headers=owner).json
+    services.assets[body["upload_id"]]["thumbnail_key"] = "assets/known.thumb.jpg"
+    chair = {"name": "A chair", "sku": "DSK-001", "upload_id": body["upload_id"]}
+    product = client.post("/v1/products", json=chair, headers=owner).json
     return {
         "{upload_id}": body["upload_id"],
         "{job_id}": job["id"],
         "{image_id}": next(iter(services.images)),
         "{product_id}": product["id"],
+        "{revision_id}": product["views"][0]["id"],
         "{staging_session_id}": client.post("/v1/staging-sessions", json=room, headers=owner).json["id"],
         "{style_id}": client.post("/v1/styles", json=style, headers=owner).json["id"],
     }
