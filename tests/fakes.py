@@ -539,6 +539,61 @@ def seen_in(request: Request) -> Outcome:
     return Answered(result=result, model=request.model, cost_microusd=7, prompt_tokens=100, completion_tokens=10)
 
 
+class KnowingProvider(SeeingProvider):
+    """One that knows all there is to know for a technical pack: see `found_on`."""
+
+    operations = frozenset(
+        {
+            "vision.category",
+            "vision.product",
+            "vision.plan",
+            "vision.measure",
+            "vision.edit",
+            "image.close_up",
+            "image.sketch",
+            "image.edit",
+        }
+    )
+
+
+def found_on(name: str, parameters: Mapping[str, Any], *, seed: int = 0) -> dict[str, Any] | None:
+    """Return what is found by an operation of a technical pack: it follows from its parameters; None of an image."""
+    if name == "vision.category":
+        return {"category": "kitchen", "subcategory": "ware", "confidence": 0.8}
+    if name == "vision.product":
+        return an_analysis(category=parameters["category"] or "thing", seen=parameters["view_type"])
+    if name == "vision.plan":
+        words = dict.fromkeys(("view", "instruction", "reason"), f"as {seed} says")
+        return {"shots": [{"title": f"Detail {n}", **words} for n in range(parameters["count"])], "confidence": 0.5}
+    if name == "vision.measure":
+        ends = {"x1": 0, "y1": 1, "x2": 1, "y2": 1}
+        length = {"code": "A", "name": "Width", "value": 8.5, "unit": "cm", "basis": "measured", **ends}
+        place = {"number": 1, "label": "Rim", "note": "glazed", "x": 0.5, "y": 0}
+        return {"callouts": [place], "measurements": [length], "confidence": 0.6}
+    if name == "vision.edit":
+        value = parameters["instruction"].removeprefix("Set it to ")
+        return {"value": value, "explanation": "as asked", "confidence": 0.9}
+    return None
+
+
+def an_analysis(*, category: str, seen: str = "front", **sections: Any) -> dict[str, Any]:
+    """Return the analysis of a product, complete and sure to 0.8."""
+    return {
+        "summary": f"A {category}.",
+        "product_type": category,
+        "category": category,
+        "subcategory": "plain",
+        "materials": [{"name": part, "location": seen, "finish": "glossy"} for part in ("body", "handle")],
+        "dimensions": [{"name": "height", "value": 8.5, "unit": "cm", "basis": "measured"}],
+        "colors": [{"hex": "#a82c10", "name": "red", "share": 1}],
+        "construction": [{"name": "joint", "value": "glued"}],
+        "design_elements": [{"name": "rim", "value": "rolled"}],
+        "attributes": [{"name": "view", "value": seen}],
+        "confidence": 0.8,
+        **sections,
+    }
+
+
 class TakingProvider(ScriptedProvider):
     """An asynchronous one: it takes operations, and is at them until the test has it done.
 

@@ -66,7 +66,7 @@ def plan(
         prompt_version=PROMPT_VERSION,
         seed=seed,
         sources=(view["key"],),
-        parameters={"instruction": inputs["prompt"], "current": current, "schema": _answer(schema)},
+        parameters={"instruction": inputs["prompt"], "current": current, "schema": answer_schema(schema)},
         makes_image=False,
     )
     return [
@@ -95,7 +95,8 @@ def _field(analysis: Mapping[str, Any], path: str) -> tuple[Any, dict[str, Any]]
         raise BadRequest("The analysis has no such field.", errors=[where]) from error
 
 
-def _answer(schema: Mapping[str, Any]) -> dict[str, Any]:
+def answer_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the schema of the answer to an edit whose value fits ``schema``."""
     properties = {
         "value": dict(schema),
         "explanation": {"type": "string"},
