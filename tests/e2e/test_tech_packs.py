@@ -1,5 +1,6 @@
 """The technical pack of the product document, with its prices, over HTTP: from photos of a product to a whole pack."""
 
+import re
 import time
 from typing import Any
 
@@ -100,6 +101,18 @@ def test_a_whole_pack_costs_nine_credits_and_comes_back_with_one_request(new_cli
         assert requests.get(one["image"]["url"], timeout=10).status_code == 200
         assert one["image"]["provenance"]["prompt_version"] == "tech-pack-sketch-1"
     assert whole["base_views"][0]["provenance"]["prompt_version"] == "tech-pack-base-view-1"
+
+    # And it can be taken away.
+    first, second = (raw_get(client, f"{pack}/export.pdf") for _ in range(2))
+    assert (first.status_code, first.headers["Content-Type"]) == (200, "application/pdf")
+    assert first.content[:5] == b"%PDF-"
+    assert pages_of(first.content) >= 2 + 5 + 2 + 3  # cover, views, five of materials, close-ups, sketches
+    assert first.content.count(b"/Subtype /Image") == 1 + 7 + 3 + 5 - 1  # the front's picture is on two pages
+    assert first.content == second.content
+
+
+def pages_of(pdf: bytes) -> int:
+    return len(re.findall(rb"/Type /Page\b(?!s)", pdf))
 
 
 def test_what_was_analysed_before_is_there_within_a_second_for_nothing(new_client: NewClient) -> None:
