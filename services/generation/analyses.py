@@ -5,6 +5,7 @@ list of name and value.
 """
 
 import json
+import string
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -38,7 +39,7 @@ _SHARE: Final = {"type": "number", "minimum": 0, "maximum": 1}
 # Where on a product: shares of the box around it, from its upper left.
 _CALLOUT: Final = _an_object(number={"type": "integer", "minimum": 1}, label=_TEXT, note=_TEXT, x=_SHARE, y=_SHARE)
 _MEASUREMENT: Final = _an_object(
-    code={"type": "string", "pattern": "^[A-Z]$"},
+    code={"type": "string", "enum": list(string.ascii_uppercase)},
     name=_TEXT,
     value={"type": "number", "minimum": 0},
     unit=_TEXT,

@@ -41,8 +41,7 @@ def keep(session: Session, job: Job, generation: Generation, operations: Sequenc
     return kept(session, job, generation, operations) if kept else None
 
 
-def _keep_category(session: Session, job: Job, generation: Generation, operations: Sequence[Operation]) -> None:
-    _ = operations
+def _keep_category(session: Session, job: Job, generation: Generation, _operations: Sequence[Operation]) -> None:
     _add(session, job, generation, kind=CATEGORY, place=CATEGORY, data=dict(generation.result or {}))
 
 
@@ -103,9 +102,8 @@ def _keep_sketches(session: Session, job: Job, generation: Generation, operation
         )
 
 
-def _keep_edit(session: Session, job: Job, generation: Generation, operations: Sequence[Operation]) -> str | None:
+def _keep_edit(session: Session, job: Job, generation: Generation, _operations: Sequence[Operation]) -> str | None:
     """Change the one field as it is now, whatever others have changed beside it since the edit was asked for."""
-    _ = operations
     settings, result = generation.settings, generation.result or {}
     row = _locked(session, [settings["subject"]])[settings["subject"]]
     path = settings["field_path"]

@@ -17,6 +17,7 @@ from services.generation.tech_pack_results import CATEGORY, CLOSE_UP, SKETCH
 from shared.times import rfc3339
 
 EDITS_SHOWN = 50
+_SIDES = ("front", "back", "side")
 _WORKFLOWS = "tech\\_pack\\_%"
 _ACTIONS = {
     tech_pack_steps.ADD_VIEW: ("/v1/products/{product}/views", {"view_type": "front", "upload_id": None}),
@@ -27,6 +28,13 @@ _ACTIONS = {
     tech_pack_steps.EDIT: ("/v1/revisions/{revision}/edits", {"field_path": "summary", "prompt": None}),
     tech_pack_steps.REGENERATE: ("/v1/revisions/{revision}/regenerations", {}),
 }
+# First what was asked for last: of sets, and of parts.
+_LAST = (
+    TechPackPart.set_asked_at.desc(),
+    TechPackPart.set_id.desc(),
+    TechPackPart.asked_at.desc(),
+    TechPackPart.generation_id.desc(),
+)
 
 
 def pack(
@@ -68,9 +76,6 @@ def pack(
     }
 
 
-_SIDES = ("front", "back", "side")
-
-
 def _mine(table: Any, mine: Mapping[str, Any]) -> sa.ColumnElement[bool]:
     return sa.and_(*(getattr(table, name) == value for name, value in mine.items()))
 
@@ -100,14 +105,6 @@ def _analysis_of(row: TechPackAnalysis | None) -> dict[str, Any]:
 def _category(session: Session, mine: Mapping[str, Any]) -> dict[str, Any] | None:
     statement = sa.select(TechPackPart.data).where(_mine(TechPackPart, mine), TechPackPart.kind == CATEGORY)
     return session.scalars(statement.order_by(*_LAST)).first()
-
-
-_LAST = (
-    TechPackPart.set_asked_at.desc(),
-    TechPackPart.set_id.desc(),
-    TechPackPart.asked_at.desc(),
-    TechPackPart.generation_id.desc(),
-)
 
 
 def _parts(session: Session, kind: str, mine: Mapping[str, Any]) -> list[tuple[TechPackPart, Image]]:

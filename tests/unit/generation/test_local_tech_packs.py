@@ -65,7 +65,25 @@ def test_a_stated_height_gives_the_scale() -> None:
 
     assert length(told, "B") == {**length(told, "B"), "value": 32.0, "unit": "cm", "basis": "stated"}
     assert length(told, "A")["value"] == pytest.approx(8, abs=0.5)
-    assert length(told, "D")["basis"] == "estimated"
+    assert [length(told, code)["basis"] for code in "AD"] == ["estimated", "estimated"]
+
+
+def test_a_stated_width_is_the_width_from_the_front_and_the_height_follows() -> None:
+    front, side = (measure(as_jpeg(a_bottle()), view=view, width_cm=8) for view in ("front", "side"))
+
+    assert length(front, "A") == {**length(front, "A"), "value": 8, "unit": "cm", "basis": "stated"}
+    assert length(front, "B")["value"] == pytest.approx(32, abs=1.5)
+    assert length(front, "B")["basis"] == "estimated"
+    assert length(side, "A")["basis"] == "assumed"
+
+
+def test_a_picture_with_nothing_in_it_can_be_measured_all_the_same() -> None:
+    for size in ((64, 64), (9, 300)):
+        blank = as_jpeg(Image.new("RGB", size, "grey"))
+
+        assert read(json.dumps(measure(blank)), RESULT_SCHEMAS["vision.measure"])
+        assert read(json.dumps(look_over(blank)), RESULT_SCHEMAS["vision.product"])
+        assert sketch(blank, seed=1)
 
 
 def test_a_side_that_no_photo_shows_is_said_to_be_assumed() -> None:

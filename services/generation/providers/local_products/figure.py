@@ -35,9 +35,9 @@ class Figure:
 
     @property
     def mask(self) -> Mask:
-        """Which pixels are the product's."""
+        """Which pixels are the product's; all where it is too faint to have any."""
         inside: Mask = np.asarray(self.picture.getchannel("A")) > 127  # noqa: PLR2004  half
-        return inside
+        return inside if inside.any() else np.ones_like(inside)
 
 
 def find_figure(photo: Image.Image) -> Figure:

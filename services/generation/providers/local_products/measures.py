@@ -24,8 +24,10 @@ _LEVELS: Final = (
     ("D", "Width at half height", 0.5),
     ("E", "Width at the base", 0.94),
 )
+SIDES: Final = ("left", "right", "side")
 _HOLE_MIN = 0.004  # of the box: smaller openings are reflections
 _DETAILS = 3
+_FOOT, _FLANK = (0, 1, 1, 1), (1, 0, 1, 1)  # below and beside the box
 
 
 def measure(
@@ -48,19 +50,16 @@ def measure(
     narrowed = ASSUMED_DEPTH if view == "side" and seen_from not in SIDES else 1.0
     mirrored = view == "back" and seen_from != "back"
     mask = mask[:, ::-1] if mirrored else mask
-    scale = _scale(mask, height_cm=height_cm, width_cm=width_cm if view != "side" else 0)
+    width = width_cm if view != "side" else 0  # what is stated is the width from the front
     places = _outline_places(mask) + ([] if mirrored else _inner_places(figure))
     return {
         "callouts": [
             {"number": number, **place}
             for number, place in enumerate(sorted(places, key=lambda one: one["y"]), start=1)
         ],
-        "measurements": _measurements(mask, scale, narrowed=narrowed),
+        "measurements": _measurements(mask, height_cm=height_cm, width_cm=width, narrowed=narrowed),
         "confidence": _SURE if figure.certain else _LIKELY if figure.told_apart else _GUESS,
     }
-
-
-SIDES: Final = ("left", "right", "side")
 
 
 def width_profile(mask: Mask) -> tuple[Any, Any, Any]:
@@ -71,23 +70,18 @@ def width_profile(mask: Mask) -> tuple[Any, Any, Any]:
     return first, last, there
 
 
-def _scale(mask: Mask, *, height_cm: float, width_cm: float) -> tuple[float, str, str]:
-    """Return what a pixel measures, in which unit, and how that is known."""
+def _measurements(mask: Mask, *, height_cm: float, width_cm: float, narrowed: float) -> list[dict[str, Any]]:
+    """Return the lengths across and up: in cm where one of them is stated, from which the others are estimated."""
     height, width = mask.shape
-    if height_cm > 0:
-        return height_cm / height, "cm", "stated"
-    if width_cm > 0:
-        return width_cm / width, "cm", "stated"
-    return 100 / height, PERCENT, "measured"
-
-
-def _measurements(mask: Mask, scale: tuple[float, str, str], *, narrowed: float) -> list[dict[str, Any]]:
-    each, unit, known = scale
-    height, width = mask.shape
-    across = "assumed" if narrowed < 1 else ("estimated" if known == "stated" else "measured")
+    scaled = height_cm > 0 or width_cm > 0
+    each = height_cm / height if height_cm > 0 else width_cm / width if scaled else 100 / height
+    unit, told = ("cm", "estimated") if scaled else (PERCENT, "measured")
+    across = "assumed" if narrowed < 1 else told
     found = [
-        _length("A", "Overall width", width * narrowed * each, unit, across if narrowed < 1 else known, (0, 1, 1, 1)),
-        _length("B", "Overall height", height * each, unit, known, (1, 0, 1, 1)),
+        _length(
+            "A", "Overall width", width_cm or width * narrowed * each, unit, "stated" if width_cm else across, _FOOT
+        ),
+        _length("B", "Overall height", height * each, unit, "stated" if height_cm else told, _FLANK),
     ]
     first, last, there = width_profile(mask)
     for code, name, level in _LEVELS:
