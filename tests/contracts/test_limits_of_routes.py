@@ -10,7 +10,6 @@ MEGABYTE = 1_000_000
 LARGE = {
     "POST /v1/uploads": (11 * MEGABYTE, "an image of 10 MB in a form"),
     "POST /v1/webhooks-in/<provider>": (MEGABYTE, "a webhook that has an image in it, as some models answer"),
-    "GET /v1/tech-packs/<product_id>/export.pdf": (30, "its pictures are read, decoded and laid out in pages"),
     "PUT /files/<path:key>": (11 * MEGABYTE, "an image of 10 MB; the signed link says how much at most"),
 }
 LONG = {
@@ -20,6 +19,7 @@ LONG = {
     "POST /v1/products": (30, "its picture is read, decoded and made small"),
     "PUT /v1/products/by-sku/<sku>": (30, "its picture, likewise"),
     "POST /v1/products/<product_id>/views": (30, "the picture, likewise"),
+    "GET /v1/tech-packs/<product_id>/export.pdf": (30, "its pictures are read, decoded and laid out in pages"),
     "PUT /files/<path:key>": (30, "an image of 10 MB over a slow line"),
     "GET /v1/admin/invariants": (30, "the whole ledger is recomputed"),
 }
