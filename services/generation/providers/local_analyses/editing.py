@@ -7,13 +7,13 @@ from typing import Any, Final
 
 _SET: Final = re.compile(
     r"^\s*(?:please\s+)?(?:set|change|make|rename|call|correct|update|replace|fix|put|write|use)\b"
-    r"(?:\s+(?:it|this|that|the\s+\w+|value|field))*?\s*(?:to|as|with|by|into|=|:)\s+(?P<value>.+?)\s*\.?\s*$",
+    r"(?:\s+(?:it|this|that|the\s+\w+|value|field))*?\s*(?:to|as|with|by|into|=|:)\s+(?P<value>.+)$",
     re.IGNORECASE | re.DOTALL,
 )
 _PLAIN: Final = re.compile(
-    r"^\s*(?:set|make|use|write|put|call)\s+(?:it\s+|this\s+)?(?P<value>.+?)\s*\.?\s*$", re.IGNORECASE | re.DOTALL
+    r"^\s*(?:set|make|use|write|put|call)\s+(?:it\s+|this\s+)?(?P<value>.+)$", re.IGNORECASE | re.DOTALL
 )
-_ADD: Final = re.compile(r"^\s*(?:please\s+)?(?:add|append)\s+(?P<value>.+?)\s*\.?\s*$", re.IGNORECASE | re.DOTALL)
+_ADD: Final = re.compile(r"^\s*(?:please\s+)?(?:add|append)\s+(?P<value>.+)$", re.IGNORECASE | re.DOTALL)
 _QUOTED: Final = re.compile(r"[\"\u201c'`](?P<value>[^\"\u201d'`]+)[\"\u201d'`]")
 _NUMBER: Final = re.compile(r"-?\d+(?:[.,]\d+)?")
 _COLOUR: Final = re.compile(r"#[0-9a-fA-F]{6}\b")
@@ -56,7 +56,7 @@ def _said(instruction: str) -> tuple[str, bool]:
     for pattern in (_SET, _ADD, _PLAIN):
         found = pattern.match(instruction)
         if found:
-            return found["value"], True
+            return found["value"].strip().removesuffix(".").strip(), True
     quoted = _QUOTED.search(instruction)
     return (quoted["value"], True) if quoted else (instruction.strip(), False)
 
