@@ -33,7 +33,7 @@ def resolved(
     product has the ``size`` that its metadata states; the image of a part is there by its id, as that part.
 
     Raises:
-        NotFound: the image is no current close-up or sketch of the product.
+        NotFound: the image is no close-up or sketch of the product.
     """
     if not workflow.startswith(_WORKFLOWS):
         return assets
