@@ -43,7 +43,7 @@ def done(client: Client, path: str, body: dict[str, Any] | None = None) -> dict[
     """Have a step done; return its job once it has ended and is paid for."""
     answer = post(client, path, body or {})
     assert answer.status_code in {200, 202}, answer.text
-    job = finished(client, answer.json()["id"])
+    job = finished(client, answer.json()["id"], seconds=180)  # pictures take their time where many are at it
     assert job["status"] == "succeeded", job["generations"]
     settled(client)
     return job
