@@ -540,6 +540,61 @@ def seen_in(request: Request) -> Outcome:
     return Answered(result=result, model=request.model, cost_microusd=7, prompt_tokens=100, completion_tokens=10)
 
 
+class KnowingProvider(SeeingProvider):
+    """One that knows all there is to know for a technical pack: see `found_on`."""
+
+    operations = frozenset(
+        {
+            "vision.category",
+            "vision.product",
+            "vision.plan",
+            "vision.measure",
+            "vision.edit",
+            "image.close_up",
+            "image.sketch",
+            "image.edit",
+        }
+    )
+
+
+def found_on(name: str, parameters: Mapping[str, Any], *, seed: int = 0) -> dict[str, Any] | None:
+    """Return what is found by an operation of a technical pack: it follows from its parameters; None of an image."""
+    if name == "vision.category":
+        return {"category": "kitchen", "subcategory": "ware", "confidence": 0.8}
+    if name == "vision.product":
+        return an_analysis(category=parameters["category"] or "thing", seen=parameters["view_type"])
+    if name == "vision.plan":
+        words = dict.fromkeys(("view", "instruction", "reason"), f"as {seed} says")
+        return {"shots": [{"title": f"Detail {n}", **words} for n in range(parameters["count"])], "confidence": 0.5}
+    if name == "vision.measure":
+        ends = {"x1": 0, "y1": 1, "x2": 1, "y2": 1}
+        length = {"code": "A", "name": "Width", "value": 8.5, "unit": "cm", "basis": "measured", **ends}
+        place = {"number": 1, "label": "Rim", "note": "glazed", "x": 0.5, "y": 0}
+        return {"callouts": [place], "measurements": [length], "confidence": 0.6}
+    if name == "vision.edit":
+        value = parameters["instruction"].removeprefix("Set it to ")
+        return {"value": value, "explanation": "as asked", "confidence": 0.9}
+    return None
+
+
+def an_analysis(*, category: str, seen: str = "front", **sections: Any) -> dict[str, Any]:
+    """Return the analysis of a product, complete and sure to 0.8."""
+    return {
+        "summary": f"A {category}.",
+        "product_type": category,
+        "category": category,
+        "subcategory": "plain",
+        "materials": [{"name": part, "location": seen, "finish": "glossy"} for part in ("body", "handle")],
+        "dimensions": [{"name": "height", "value": 8.5, "unit": "cm", "basis": "measured"}],
+        "colors": [{"hex": "#a82c10", "name": "red", "share": 1}],
+        "construction": [{"name": "joint", "value": "glued"}],
+        "design_elements": [{"name": "rim", "value": "rolled"}],
+        "attributes": [{"name": "view", "value": seen}],
+        "confidence": 0.8,
+        **sections,
+    }
+
+
 class TakingProvider(ScriptedProvider):
     """An asynchronous one: it takes operations, and is at them until the test has it done.
 
@@ -993,6 +1048,7 @@ class FakeServices:
             headshot_stats=lambda **_: _STATS_OF_HEADSHOTS,
             mark_headshot=lambda headshot_id, **asked: self._mark(self.headshots, headshot_id, **asked),
             delete_headshot=self._delete_headshot,
+            tech_pack=_a_pack,
             create_staging_session=self._create_session,
             staging_session=lambda session_id, **owner: _of(self.sessions, session_id, **owner),
             staging_sessions=lambda org_id, livemode, **_: _page(
@@ -1266,8 +1322,9 @@ class FakeServices:
     def _resolve(
         self, *, asset_ids: list[str], product_ids: Sequence[str] = (), revision_ids: Sequence[str] = (), **owner: Any
     ) -> dict[str, Any]:
+        views = {view["id"]: view for product in self.products.values() for view in product["views"]}
         named = dict.fromkeys(asset_ids, self.assets) | dict.fromkeys(product_ids, self.products)
-        assert not revision_ids
+        named |= dict.fromkeys(revision_ids, views)
         return {one: _of(things, one, **owner) for one, things in named.items()}
 
     def _create_product(self, *, product_id: str, picture: Any, user_id: str | None, **product: Any) -> dict[str, Any]:
@@ -1628,6 +1685,20 @@ def _an_image(job: dict[str, Any], generation_id: str) -> dict[str, Any]:
         "generation_id": generation_id,
         "created_at": _TIME,
         "provenance": {"provider": "local", "model": "preview", "internal_cost": 3},
+    }
+
+
+def _a_pack(*, product_id: str, views: list[dict[str, Any]], **_: Any) -> dict[str, Any]:
+    """Return the pack of a product of which nothing was analysed."""
+    unknown = dict.fromkeys(("analysis", "confidence", "generation_id", "provenance"))
+    nothing: dict[str, list[Any]] = {name: [] for name in ("close_ups", "sketches", "edits", "at_work", "next_actions")}
+    return {
+        "product_id": product_id,
+        "status": "not_analyzed" if views else "no_views",
+        "category": None,
+        "base_views": [{"revision": view, "version": 0, **unknown} for view in views],
+        "charged": 0,
+        **nothing,
     }
 
 

@@ -11,6 +11,7 @@ from services.generation.workflows import (
     PlannedGeneration,
     PlannedOperation,
     Workflow,
+    last_result,
     nothing_cached,
     nothing_follows,
 )
@@ -59,4 +60,5 @@ LINE = Workflow(
     follow_up=nothing_follows,
     choices={},
     renews_view=lambda settings: not settings["only_look"],
+    result_of=last_result,
 )

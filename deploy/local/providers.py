@@ -28,7 +28,10 @@ ROUTES = {
     "image.edit": ["openai", "gemini"],
     "vision.analyze": ["gemini", "local"],
     "vision.category": ["openai", "local"],
+    "vision.edit": ["openai", "local"],
+    "vision.measure": ["openai", "local"],
     "vision.plan": ["gemini", "local"],
+    "vision.product": ["openai", "local"],
     "text.analyze": ["openai", "local"],
 }
 

@@ -140,7 +140,8 @@ def product_snapshots(session: Session, keys: Iterable[tuple[str, bool, str]]) -
 def revision_snapshots(session: Session, keys: Iterable[tuple[str, bool, str]]) -> dict[tuple[str, bool, str], Any]:
     """Return what jobs need to know of revisions, by ``(org_id, livemode, revision_id)``; those there are.
 
-    Each is ``{id, product_id, view_type, version, is_current, key, content_type, sha256, bytes, width, height}``.
+    Each is ``{id, product_id, view_type, version, is_current, generation_id, key, content_type, sha256, bytes, width,
+    height}``.
     """
     wanted = sorted(set(keys))
     if not wanted:
@@ -182,7 +183,6 @@ def view_as_dict(row: ProductView) -> dict[str, Any]:
         "source": "upload" if row.asset_id else "generation",
         "upload_id": row.asset_id,
         "image_id": row.image_id,
-        "generation_id": row.generation_id,
         "parent_id": row.parent_id,
         "livemode": row.livemode,
         "created_at": rfc3339(row.created_at),
@@ -195,7 +195,7 @@ def _described(row: Product) -> dict[str, Any]:
 
 
 def _snapshot(row: ProductView) -> dict[str, Any]:
-    names = ("id", "product_id", "view_type", "version", "is_current", *_PICTURE)
+    names = ("id", "product_id", "view_type", "version", "is_current", "generation_id", *_PICTURE)
     return {name: getattr(row, name) for name in names}
 
 

@@ -56,6 +56,15 @@ class Links:
         """Return a job whose images have addresses."""
         return {**job, "generations": [self.generation(generation) for generation in job["generations"]]}
 
+    def tech_pack(self, pack: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a technical pack whose views and images have addresses."""
+        views = [{**view, "revision": self.image(view["revision"])} for view in pack["base_views"]]
+        parts = {
+            name: [{**one, "image": self.image(one["image"])} for one in pack[name]]
+            for name in ("close_ups", "sketches")
+        }
+        return {**pack, **parts, "base_views": views, "product": self.product(pack["product"])}
+
     def product(self, product: Mapping[str, Any]) -> dict[str, Any]:
         """Return a product whose views have addresses."""
         shown = {**product, "views": [self.image(view) for view in product["views"]]}

@@ -36,6 +36,7 @@ from services.gateway.routes.quotes import QuoteRoutes
 from services.gateway.routes.staging_sessions import StagingSessionRoutes
 from services.gateway.routes.stagings import StagingRoutes
 from services.gateway.routes.styles import StyleRoutes
+from services.gateway.routes.tech_packs import TechPackRoutes
 from services.gateway.routes.uploads import UploadRoutes
 from services.gateway.routes.webhooks import WebhookRoutes
 from services.gateway.routes.webhooks_in import WebhookInRoutes
@@ -76,6 +77,7 @@ class Gateway(
     StagingRoutes,
     StagingSessionRoutes,
     StyleRoutes,
+    TechPackRoutes,
     UploadRoutes,
     WebhookInRoutes,
     WebhookRoutes,

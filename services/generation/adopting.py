@@ -1,7 +1,7 @@
 """Adopting many results at once: the usual case, in a few statements however many they are.
 
-That is an image which still is its claim's, alone in an open generation of a running job, with nothing to follow, and
-no step of a staging session, which counts its results.
+That is an image which still is its claim's, alone in an open generation of a running job, with nothing to follow and no
+result of more than itself, and no step of a staging session, which counts its results.
 What is out of the ordinary is left to `recording`, one by one. One transaction, the jobs locked first, in the order of
 their ids.
 """
@@ -27,7 +27,7 @@ from services.generation.operations import Answered, Spent, spent
 from services.generation.recording import Recorded, StoredImage
 from services.generation.staging_progress import is_step
 from services.generation.telling import about, renewed_view
-from services.generation.workflows import DoneOperation, workflow
+from services.generation.workflows import DoneOperation, last_result, workflow
 from shared.database import once_committed
 from shared.events import Event, GenerationCompleted, MadeImage, RenewedView, correlated
 
@@ -46,7 +46,7 @@ FROM jobs WHERE id = ANY (:ids) ORDER BY id FOR UPDATE
 _HELD = sa.text(f"""
 SELECT o.id AS operation_id, o.fence, o.provider, o.model_requested, o.model_used, o.prompt_version,
        o.cost_microusd, o.name, g.id, g.job_id, g.sku, g.amount, g.product_id, g.revision_id, g.style, g.room_type,
-       g.view_type, g.settings, g.started_at,
+       g.view_type, g.settings, g.started_at, o.inputs -> 'sources' AS sources,
        (SELECT count(*) FROM operations other WHERE other.generation_id = g.id) AS operations
 FROM unnest(CAST(:ids AS text[]), CAST(:fences AS bigint[])) AS asked (id, fence)
 JOIN operations o ON o.id = asked.id AND o.fence = asked.fence
@@ -170,9 +170,17 @@ def _usual(session: Session, results: Sequence[Result]) -> dict[tuple[str, int],
 def _is_usual(result: Result, row: Row, job: Row) -> bool:
     if job.status != "running" or job.waiting_reason is not None or row.operations > 1 or is_step(job.session_id):
         return False
-    keys = tuple(image.key for image in result.images)
-    done = DoneOperation(name=row.name, result=result.answer.result, image_keys=keys)
-    return not workflow(job.workflow).follow_up(row.settings, [done])
+    line = workflow(job.workflow)
+    if line.result_of is not last_result:
+        return False
+    done = DoneOperation(
+        name=row.name,
+        result=result.answer.result,
+        image_keys=tuple(image.key for image in result.images),
+        image_ids=tuple(image.image_id for image in result.images),
+        sources=tuple(row.sources),
+    )
+    return not line.follow_up(row.settings, [done])
 
 
 def _kept(session: Session, usual: Sequence[_Kept]) -> dict[tuple[str, int], Recorded]:

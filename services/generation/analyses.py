@@ -5,6 +5,7 @@ list of name and value.
 """
 
 import json
+import string
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -32,6 +33,22 @@ _COLOUR: Final = _an_object(
     share={"type": "number", "minimum": 0, "maximum": 1},
 )
 _SHOT: Final = _an_object(title=_TEXT, view=_TEXT, instruction=_TEXT, reason=_TEXT)
+# Open fields: each product has other things to say, in the words of its trade.
+_FIELDS: Final = {"type": "array", "items": _an_object(name=_TEXT, value=_TEXT)}
+_SHARE: Final = {"type": "number", "minimum": 0, "maximum": 1}
+# Where on a product: shares of the box around it, from its upper left.
+_CALLOUT: Final = _an_object(number={"type": "integer", "minimum": 1}, label=_TEXT, note=_TEXT, x=_SHARE, y=_SHARE)
+_MEASUREMENT: Final = _an_object(
+    code={"type": "string", "enum": list(string.ascii_uppercase)},
+    name=_TEXT,
+    value={"type": "number", "minimum": 0},
+    unit=_TEXT,
+    basis={"type": "string", "enum": ["stated", "measured", "estimated", "assumed"]},
+    x1=_SHARE,
+    y1=_SHARE,
+    x2=_SHARE,
+    y2=_SHARE,
+)
 
 RESULT_SCHEMAS: Final[Mapping[str, dict[str, Any]]] = {
     "vision.analyze": _an_object(
@@ -49,6 +66,28 @@ RESULT_SCHEMAS: Final[Mapping[str, dict[str, Any]]] = {
     "vision.plan": _an_object(
         shots={"type": "array", "items": _SHOT, "minItems": 6, "maxItems": 10}, confidence=_CONFIDENCE
     ),
+    "vision.product": _an_object(
+        summary=_TEXT,
+        product_type=_TEXT,
+        category=_TEXT,
+        subcategory=_TEXT,
+        materials={"type": "array", "items": _an_object(name=_TEXT, location=_TEXT, finish=_TEXT)},
+        dimensions={
+            "type": "array",
+            "items": _an_object(name=_TEXT, value={"type": "number", "minimum": 0}, unit=_TEXT, basis=_TEXT),
+        },
+        colors={"type": "array", "items": _COLOUR},
+        construction=_FIELDS,
+        design_elements=_FIELDS,
+        attributes=_FIELDS,
+        confidence=_CONFIDENCE,
+    ),
+    "vision.measure": _an_object(
+        callouts={"type": "array", "items": _CALLOUT, "minItems": 1, "maxItems": 12},
+        measurements={"type": "array", "items": _MEASUREMENT, "minItems": 1, "maxItems": 12},
+        confidence=_CONFIDENCE,
+    ),
+    "vision.edit": _an_object(value=_TEXT, explanation=_TEXT, confidence=_CONFIDENCE),
     "text.analyze": _an_object(
         summary=_TEXT, room_types=_TEXTS, styles=_TEXTS, categories=_TEXTS, keywords=_TEXTS, confidence=_CONFIDENCE
     ),

@@ -27,6 +27,7 @@ from services.generation import (
     staging_admission,
     starts,
     submissions,
+    tech_pack_inputs,
     trials,
 )
 from services.generation.engine import Engine
@@ -190,7 +191,7 @@ def _submit_together(
     for named in several:
         asked = named
         try:
-            asked = _with_saved_style(db, named)
+            asked = _with_what_is_known(db, named)
             of_mode = engine.in_mode(livemode=asked.livemode)
             plan = cached_plans.plan(db, of_mode, asked)
             plan = planning.for_nothing(plan) if is_free(asked.retry_number) else plan
@@ -209,11 +210,28 @@ def _submit_together(
     return [outcomes[asked.job_id] for asked in several]
 
 
-def _with_saved_style(db: Database, asked: Submission) -> Submission:
-    assets = saved_styles.resolved(
-        db, org_id=asked.org_id, livemode=asked.livemode, inputs=asked.inputs, assets=asked.assets
+def _with_what_is_known(db: Database, asked: Submission) -> Submission:
+    assets = known_inputs(
+        db,
+        workflow=asked.workflow,
+        org_id=asked.org_id,
+        livemode=asked.livemode,
+        inputs=asked.inputs,
+        assets=asked.assets,
     )
     return asked if assets is asked.assets else replace(asked, assets=assets)
+
+
+def known_inputs(db: Database, *, workflow: str, assets: Mapping[str, Any], **about: Any) -> Mapping[str, Any]:
+    """Return the snapshots a job works on with what this service itself knows of what its inputs name.
+
+    ``about`` are ``org_id``, ``livemode`` and ``inputs``.
+
+    Raises:
+        NotFound: they name a saved style, or a part of a technical pack, that is not there.
+    """
+    styled = saved_styles.resolved(db, assets=assets, **about)
+    return tech_pack_inputs.resolved(db, workflow=workflow, assets=styled, **about)
 
 
 def _accept_trial(db: Database, credits_service: Credits, engine: Engine, each: Planned) -> dict[str, Any] | Problem:

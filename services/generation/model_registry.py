@@ -57,7 +57,17 @@ _IMAGES: Final = frozenset(
         "image.edit",
     }
 )
-_ANALYSES: Final = frozenset({"vision.analyze", "vision.category", "vision.plan", "text.analyze"})
+_ANALYSES: Final = frozenset(
+    {
+        "vision.analyze",
+        "vision.category",
+        "vision.edit",
+        "vision.measure",
+        "vision.plan",
+        "vision.product",
+        "text.analyze",
+    }
+)
 
 # One photo in, one picture of about a megapixel out, by quality: list prices divided by the price of a token.
 _GPT_IMAGE_USUAL: Final = {

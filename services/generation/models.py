@@ -349,6 +349,74 @@ class SavedStyle(Base):
     deleted_at: Mapped[datetime | None]
 
 
+class TechPackAnalysis(Base):
+    """What is known of a view for the technical pack of its product; ``found`` as a model said it, before any edit.
+
+    Its id is that of the revision, or of the generation that has made the view. ``asked_at`` is when the job was asked
+    for that found it out: of two the later one counts.
+    """
+
+    __tablename__ = "tech_pack_analyses"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    org_id: Mapped[str]
+    livemode: Mapped[bool]
+    product_id: Mapped[str]
+    view_type: Mapped[str]
+    found: Mapped[dict[str, Any]]
+    analysis: Mapped[dict[str, Any]]
+    confidence: Mapped[float]
+    generation_id: Mapped[str]
+    provenance: Mapped[dict[str, Any]]
+    asked_at: Mapped[datetime]
+    version: Mapped[int] = mapped_column(server_default="1")
+    updated_at: Mapped[datetime] = mapped_column(server_default=sa.func.now())
+
+
+class TechPackEdit(Base):
+    """That one field of an analysis was edited: what it said before and says since, as its ``version``."""
+
+    __tablename__ = "tech_pack_edits"
+
+    generation_id: Mapped[str] = mapped_column(sa.ForeignKey("generations.id"), primary_key=True)
+    analysis_id: Mapped[str] = mapped_column(sa.ForeignKey("tech_pack_analyses.id"))
+    org_id: Mapped[str]
+    livemode: Mapped[bool]
+    user_id: Mapped[str | None]
+    field_path: Mapped[str]
+    prompt: Mapped[str]
+    before: Mapped[dict[str, Any]]
+    after: Mapped[dict[str, Any]]
+    version: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(server_default=sa.func.now())
+
+
+class TechPackPart(Base):
+    """The category, a close-up or a sketch of a technical pack, as one generation has made it; never changed.
+
+    A part stands in its set, that of the generation ``set_id``, at its ``place``: a close-up's number, a sketch's view.
+    Of sets, and of parts in one place, that counts which was asked for last. ``key`` is the picture of the view it was
+    made of.
+    """
+
+    __tablename__ = "tech_pack_parts"
+
+    generation_id: Mapped[str] = mapped_column(sa.ForeignKey("generations.id"), primary_key=True)
+    place: Mapped[str] = mapped_column(primary_key=True)
+    org_id: Mapped[str]
+    livemode: Mapped[bool]
+    product_id: Mapped[str]
+    kind: Mapped[str]
+    set_id: Mapped[str]
+    set_asked_at: Mapped[datetime]
+    asked_at: Mapped[datetime]
+    image_id: Mapped[str | None] = mapped_column(sa.ForeignKey("images.id"))
+    revision_id: Mapped[str | None]
+    key: Mapped[str | None]
+    sha256: Mapped[str | None]
+    data: Mapped[dict[str, Any]]
+
+
 class Share(Base):
     """What an organization has apart from all others: its weight when it comes to turns, and its own limits."""
 

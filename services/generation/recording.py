@@ -9,7 +9,7 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.orm import Session
 
-from services.generation import calls, endings, known_analyses, metrics
+from services.generation import calls, endings, known_analyses, metrics, tech_pack_results
 from services.generation.claims import LEASE_SECONDS, Claimed, still_held
 from services.generation.engine import Engine
 from services.generation.jobs import GENERATION_ENDS, charge
@@ -337,12 +337,14 @@ def _go_on(session: Session, engine: Engine, job: Job, generation: Generation, *
     if any(item.status != "succeeded" for item in operations):
         return []
     done = [_done(session, item) for item in operations]
-    planned = workflow(job.workflow).follow_up(generation.settings, done)
+    line = workflow(job.workflow)
+    planned = line.follow_up(generation.settings, done)
     if planned and job.status == "cancelling":
         return endings.fail(session, job, [generation.id], code="cancelled_running", now=now)
     if not planned:
-        generation.result = operations[-1].output and operations[-1].output.get("result")
-        return endings.complete(session, job, generation, now=now, charged=_charged(generation, operations))
+        result = line.result_of(generation.settings, done)
+        generation.result = None if result is None else dict(result)
+        return _complete(session, job, generation, operations, now=now)
     about = {
         "org_id": job.org_id,
         "user_id": job.user_id,
@@ -373,6 +375,16 @@ def _go_on(session: Session, engine: Engine, job: Job, generation: Generation, *
     return []
 
 
+def _complete(
+    session: Session, job: Job, generation: Generation, operations: Sequence[Operation], *, now: datetime
+) -> list[Event]:
+    """End a generation that has its result, well unless that does not fit what it was asked for any more."""
+    outdated = tech_pack_results.keep(session, job, generation, operations)
+    if outdated:
+        return endings.fail(session, job, [generation.id], code="invalid_input", message=outdated, now=now)
+    return endings.complete(session, job, generation, now=now, charged=_charged(generation, operations))
+
+
 def _charged(generation: Generation, operations: Sequence[Operation]) -> int:
     return charge(
         generation.amount or 0,
@@ -393,8 +405,15 @@ def _digests(session: Session, job: Job, planned: Sequence[PlannedOperation]) ->
 
 
 def _done(session: Session, operation: Operation) -> DoneOperation:
-    keys = session.scalars(sa.select(Image.key).where(Image.operation_id == operation.id).order_by(Image.id))
-    return DoneOperation(name=operation.name, result=(operation.output or {}).get("result"), image_keys=tuple(keys))
+    found = session.execute(sa.select(Image.id, Image.key).where(Image.operation_id == operation.id).order_by(Image.id))
+    images = found.all()
+    return DoneOperation(
+        name=operation.name,
+        result=(operation.output or {}).get("result"),
+        image_keys=tuple(image.key for image in images),
+        image_ids=tuple(image.id for image in images),
+        sources=tuple(operation.inputs["sources"]),
+    )
 
 
 def _image_row(image: StoredImage, job: Job, generation: Generation, operation: Operation, answer: Answered) -> Image:

@@ -23,6 +23,7 @@ from services.generation import (
     sources,
     staging_histories,
     staging_sessions,
+    tech_packs,
 )
 from services.generation.engine import engine_for
 from services.generation.submissions import Submission
@@ -60,7 +61,9 @@ class Generation:
     ) -> dict[str, Any]:
         log.debug("quote_asked_for", org_id=org_id, workflow=workflow)
         engine = self.engine.in_mode(livemode=livemode)
-        known = saved_styles.resolved(self.db, org_id=org_id, livemode=livemode, inputs=inputs, assets=assets)
+        known = handlers.known_inputs(
+            self.db, workflow=workflow, org_id=org_id, livemode=livemode, inputs=inputs, assets=assets
+        )
         return planning.quote(engine, workflow_name=workflow, inputs=inputs, assets=known)
 
     @rpc
@@ -207,6 +210,11 @@ class Generation:
     @rpc
     def stage_session(self, *, inputs: dict[str, Any], **order: Any) -> dict[str, Any]:
         return staging_sessions.stage(self.db, self.credits_service, self.engine, inputs=inputs, order=order)
+
+    @rpc
+    def tech_pack(self, *, org_id: str, livemode: bool, **about: Any) -> dict[str, Any]:
+        with self.db.transaction(org_id=org_id, livemode=livemode) as session:
+            return tech_packs.pack(session, org_id=org_id, livemode=livemode, **about)
 
     @rpc
     def save_style(self, *, org_id: str, livemode: bool, **given: Any) -> dict[str, Any]:

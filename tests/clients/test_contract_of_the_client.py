@@ -124,6 +124,23 @@ CALLS: dict[str, Callable[[Darkroom], Any]] = {
     "styles.list": lambda one: list(one.styles.list(page_size=200)),
     "styles.update": lambda one: one.styles.update("sty_1", version=3, colours=["#123456"]),
     "styles.delete": lambda one: one.styles.delete("sty_1", version=3),
+    "tech_packs.get": lambda one: one.tech_packs.get("prd_1"),
+    "tech_packs.export_pdf": lambda one: one.tech_packs.export_pdf("prd_1", "pack.pdf"),
+    "tech_packs.detect_category": lambda one: one.tech_packs.detect_category("prd_1", fresh=True, **TERMS),
+    "tech_packs.analyze_base_views": lambda one: one.tech_packs.analyze_base_views(
+        "prd_1", revision_ids=[f"rev_{EXAMPLE_ID}"], category="cup", **TERMS
+    ),
+    "tech_packs.generate_close_ups": lambda one: one.tech_packs.generate_close_ups(
+        "prd_1", count=10, category="cup", **TERMS
+    ),
+    "tech_packs.generate_sketches": lambda one: one.tech_packs.generate_sketches("prd_1", category="cup", **TERMS),
+    "tech_packs.regenerate_part": lambda one: one.tech_packs.regenerate_part(
+        "prd_1", f"img_{EXAMPLE_ID}", prompt="Closer.", **TERMS
+    ),
+    "tech_packs.edit": lambda one: one.tech_packs.edit(
+        "rev_1", field_path="materials.0.finish", prompt="Set it to matt.", **TERMS
+    ),
+    "tech_packs.regenerate_view": lambda one: one.tech_packs.regenerate_view("rev_1", prompt="Lit.", **TERMS),
     "credits.balance": lambda one: one.credits.balance(),
     "credits.entries": lambda one: list(one.credits.entries(**FILTERS, page_size=200)),
     "credits.usage": lambda one: one.credits.usage(since="2026-01-01", until="2026-02-01"),

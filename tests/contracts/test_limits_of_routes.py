@@ -20,6 +20,7 @@ LONG = {
     "PUT /v1/products/by-sku/<sku>": (30, "its picture, likewise"),
     "POST /v1/products/<product_id>/views": (30, "the picture, likewise"),
     "GET /v1/images/<image_id>/content": (30, "with a label: it is decoded, written on and encoded"),
+    "GET /v1/tech-packs/<product_id>/export.pdf": (30, "its pictures are read, decoded and laid out in pages"),
     "PUT /files/<path:key>": (30, "an image of 10 MB over a slow line"),
     "GET /v1/admin/invariants": (30, "the whole ledger is recomputed"),
 }

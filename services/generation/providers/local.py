@@ -17,11 +17,14 @@ from services.generation import analyses
 from services.generation.operations import AfterLostAnswer, Answered, MadeImage, Outcome, Refused
 from services.generation.providers import Request
 from services.generation.providers.local_analyses.analyses import analyze, analyze_text, categorize, plan
+from services.generation.providers.local_analyses.editing import edit_field
+from services.generation.providers.local_analyses.products import look_over
 from services.generation.providers.local_pictures.details import close_up
 from services.generation.providers.local_pictures.edited import edit
 from services.generation.providers.local_pictures.emptied import empty_room
 from services.generation.providers.local_pictures.headshot import headshot
 from services.generation.providers.local_pictures.sketch import sketch
+from services.generation.providers.local_products.measures import measure
 from services.generation.providers.local_products.scene import product_scene
 from services.generation.providers.local_staging.decor import hang_picture, lay_rug, with_lamp, with_plant
 from services.generation.providers.local_staging.drawing import Dice
@@ -95,7 +98,10 @@ _PICTURES: Mapping[str, Callable[..., bytes]] = {
 _ANALYSES: Mapping[str, Callable[..., dict[str, Any]]] = {
     "vision.analyze": analyze,
     "vision.category": categorize,
+    "vision.edit": edit_field,
+    "vision.measure": measure,
     "vision.plan": plan,
+    "vision.product": look_over,
     "text.analyze": analyze_text,
 }
 

@@ -3,7 +3,8 @@
 A workflow module has: ``NAME``, ``TITLE``, ``Inputs`` (a marshmallow schema), ``ASSETS`` (which inputs are upload
 ids), ``EXAMPLE`` (inputs), ``ESTIMATED_SECONDS`` (for one generation), ``plan(inputs, assets, seed)`` and, where later
 operations depend on earlier results, ``follow_up(settings, done)``. All of it is pure. A ``plan`` that takes ``cached``
-too is asked again where analyses are known of what it plans: what then costs nothing gets no SKU.
+too is asked again where analyses are known of what it plans: what then costs nothing gets no SKU. The result of a
+generation is what its last operation found out, or what ``result_of(settings, done)`` makes of all of them.
 
 ``PRODUCTS`` and ``REVISIONS`` say which inputs, if any, are ids of products and of revisions of their views;
 ``assets`` has what is known of these too, by id. ``renews_view(settings)`` says of a generation with a ``product_id``
@@ -59,11 +60,13 @@ class PlannedGeneration:
 
 @dataclass(frozen=True, kw_only=True)
 class DoneOperation:
-    """A finished operation, as a follow-up sees it: its result and the keys of its images."""
+    """A finished operation, as a follow-up sees it: its result, its images, and the pictures it was made of."""
 
     name: str
     result: Mapping[str, Any] | None
     image_keys: tuple[str, ...]
+    image_ids: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
 
 
 Assets = Mapping[str, Mapping[str, Any]]
@@ -92,11 +95,17 @@ class Workflow:
     follow_up: Callable[[Mapping[str, Any], Sequence[DoneOperation]], Sequence[PlannedOperation]]
     choices: Mapping[str, Sequence[str]]
     renews_view: Callable[[Mapping[str, Any]], bool]
+    result_of: Callable[[Mapping[str, Any], Sequence[DoneOperation]], Mapping[str, Any] | None]
 
 
 def nothing_follows(_settings: Mapping[str, Any], _done: Sequence[DoneOperation]) -> Sequence[PlannedOperation]:
     """Plan no further operation: the generation is complete when its first operations are."""
     return ()
+
+
+def last_result(_settings: Mapping[str, Any], done: Sequence[DoneOperation]) -> Mapping[str, Any] | None:
+    """Return what the last operation found out; None where it made an image."""
+    return done[-1].result
 
 
 def never(_settings: Mapping[str, Any]) -> bool:
@@ -146,4 +155,5 @@ def _read(module: Any) -> Workflow:
         follow_up=getattr(module, "follow_up", nothing_follows),
         choices=getattr(module, "CHOICES", {}),
         renews_view=getattr(module, "renews_view", never),
+        result_of=getattr(module, "result_of", last_result),
     )

@@ -375,6 +375,7 @@ def test_a_job_is_told_all_it_needs_of_a_product_and_of_a_view(catalog_db, an_as
         "view_type": "front",
         "version": 1,
         "is_current": True,
+        "generation_id": None,
         "key": upload.key,
         "content_type": "image/jpeg",
         "sha256": upload.sha256,

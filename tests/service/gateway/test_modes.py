@@ -13,9 +13,10 @@ PER_MODE = {
     "{job_id}",
     "{image_id}",
     "{product_id}",
+    "{headshot_id}",
+    "{revision_id}",
     "{staging_session_id}",
     "{style_id}",
-    "{headshot_id}",
 }
 OF_BOTH = {"{user_id}", "{invitation_id}", "{key_id}", "{session_id}", "{endpoint_id}"}
 LISTS = ("/v1/jobs", "/v1/images", "/v1/products", "/v1/staging-sessions", "/v1/styles", "/v1/headshots")
@@ -53,13 +54,16 @@ def ids_of_owner(client, services, studio, a_staging, modes):
     services.finish(job["id"])
     room = {"upload_id": body["upload_id"], "room_state": "generate_empty"}
     style = {"name": "Theirs", "base": "modern"}
-    product = client.post("/v1/products", json={"name": "A chair", "sku": "DSK-001"}, headers=owner).json
+    services.assets[body["upload_id"]]["thumbnail_key"] = "assets/known.thumb.jpg"
+    chair = {"name": "A chair", "sku": "DSK-001", "upload_id": body["upload_id"]}
+    product = client.post("/v1/products", json=chair, headers=owner).json
     return {
         "{upload_id}": body["upload_id"],
         "{job_id}": job["id"],
         "{image_id}": next(iter(services.images)),
         "{headshot_id}": next(iter(services.headshots)),
         "{product_id}": product["id"],
+        "{revision_id}": product["views"][0]["id"],
         "{staging_session_id}": client.post("/v1/staging-sessions", json=room, headers=owner).json["id"],
         "{style_id}": client.post("/v1/styles", json=style, headers=owner).json["id"],
     }

@@ -9,6 +9,7 @@ import pytest
 
 from services.gateway.service import Gateway
 from shared.http import routes_of
+from shared.ids import new_id
 
 POSTS = {route.url for _, route in routes_of(Gateway) if route.method == "POST"}
 MONEY = sorted(route.url for _, route in routes_of(Gateway) if route.money)
@@ -71,6 +72,12 @@ def orders(client, services, studio, admin, a_staging):
     job = client.post("/v1/stagings", json=staging, headers={**headers, "Idempotency-Key": "of the fixture"}).json
     room = {"upload_id": staging["upload_id"], "room_state": "generate_empty"}
     session = client.post("/v1/staging-sessions", json=room, headers=headers).json["id"]
+    services.assets[staging["upload_id"]]["thumbnail_key"] = "assets/known.thumb.jpg"
+    product = client.post(
+        "/v1/products", json={"name": "A cup", "upload_id": staging["upload_id"]}, headers=headers
+    ).json
+    pack, view = f"/v1/tech-packs/{product['id']}", f"/v1/revisions/{product['views'][0]['id']}"
+    edit = {"field_path": "summary", "prompt": "Set it to short"}
     styled = {"style": "modern", "room_type": "bedroom"}
     headshot = {"upload_id": staging["upload_id"], "style": "corporate"}
     batch = {"upload_id": staging["upload_id"], "styles": ["corporate", "creative"]}
@@ -106,6 +113,24 @@ def orders(client, services, studio, admin, a_staging):
             headers=headers,
             service="generation",
             method="stage_session",
+        ),
+        **{
+            f"/v1/tech-packs/<product_id>/{part}": Order(
+                path=f"{pack}/{part}", body={}, other={"deadline_seconds": 60}, **submit
+            )
+            for part in ("category", "base-views", "close-ups", "sketches")
+        },
+        "/v1/tech-packs/<product_id>/regenerations": Order(
+            path=f"{pack}/regenerations",
+            body={"image_id": new_id("img")},
+            other={"image_id": new_id("img")},
+            **submit,
+        ),
+        "/v1/revisions/<revision_id>/edits": Order(
+            path=f"{view}/edits", body=edit, other={**edit, "prompt": "Set it to long"}, **submit
+        ),
+        "/v1/revisions/<revision_id>/regenerations": Order(
+            path=f"{view}/regenerations", body={}, other={"prompt": "Lit from the left."}, **submit
         ),
         "/v1/jobs/<job_id>/retry": Order(
             path=f"/v1/jobs/{ended['id']}/retry",

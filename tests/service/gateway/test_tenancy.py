@@ -41,6 +41,13 @@ BODIES = {
     "/v1/staging-sessions/{staging_session_id}/lock": {},
     "/v1/staging-sessions/{staging_session_id}/stagings": {"style": "modern", "room_type": "bedroom"},
     "/v1/styles/{style_id}": {"name": "Mine"},
+    "/v1/tech-packs/{product_id}/category": {},
+    "/v1/tech-packs/{product_id}/base-views": {},
+    "/v1/tech-packs/{product_id}/close-ups": {},
+    "/v1/tech-packs/{product_id}/sketches": {},
+    "/v1/tech-packs/{product_id}/regenerations": {"image_id": new_id("img")},
+    "/v1/revisions/{revision_id}/edits": {"field_path": "summary", "prompt": "Set it to short"},
+    "/v1/revisions/{revision_id}/regenerations": {},
 }
 
 
@@ -64,12 +71,15 @@ def ids_of_another(client, services, an_organization, a_staging):
     services.finish(job["id"])
     user_id, person = join(client, headers, "else@example.com", role="owner")
     endpoint = client.post("/v1/webhook-endpoints", json={"url": "https://example.com"}, headers=headers)
-    product = client.post("/v1/products", json={"name": "A chair", "sku": "DSK-001"}, headers=headers).json
+    services.assets[body["upload_id"]]["thumbnail_key"] = "assets/known.thumb.jpg"
+    chair = {"name": "A chair", "sku": "DSK-001", "upload_id": body["upload_id"]}
+    product = client.post("/v1/products", json=chair, headers=headers).json
     room = {"upload_id": body["upload_id"], "room_state": "generate_empty"}
     style = {"name": "Theirs", "base": "modern"}
     return {
         "{endpoint_id}": endpoint.json["id"],
         "{product_id}": product["id"],
+        "{revision_id}": product["views"][0]["id"],
         "{staging_session_id}": client.post("/v1/staging-sessions", json=room, headers=headers).json["id"],
         "{style_id}": client.post("/v1/styles", json=style, headers=headers).json["id"],
         "{upload_id}": body["upload_id"],

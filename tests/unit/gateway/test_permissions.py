@@ -56,6 +56,13 @@ HOLDING = {
     "POST /v1/headshots/batches",
     "POST /v1/staging-sessions/<staging_session_id>/empty-rooms",
     "POST /v1/staging-sessions/<staging_session_id>/stagings",
+    "POST /v1/tech-packs/<product_id>/category",
+    "POST /v1/tech-packs/<product_id>/base-views",
+    "POST /v1/tech-packs/<product_id>/close-ups",
+    "POST /v1/tech-packs/<product_id>/sketches",
+    "POST /v1/tech-packs/<product_id>/regenerations",
+    "POST /v1/revisions/<revision_id>/edits",
+    "POST /v1/revisions/<revision_id>/regenerations",
 }
 
 ROUTES = [route for _, route in routes_of(Gateway)]

@@ -12,6 +12,7 @@ from darkroom_client.jobs import Jobs, Models, Quotes, Stagings, Workflows
 from darkroom_client.people import ApiKeys, Myself
 from darkroom_client.products import Products
 from darkroom_client.staging import StagingSessions, Styles
+from darkroom_client.tech_packs import TechPacks
 from darkroom_client.transport import Transport
 from darkroom_client.uploads import Uploads
 from darkroom_client.webhooks import WebhookEndpoints
@@ -48,6 +49,7 @@ class Darkroom:
         self.headshots = Headshots(self._transport)
         self.images = Images(self._transport)
         self.products = Products(self._transport)
+        self.tech_packs = TechPacks(self._transport)
         self.credits = Credits(self._transport)
         self.workflows = Workflows(self._transport)
         self.models = Models(self._transport)

@@ -6,12 +6,11 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
-from darkroom_client import pages
+from darkroom_client import files, pages
 from darkroom_client.models import Entry, Plan, Pricing, Usage, Wallet
-from darkroom_client.transport import Answer, Transport
+from darkroom_client.transport import Transport
 
 Moment = datetime | date | str
-_PIECE_BYTES = 64 * 1024
 
 
 class Credits:
@@ -82,25 +81,7 @@ class Credits:
             kind=kind,
             unit=unit,
         )
-        path = Path(to)
-        part = path.with_name(f"{path.name}.part")
-        try:
-            self._transport.again_and_again(lambda: self._table(part, query), what="GET /v1/credits/entries.csv")
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
-        return path
-
-    def _table(self, part: Path, query: dict[str, Any]) -> Answer:
-        url = f"{self._transport.base_url}/v1/credits/entries.csv"
-        given = {name: value for name, value in query.items() if value is not None}
-        with (
-            part.open("wb") as file,
-            self._transport.opened("GET", url, params=given, headers={"Accept": "text/csv"}) as answer,
-        ):
-            for piece in answer.iter_content(_PIECE_BYTES):
-                file.write(piece)
-            return Answer(answer.status_code, answer.headers, None)
+        return files.save(self._transport, "/v1/credits/entries.csv", to, accept="text/csv", query=query)
 
     def usage(self, *, since: Moment | None = None, until: Moment | None = None) -> Usage:
         """Return what was made and spent, by day and workflow."""

@@ -985,3 +985,145 @@ class Comparison(Model):
 
     before: Before
     after: Image
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectedCategory(Model):
+    """What kind of thing a product is."""
+
+    category: str
+    subcategory: str
+    confidence: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnalysisProvenance(Model):
+    """Who has found an analysis out."""
+
+    provider: str
+    model: str
+    prompt_version: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseView(Model):
+    """A current view of a product with its analysis, edits included; ``version`` is 0 before the first."""
+
+    revision: Revision
+    analysis: dict[str, Any] | None
+    confidence: float | None
+    version: int
+    generation_id: str | None
+    provenance: AnalysisProvenance | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CloseUp(Model):
+    """A close-up of a detail, and what it shows."""
+
+    order: int
+    title: str
+    view: str
+    instruction: str
+    reason: str
+    analysis: dict[str, Any]
+    confidence: float
+    image: Image
+    revision_id: str | None
+    set_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Callout(Model):
+    """A place worth pointing at: shares of the box around the product, from its upper left."""
+
+    number: int
+    label: str
+    note: str
+    x: float
+    y: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement(Model):
+    """A length between two places; ``basis`` is `stated`, `measured`, `estimated` or `assumed`."""
+
+    code: str
+    name: str
+    value: float
+    unit: str
+    basis: str
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sketch(Model):
+    """A line drawing; ``seen_from`` is the view of the photo it was made of."""
+
+    view_type: str
+    seen_from: str
+    callouts: list[Callout]
+    measurements: list[Measurement]
+    confidence: float
+    image: Image
+    revision_id: str | None
+    set_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldEdit(Model):
+    """An edit of one field; the analysis became ``version`` by it."""
+
+    view_type: str
+    field_path: str
+    prompt: str
+    before: Any
+    after: Any
+    version: int
+    generation_id: str
+    user_id: str | None
+    created_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackJob(Model):
+    """A job of a technical pack that has not ended."""
+
+    job_id: str
+    workflow: str
+    status: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackAction(Model):
+    """What may be done next for a technical pack; None in ``body`` is what you have to choose."""
+
+    action: str
+    method: str
+    path: str
+    body: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TechPack(Model):
+    """A technical pack put together: `no_views not_analyzed analyzed complete`."""
+
+    product_id: str
+    status: str
+    product: Product
+    category: DetectedCategory | None
+    base_views: list[BaseView]
+    close_ups: list[CloseUp]
+    sketches: list[Sketch]
+    edits: list[FieldEdit]
+    at_work: list[PackJob]
+    charged: int
+    next_actions: list[PackAction]
+
+    @property
+    def allowed(self) -> "list[str]":
+        """The names of the actions that are allowed next."""
+        return [each.action for each in self.next_actions]

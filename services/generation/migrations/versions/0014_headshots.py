@@ -6,7 +6,7 @@ from alembic import op
 from shared.migrations import part_modes, protect
 
 revision = "0014"
-down_revision = "0010"
+down_revision = "0013"
 
 TEXT = sa.Text
 TIME = sa.TIMESTAMP(timezone=True)

@@ -72,12 +72,13 @@ def _colours(small: Image.Image) -> list[tuple[str, str, float]]:
     for index in (-counts).argsort(kind="stable")[: np.count_nonzero(counts)]:
         red, green, blue = palette[3 * int(index) : 3 * int(index) + 3]
         found.append(
-            (f"#{red:02x}{green:02x}{blue:02x}", _name((red, green, blue)), round(int(counts[index]) / total, 3))
+            (f"#{red:02x}{green:02x}{blue:02x}", colour_name((red, green, blue)), round(int(counts[index]) / total, 3))
         )
     return found
 
 
-def _name(colour: tuple[int, int, int]) -> str:
+def colour_name(colour: tuple[int, int, int]) -> str:
+    """Return the nearest colour that has a plain name."""
     own = _axes(colour)
     return min(_NAMES, key=lambda name: sum((a - b) ** 2 for a, b in zip(own, _axes(_NAMES[name]), strict=True)))
 

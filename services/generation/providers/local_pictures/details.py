@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageFilter
 
+from services.generation.providers.local_products.figure import salient
 from services.generation.providers.local_staging.scene import Plane, box_mean, luminance_of
 from shared.images import decode, encode_jpeg
 
@@ -12,6 +13,7 @@ SHOTS_MAX = 10
 _SMALL_SIDE = 240
 _SHARE = 0.34  # of the shorter side that a close-up takes
 _SIDE = 1024
+_AROUND = 0.02  # what detail is worth that is not the product's
 _THIRDS = (("upper", "middle", "lower"), ("left", "centre", "right"))
 
 
@@ -76,7 +78,7 @@ def close_up(photo: bytes, *, seed: int, shot: int = 1, count: int = 6) -> bytes
 
 
 def _energy(small: Image.Image) -> Plane:
-    """Return how much there is to see around each place: fine contrast, away from the picture's edges."""
+    """Return how much there is to see around each place: fine contrast of the product, away from the edges."""
     light = np.asarray(small, np.float32) / np.float32(255)
     tone = luminance_of(light)
     radius = max(1, round(min(tone.shape) * _SHARE / 4))
@@ -85,4 +87,5 @@ def _energy(small: Image.Image) -> Plane:
     inside = np.minimum(np.linspace(0, 1, height)[:, None], np.linspace(0, 1, width)[None, :])
     inside = np.minimum(inside, np.minimum(np.linspace(1, 0, height)[:, None], np.linspace(1, 0, width)[None, :]))
     energy: Plane = (np.maximum(contrast, 0) * np.clip(inside / (_SHARE / 2), 0.05, 1)).astype(np.float32)
-    return energy
+    product = salient(small)
+    return energy if product is None else energy * (_AROUND + (1 - _AROUND) * box_mean(product, radius) ** 2)

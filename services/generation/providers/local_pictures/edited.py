@@ -1,4 +1,7 @@
-"""Edits by name: a room cleared, a day turned to dusk, a photo enhanced. Words it cannot follow, it does not follow."""
+"""Edits by name: a room cleared, a day turned to dusk, a photo enhanced, a product photographed before a plain ground.
+
+Words it cannot follow, it does not follow.
+"""
 
 from collections.abc import Callable, Mapping
 
@@ -6,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from services.generation.providers.local_pictures.emptied import SIDE_MAX, emptied, printed
+from services.generation.providers.local_products.studio_view import product_view
 from services.generation.providers.local_staging.grade import with_bloom, with_grain, with_vignette
 from services.generation.providers.local_staging.scene import linear_from_srgb, luminance_of, step
 from shared.images import decode, encode_jpeg
@@ -18,8 +22,8 @@ _LINEAR = linear_from_srgb(np.arange(256) / 255)
 def edit(photo: bytes, *, seed: int, edit: str = "enhancement") -> bytes:
     """Return the photo edited as a JPEG of at most 2048 pixels on its longer side.
 
-    ``edit`` is ``furniture_removal``, ``day_to_dusk`` or ``enhancement``. The same arguments give the same bytes. Up to
-    a second of CPU: call it through `shared.off_hub`.
+    ``edit`` is ``furniture_removal``, ``day_to_dusk``, ``enhancement`` or ``product_view``. The same arguments give the
+    same bytes. Up to a second of CPU: call it through `shared.off_hub`.
 
     Raises:
         ValueError: it is another edit.
@@ -58,4 +62,5 @@ _EDITS: Mapping[str, Callable[[Image.Image, int], Image.Image]] = {
     "furniture_removal": _without_furniture,
     "day_to_dusk": _at_dusk,
     "enhancement": _enhanced,
+    "product_view": product_view,
 }

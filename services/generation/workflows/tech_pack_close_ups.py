@@ -1,0 +1,166 @@
+"""The close-ups of a technical pack: which details matter is planned, each is photographed, and each is analysed."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from marshmallow import Schema, fields, validate
+
+from services.generation import tech_pack_steps as steps
+from services.generation.workflows import Assets, DoneOperation, PlannedGeneration, PlannedOperation
+
+SHOTS_MIN, SHOTS_MAX = 6, 10
+CATEGORY_MAX = 100
+
+NAME = "tech_pack_close_ups"
+TITLE = "Close-ups of a technical pack"
+ASSETS = ()
+PRODUCTS = ("product_id",)
+EXAMPLE = {"product_id": "prd_01jx0000000000000000000000", "category": "footwear", "count": 8}
+ESTIMATED_SECONDS = 90
+
+SKU = "tech_pack.close_ups"
+PLAN_VERSION = "tech-pack-close-up-plan-1"
+PLAN_PROMPT = (
+    "Plan {count} close-ups of the product on this photo for its technical pack: the details a factory must see to make"
+    " it, each another one, the most telling first.{category} What is known of it: {known}. For each: a title, what is"
+    " seen, how it is to be photographed, and why."
+)
+SHOT_VERSION = "tech-pack-close-up-1"
+SHOT_PROMPT = (
+    "Macro photograph of a detail of exactly the product in the given picture: {title}. {instruction} Shape, material,"
+    " colour and make unchanged. Even, soft light, everything in focus, nothing else in the frame. No people, no text."
+)
+LOOK_VERSION = "tech-pack-close-up-look-1"
+LOOK_PROMPT = (
+    "This close-up shows a detail of a product for its technical pack: {title}.{category} Extract what a maker must"
+    " know of it: material and finish, how it is made and joined, dimensions that can be told, colours, and whatever"
+    " else matters, in the terms of its trade. Say how sure you are, from 0 to 1."
+)
+_KNOWN_MAX = 1500
+_SEED_STEP, _SEED_LIMIT = 7919, 2**31
+
+
+class Inputs(Schema):
+    """What a client sends."""
+
+    product_id = fields.String(required=True)
+    category = fields.String(validate=validate.Length(1, CATEGORY_MAX))
+    count = fields.Integer(load_default=8, strict=True, validate=validate.Range(SHOTS_MIN, SHOTS_MAX))
+
+
+def plan(inputs: Mapping[str, Any], assets: Assets, seed: int) -> Sequence[PlannedGeneration]:
+    """Plan the plan; the shots and their analyses follow on it.
+
+    Raises:
+        StepNotAllowed: nothing of the product was analysed yet.
+    """
+    product = assets[inputs["product_id"]]
+    views = steps.in_order(product["views"].values())
+    analyzed = [view for view in views if view["analysis"]]
+    steps.require(steps.CLOSE_UPS, views=len(views), analyzed=len(analyzed))
+    category = inputs.get("category") or product["category"] or ""
+    known = "; ".join(told(view["analysis"]) for view in analyzed)[:_KNOWN_MAX]
+    operation = PlannedOperation(
+        name="vision.plan",
+        prompt=PLAN_PROMPT.format(count=inputs["count"], category=of_category(category), known=known),
+        prompt_version=PLAN_VERSION,
+        seed=seed,
+        sources=(analyzed[0]["key"],),
+        parameters={"count": inputs["count"]},
+        makes_image=False,
+    )
+    return [
+        PlannedGeneration(
+            sku=SKU,
+            seed=seed,
+            product_id=product["id"],
+            revision_id=analyzed[0]["id"],
+            view_type=analyzed[0]["view_type"],
+            settings={"category": category, "seed": seed},
+            operations=(operation,),
+        )
+    ]
+
+
+def follow_up(settings: Mapping[str, Any], done: Sequence[DoneOperation]) -> Sequence[PlannedOperation]:
+    """Plan a picture of each planned shot, and then the analysis of each picture."""
+    shots = shots_of(done[0])
+    if len(done) == 1:
+        return [
+            shot_operation(
+                shot,
+                source=done[0].sources[0],
+                number=number,
+                count=len(shots),
+                seed=(settings["seed"] + number * _SEED_STEP) % _SEED_LIMIT,
+            )
+            for number, shot in enumerate(shots, start=1)
+        ]
+    if len(done) == 1 + len(shots):
+        return [
+            look_operation(shot, picture=one.image_keys[0], category=settings["category"], seed=settings["seed"])
+            for shot, one in zip(shots, done[1:], strict=True)
+        ]
+    return ()
+
+
+def result_of(_settings: Mapping[str, Any], done: Sequence[DoneOperation]) -> dict[str, Any]:
+    """Return ``{shots: [{order, title, view, instruction, reason, count, image_id, analysis, confidence}]}``."""
+    shots = shots_of(done[0])
+    pictures, looks = done[1 : 1 + len(shots)], done[1 + len(shots) :]
+    return {
+        "shots": [
+            {"order": number, "count": len(shots), **shot, **seen(picture, look)}
+            for number, (shot, picture, look) in enumerate(zip(shots, pictures, looks, strict=True), start=1)
+        ]
+    }
+
+
+def shots_of(planned: DoneOperation) -> list[Mapping[str, Any]]:
+    """Return the shots of a finished plan."""
+    return list((planned.result or {})["shots"])
+
+
+def shot_operation(
+    shot: Mapping[str, Any], *, source: str, number: int, count: int, seed: int, more: str = ""
+) -> PlannedOperation:
+    """Return the picture of a planned shot, the ``number``-th of ``count``; ``more`` is what somebody adds to it."""
+    return PlannedOperation(
+        name="image.close_up",
+        prompt=SHOT_PROMPT.format(title=shot["title"], instruction=shot["instruction"]) + (f" {more}" if more else ""),
+        prompt_version=SHOT_VERSION,
+        seed=seed,
+        sources=(source,),
+        parameters={"shot": number, "count": count, "aspect_ratio": "1:1"},
+    )
+
+
+def look_operation(shot: Mapping[str, Any], *, picture: str, category: str, seed: int) -> PlannedOperation:
+    """Return the analysis of a shot's picture."""
+    return PlannedOperation(
+        name="vision.product",
+        prompt=LOOK_PROMPT.format(title=shot["title"], category=of_category(category)),
+        prompt_version=LOOK_VERSION,
+        seed=seed,
+        sources=(picture,),
+        parameters={"view_type": "detail", "category": category},
+        makes_image=False,
+    )
+
+
+def seen(picture: DoneOperation, look: DoneOperation) -> dict[str, Any]:
+    """Return what a shot has come to: its image, the analysis of that, and how far this is to be trusted."""
+    analysis = look.result or {}
+    return {"image_id": picture.image_ids[0], "analysis": analysis, "confidence": steps.confidence(analysis)}
+
+
+def told(analysis: Mapping[str, Any]) -> str:
+    """Return an analysis in one line, for a prompt."""
+    fields_ = [*analysis["construction"], *analysis["design_elements"], *analysis["attributes"]]
+    materials = [f"{one['name']} ({one['finish']})" for one in analysis["materials"]]
+    return ", ".join([analysis["summary"], *materials, *(f"{one['name']}: {one['value']}" for one in fields_)])
+
+
+def of_category(category: str) -> str:
+    """Return the sentence that tells of a category, if there is one."""
+    return f" It is of the category {category!r}." if category else ""
