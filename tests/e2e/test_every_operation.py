@@ -29,8 +29,14 @@ NOTHING = "nothing"
 # A SKU is the organization's own word: it leads to a thing of its own, or to none, whoever else uses it as well.
 SKU = "DSK-001"
 NAMED = {"PUT /v1/products/by-sku/{sku}"}
-# A session is refused a step that is not its turn before anybody looks at what is named in the body.
-NOT_ITS_TURN = "POST /v1/staging-sessions/{staging_session_id}/stagings"
+# A session, or a technical pack, is refused a step that is not its turn before anybody looks at the quote in the body.
+NOT_ITS_TURN = (
+    "POST /v1/staging-sessions/{staging_session_id}/stagings",
+    "POST /v1/tech-packs/{product_id}/close-ups",
+    "POST /v1/tech-packs/{product_id}/sketches",
+    "POST /v1/revisions/{revision_id}/edits",
+    "POST /v1/revisions/{revision_id}/regenerations",
+)
 
 
 @dataclass
