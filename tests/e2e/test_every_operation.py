@@ -31,8 +31,14 @@ SKU = "DSK-001"
 NAMED = {"PUT /v1/products/by-sku/{sku}"}
 # What is there still has no receipt of its deletion.
 NOT_DELETED = "GET /v1/uploads/{upload_id}/deletion-receipt"
-# A session is refused a step that is not its turn before anybody looks at what is named in the body.
-NOT_ITS_TURN = "POST /v1/staging-sessions/{staging_session_id}/stagings"
+# A session, or a technical pack, is refused a step that is not its turn before anybody looks at the quote in the body.
+NOT_ITS_TURN = (
+    "POST /v1/staging-sessions/{staging_session_id}/stagings",
+    "POST /v1/tech-packs/{product_id}/close-ups",
+    "POST /v1/tech-packs/{product_id}/sketches",
+    "POST /v1/revisions/{revision_id}/edits",
+    "POST /v1/revisions/{revision_id}/regenerations",
+)
 
 
 @dataclass
