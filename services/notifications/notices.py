@@ -22,7 +22,7 @@ class Notice:
     """Something to tell: to ``user_id``, or to the ``owners`` or ``members`` of the organization.
 
     ``key`` is alike whenever the same thing is told. ``email_kind`` and ``browser_kind`` are the preferences that can
-    keep it out of a channel; None stands for none. Without ``in_inbox`` it goes by mail alone.
+    keep it out of a channel; None stands for none.
     """
 
     kind: str
