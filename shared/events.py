@@ -9,6 +9,7 @@ has asked for.
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import cache
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, TypeVar, get_args, get_type_hints
 
 import msgspec
@@ -113,6 +114,14 @@ def public_fields(cls: type[Event]) -> tuple[str, ...]:
         for name in cls.__struct_fields__
         if name != "meta" and not any(mark is Internal for mark in get_args(hints[name])[1:])
     )
+
+
+@cache
+def defaults(name: str) -> Mapping[str, Any]:
+    """Return the fields of a type that have a value of their own, such as all that were added to it later."""
+    fields = msgspec.structs.fields(types[name])
+    known = {field.name: field.default for field in fields if field.default is not msgspec.NODEFAULT}
+    return MappingProxyType({field: value for field, value in known.items() if field in public_fields(types[name])})
 
 
 def logged() -> tuple[type[Event], ...]:

@@ -7,9 +7,10 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from services.notifications import story
 from shared import events
 from shared.database import Database
-from shared.events import Event, EventRecorded
+from shared.events import Event, EventRecorded, JobFinished
 
 WEBHOOKS_CHANNEL = "webhooks"
 SENT_ALONG_BYTES = 64_000
@@ -21,17 +22,20 @@ _RECORD = sa.text("""
 WITH given AS (
     SELECT * FROM unnest(
         CAST(:org_ids AS text[]), CAST(:event_ids AS text[]), CAST(:types AS text[]), CAST(:bodies AS text[]),
-        CAST(:job_ids AS text[]), CAST(:session_ids AS text[]), CAST(:of_test_keys AS boolean[])
-    ) WITH ORDINALITY AS given (org_id, event_id, type, body, job_id, session_id, of_test_key, place)
+        CAST(:job_ids AS text[]), CAST(:session_ids AS text[]), CAST(:of_test_keys AS boolean[]),
+        CAST(:told AS boolean[]), CAST(:succeeded AS bigint[]), CAST(:failed AS bigint[])
+    ) WITH ORDINALITY AS given (
+        org_id, event_id, type, body, job_id, session_id, of_test_key, told, succeeded, failed, place)
 ), counted AS (
     INSERT INTO event_sequences AS known (org_id, last)
     SELECT org_id, count(*) FROM given GROUP BY org_id ORDER BY org_id
     ON CONFLICT (org_id) DO UPDATE SET last = known.last + excluded.last
     RETURNING org_id, last
 ), recorded AS (
-    INSERT INTO recorded_events (org_id, sequence, event_id, type, body, job_id, session_id, of_test_key)
+    INSERT INTO recorded_events (
+        org_id, sequence, event_id, type, body, job_id, session_id, of_test_key, told, succeeded, failed)
     SELECT org_id, last + 1 - row_number() OVER (PARTITION BY org_id ORDER BY place DESC),
-        event_id, type, body, job_id, session_id, of_test_key
+        event_id, type, body, job_id, session_id, of_test_key, told, succeeded, failed
     FROM given JOIN counted USING (org_id)
     RETURNING org_id, sequence, event_id, type
 ), owed AS (
@@ -78,6 +82,9 @@ def record(db: Database, session: Session, items: Sequence[Event]) -> list[Event
             "job_ids": jobs,
             "session_ids": sessions,
             "of_test_keys": [not getattr(item, "livemode", True) for item in items],
+            "told": [each["type"] in story.TOLD_TYPES for each in shown],
+            "succeeded": [item.succeeded if isinstance(item, JobFinished) else None for item in items],
+            "failed": [item.failed if isinstance(item, JobFinished) else None for item in items],
         },
     ).all()
     if any(row.owed for row in numbers):

@@ -2,7 +2,7 @@
 
 from services.notifications.models.base import Model
 from services.notifications.models.log import EventSequence, RecordedEvent
-from services.notifications.models.operators import Incident
+from services.notifications.models.operators import Incident, Tip
 from services.notifications.models.people import Mail, Message, Organization, Person, Preference
 from services.notifications.models.webhooks import WebhookAttempt, WebhookDelivery, WebhookEndpoint
 
@@ -16,6 +16,7 @@ __all__ = [
     "Person",
     "Preference",
     "RecordedEvent",
+    "Tip",
     "WebhookAttempt",
     "WebhookDelivery",
     "WebhookEndpoint",

@@ -24,7 +24,10 @@ class EventSequence(Model):
 
 
 class RecordedEvent(Model):
-    """One event of an organization's log; ``body`` is its public CloudEvent, without ``orgsequence``."""
+    """One event of an organization's log; ``body`` is its public CloudEvent, without ``orgsequence``.
+
+    ``told`` says that its type had a sentence when it was recorded; ``succeeded`` and ``failed`` are a finished job's.
+    """
 
     __tablename__ = "recorded_events"
 
@@ -37,6 +40,9 @@ class RecordedEvent(Model):
     session_id: Mapped[str | None] = mapped_column(sa.Text)
     recorded_at: Mapped[datetime] = mapped_column(MOMENT, server_default=sa.func.now())
     of_test_key: Mapped[bool] = mapped_column(server_default=sa.false())
+    told: Mapped[bool] = mapped_column(server_default=sa.false())
+    succeeded: Mapped[int | None] = mapped_column(sa.BigInteger)
+    failed: Mapped[int | None] = mapped_column(sa.BigInteger)
 
     __table_args__ = (
         sa.UniqueConstraint("org_id", "event_id", name="recorded_events_event_id"),
@@ -53,4 +59,12 @@ class RecordedEvent(Model):
         ),
         sa.Index("recorded_events_of_type", "org_id", "type", "sequence"),
         sa.Index("recorded_events_recorded_at", "recorded_at"),
+        sa.Index("recorded_events_told", "org_id", "of_test_key", "sequence", postgresql_where=sa.text("told")),
+        sa.Index("recorded_events_of_test_keys", "org_id", "sequence", postgresql_where=sa.text("of_test_key")),
+        sa.Index(
+            "recorded_events_ends_of_jobs",
+            "org_id",
+            "recorded_at",
+            postgresql_where=sa.text("type = 'JobFinished'"),
+        ),
     )

@@ -1,8 +1,9 @@
-"""The table of what operators are told."""
+"""The tables of what operators are told, and of what they tell everybody."""
 
 from datetime import datetime
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from services.notifications.models.base import MOMENT, PENDING, Model
@@ -39,3 +40,21 @@ class Incident(Model):
         sa.Index("incidents_key", "key", "id"),
         sa.Index("incidents_due", "due_at", postgresql_where=PENDING),
     )
+
+
+class Tip(Model):
+    """What an administrator has to say to everybody who asked for it; up to the person ``reached`` its mails are made.
+
+    Only the system reads it: it is of no organization.
+    """
+
+    __tablename__ = "tips"
+
+    id: Mapped[str] = mapped_column(sa.Text, primary_key=True)
+    subject: Mapped[str] = mapped_column(sa.Text)
+    paragraphs: Mapped[list[str]] = mapped_column(JSONB)
+    reached: Mapped[str] = mapped_column(sa.Text, server_default="")
+    created_at: Mapped[datetime] = mapped_column(MOMENT, server_default=sa.func.now())
+    ended_at: Mapped[datetime | None] = mapped_column(MOMENT)
+
+    __table_args__ = (sa.Index("tips_open", "id", postgresql_where=sa.text("ended_at IS NULL")),)

@@ -110,6 +110,7 @@ class WebhookDelivery(Model):
         ),
         sa.Index("webhook_deliveries_first", "endpoint_id", "id", postgresql_where=PENDING),
         sa.Index("webhook_deliveries_of_endpoint", "org_id", "endpoint_id", "id"),
+        sa.Index("webhook_deliveries_by_status", "endpoint_id", "status", "id"),
         sa.Index("webhook_deliveries_ended_at", "ended_at", postgresql_where=sa.text("ended_at IS NOT NULL")),
     )
 
