@@ -13,27 +13,24 @@ _LOOKED_AT = ("Actual Rows", "Rows Removed by Filter", "Rows Removed by Index Re
 
 
 def rows_read(db: Database, act: Callable[[Session], object], *, org_id: str | None = None) -> float:
-    """Return how many rows all that ``act`` asks in one transaction looks at. Each statement is run once more."""
-    asked: list[tuple[str, Any]] = []
+    """Return how many rows are looked at for all that ``act`` asks in one transaction."""
+    costs: list[float] = []
 
-    def note(_connection: Any, _cursor: Any, statement: str, values: Any, _context: Any, _many: bool) -> None:  # noqa: FBT001  SQLAlchemy's signature
-        asked.append((statement, values))
+    def look(_connection: Any, cursor: Any, statement: str, values: Any, _context: Any, _many: bool) -> None:  # noqa: FBT001  SQLAlchemy's signature
+        cursor.execute("SAVEPOINT before")
+        cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", values)
+        (found,) = cursor.fetchone()
+        cursor.execute("ROLLBACK TO before")
+        (plan,) = json.loads(found) if isinstance(found, str) else found
+        costs.append(looked_at(plan["Plan"]))
 
     with db.transaction(org_id=org_id) as session:
-        sa.event.listen(db.engine, "before_cursor_execute", note)
+        sa.event.listen(db.engine, "before_cursor_execute", look)
         try:
             act(session)
         finally:
-            sa.event.remove(db.engine, "before_cursor_execute", note)
-        return sum(_cost(session, statement, values) for statement, values in asked)
-
-
-def _cost(session: Session, statement: str, values: Any) -> float:
-    connection = session.connection().connection.cursor()
-    connection.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", values)
-    (found,) = connection.fetchone()
-    (plan,) = json.loads(found) if isinstance(found, str) else found
-    return looked_at(plan["Plan"])
+            sa.event.remove(db.engine, "before_cursor_execute", look)
+    return sum(costs)
 
 
 def looked_at(plan: Mapping[str, Any]) -> float:

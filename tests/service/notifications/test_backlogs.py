@@ -1,19 +1,16 @@
 """A receiver with a backlog of any size costs the others nothing."""
 
-import json
-
 import pytest
 import sqlalchemy as sa
 
 from services.notifications import claiming, endpoints
 from shared.ids import new_id
+from tests.service.notifications.costs import rows_read
 from tests.service.notifications.hooks import a_post, an_endpoint, deliveries, tell
 from tests.service.notifications.told import started
 
 BACKLOG = 30_000
 URL = "https://customer.example/hook"
-# What PostgreSQL had to look at to say what is due: the rows each step of the plan gave or threw away.
-_LOOKED_AT = ("Actual Rows", "Rows Removed by Filter", "Rows Removed by Index Recheck")
 
 
 @pytest.fixture
@@ -30,30 +27,20 @@ def org_id():
 def backlog(tamper):
     """Return a function that lets an endpoint have a backlog; ``due`` is when, in SQL."""
 
-    def make(endpoint, org_id, *, due):
+    def make(endpoint, org_id, *, due, size=BACKLOG):
         tamper(
             "INSERT INTO webhook_deliveries (org_id, endpoint_id, event_id, type, sequence, cause, due_at, attempt)"
             f" SELECT '{org_id}', '{endpoint['id']}', 'evt_' || n, 'GenerationStarted', n, 'event', {due}, 1"
-            f" FROM generate_series(1, {BACKLOG}) AS n",
+            f" FROM generate_series(1, {size}) AS n",
             "ANALYZE webhook_deliveries",
         )
 
     return make
 
 
-def looked_at(plan):
-    loops = plan.get("Actual Loops", 1)
-    return sum(plan.get(name, 0) for name in _LOOKED_AT) * loops + sum(map(looked_at, plan.get("Plans", ())))
-
-
 def cost_of_a_claim(db):
     """Return how many rows a claim looks at."""
-    explained = sa.text("EXPLAIN (ANALYZE, FORMAT JSON) " + str(claiming._CLAIM))  # noqa: SLF001  the statement itself
-    values = {"free": 64, "slow_free": 32, "per_endpoint": 4, "per_organization": 16, "lease": 60.0}
-    with db.transaction() as session:
-        found = session.execute(explained, values).scalar_one()
-    (plan,) = json.loads(found) if isinstance(found, str) else found
-    return looked_at(plan["Plan"])
+    return rows_read(db, lambda session: claiming.claim(session, free=64, slow_free=32))
 
 
 @pytest.mark.parametrize("ordered", [False, True])
@@ -65,6 +52,42 @@ def test_a_claim_does_not_read_a_backlog(notifications_db, post, org_id, backlog
 
     assert 0 < cost_of_a_claim(notifications_db) < 500
     assert other["status"] == "enabled"
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_a_claim_does_not_read_what_waits_behind_a_delivery_that_is_to_be_tried_again(
+    notifications_db, post, org_id, backlog, ordered
+):
+    endpoint = an_endpoint(notifications_db, post, URL, org_id=org_id, ordered=ordered)
+    first_waits = "CASE n WHEN 1 THEN now() + interval '1 hour' ELSE now() - interval '1 hour' END"
+    backlog(endpoint, org_id, due=first_waits, size=100_000)
+    claimed = []
+
+    cost = rows_read(notifications_db, lambda session: claimed.extend(claiming.claim(session, free=64, slow_free=32)))
+
+    assert [item.event_id for item in claimed] == ([] if ordered else ["evt_2"])
+    assert 0 < cost < 500
+
+
+def test_an_endpoint_that_is_ordered_from_now_on_gets_nothing_beside_what_is_under_way(
+    notifications_db, post, org_id, tamper
+):
+    endpoint = an_endpoint(notifications_db, post, URL, org_id=org_id)
+    tamper(f"UPDATE webhook_endpoints SET slow = false WHERE id = '{endpoint['id']}'")
+    tell(notifications_db, *[started(org_id) for _ in range(3)])
+    with notifications_db.transaction() as session:
+        first, second, _ = claiming.claim(session, free=3, slow_free=3)
+    tamper(f"UPDATE webhook_deliveries SET lease_until = NULL WHERE id = {first.id}")
+
+    endpoints.change(notifications_db, post, org_id=org_id, endpoint_id=endpoint["id"], ordered=True)
+    with notifications_db.transaction() as session:
+        beside = claiming.claim(session, free=3, slow_free=3)
+    tamper(f"UPDATE webhook_deliveries SET lease_until = NULL WHERE id >= {second.id}")
+    with notifications_db.transaction() as session:
+        after = claiming.claim(session, free=3, slow_free=3)
+
+    assert beside == []
+    assert [item.id for item in after] == [first.id]
 
 
 def test_an_endpoint_is_disabled_and_its_backlog_cancelled_some_at_a_time(
