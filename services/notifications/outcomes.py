@@ -24,9 +24,10 @@ _NOTE_ATTEMPT = sa.text("""
 INSERT INTO webhook_attempts (delivery_id, number, org_id, url, duration_ms, status, error, response)
 VALUES (:id, :number, :org_id, :url, :duration_ms, :status, :error, :response)
 """)
+# What the receiver has asked for in another answer stays: its pause ends by itself.
 _NOTE_SUCCESS = sa.text("""
-UPDATE webhook_endpoints SET failing_since = NULL, slow = :slow, paused_until = NULL
-WHERE id = :endpoint_id AND (failing_since IS NOT NULL OR slow <> :slow OR paused_until IS NOT NULL)
+UPDATE webhook_endpoints SET failing_since = NULL, slow = :slow
+WHERE id = :endpoint_id AND (failing_since IS NOT NULL OR slow <> :slow)
 """)
 _NOTE_FAILURE = sa.text("""
 UPDATE webhook_endpoints

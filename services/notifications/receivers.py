@@ -16,13 +16,15 @@ STATUSES = ("pending", "delivered", "failed", "cancelled")
 
 
 def found(session: Session, *, org_id: str, endpoint_id: str, lock: bool = False) -> WebhookEndpoint:
-    """Return an endpoint's row, locked where it is to be changed.
+    """Return an endpoint's row, locked where it is to be changed: events may still be owed to it meanwhile.
 
     Raises:
         NotFound: the organization has none with this id.
     """
     statement = sa.select(WebhookEndpoint).where(WebhookEndpoint.org_id == org_id, WebhookEndpoint.id == endpoint_id)
-    endpoint = session.scalar(statement.with_for_update() if lock else statement)
+    if lock:
+        statement = statement.with_for_update(key_share=True).execution_options(populate_existing=True)
+    endpoint = session.scalar(statement)
     if endpoint is None:
         raise NotFound("There is no such webhook endpoint.")
     return endpoint

@@ -18,6 +18,7 @@ from services.notifications import (
     preferences,
     receivers,
     recording,
+    requested,
     summaries,
     telling,
     webhooks,
@@ -104,12 +105,12 @@ class Notifications:
     @rpc
     def test_endpoint(self, *, org_id: str, endpoint_id: str) -> dict[str, Any]:
         """Send a webhook endpoint a test."""
-        return endpoints.test(self.db, org_id=org_id, endpoint_id=endpoint_id)
+        return requested.test(self.db, org_id=org_id, endpoint_id=endpoint_id)
 
     @rpc
     def replay(self, *, org_id: str, endpoint_id: str, **chosen: Any) -> dict[str, Any]:
         """Send a webhook endpoint events once more."""
-        return endpoints.replay(self.db, org_id=org_id, endpoint_id=endpoint_id, chosen=endpoints.Range(**chosen))
+        return requested.replay(self.db, org_id=org_id, endpoint_id=endpoint_id, chosen=requested.Range(**chosen))
 
     @rpc
     def deliveries(self, *, org_id: str, **page: Any) -> dict[str, Any]:

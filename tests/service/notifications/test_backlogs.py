@@ -3,8 +3,9 @@
 import pytest
 import sqlalchemy as sa
 
-from services.notifications import claiming, endpoints
+from services.notifications import claiming, endpoints, receivers, requested
 from shared.ids import new_id
+from shared.problems import LimitExceeded
 from tests.service.notifications.costs import rows_read
 from tests.service.notifications.hooks import a_post, an_endpoint, deliveries, tell
 from tests.service.notifications.told import started
@@ -127,3 +128,58 @@ def test_an_endpoint_is_deleted_with_a_backlog_of_any_size(notifications_db, pos
     with notifications_db.transaction() as session:
         for table in ("webhook_endpoints", "webhook_deliveries"):
             assert session.scalar(sa.text(f"SELECT count(*) FROM {table}")) == 0
+
+
+def test_events_are_recorded_while_an_endpoint_is_being_changed(notifications_db, post, org_id):
+    endpoint = an_endpoint(notifications_db, post, URL, org_id=org_id)
+
+    with notifications_db.transaction(org_id=org_id) as session:
+        receivers.found(session, org_id=org_id, endpoint_id=endpoint["id"], lock=True)
+        tell(notifications_db, started(org_id))
+
+    assert len(deliveries(notifications_db, endpoint, org_id=org_id)) == 1
+
+
+def test_a_replay_of_too_much_is_refused_without_counting_to_the_end(
+    notifications_db, post, org_id, tamper, monkeypatch
+):
+    monkeypatch.setattr(requested, "REPLAYED_MAX", 10)
+    monkeypatch.setattr(requested, "_COUNTED_MAX", 100)
+    endpoint = an_endpoint(notifications_db, post, URL, org_id=org_id)
+    tamper(
+        "INSERT INTO recorded_events (org_id, sequence, event_id, type, body)"
+        f" SELECT '{org_id}', n, 'evt_' || n, 'GenerationStarted', '{{}}' FROM generate_series(1, {BACKLOG}) AS n",
+        "ANALYZE recorded_events",
+    )
+
+    def replay(_session):
+        with pytest.raises(LimitExceeded) as told:
+            requested.replay(
+                notifications_db, org_id=org_id, endpoint_id=endpoint["id"], chosen=requested.Range(after="0")
+            )
+        assert told.value.extra == {"limit": 10, "excess": 90}
+
+    assert rows_read(notifications_db, replay) < 500
+
+
+@pytest.mark.parametrize("status", ["failed", "cancelled"])
+def test_few_deliveries_that_failed_are_found_among_many_that_arrived(notifications_db, post, org_id, tamper, status):
+    endpoint = an_endpoint(notifications_db, post, URL, org_id=org_id)
+    tamper(
+        "INSERT INTO webhook_deliveries (org_id, endpoint_id, event_id, type, sequence, cause, status, ended_at)"
+        f" SELECT '{org_id}', '{endpoint['id']}', 'evt_' || n, 'GenerationStarted', n, 'event',"
+        f" CASE n WHEN 7 THEN '{status}' ELSE 'delivered' END, now() FROM generate_series(1, {BACKLOG}) AS n",
+        "ANALYZE webhook_deliveries",
+    )
+    found = []
+
+    cost = rows_read(
+        notifications_db,
+        lambda session: found.append(
+            receivers.deliveries(session, org_id=org_id, endpoint_id=endpoint["id"], status=status)
+        ),
+        org_id=org_id,
+    )
+
+    assert [item["event_id"] for item in found[0]["data"]] == ["evt_7"]
+    assert cost < 500

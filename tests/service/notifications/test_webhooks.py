@@ -4,15 +4,16 @@ import itertools
 import json
 import threading
 import time
+from datetime import UTC, datetime
 
 import pytest
 import sqlalchemy as sa
 from standardwebhooks import Webhook
 
-from services.notifications import claiming, endpoints, log, posting, recording, webhooks
-from services.notifications.deliveries import SCHEDULE_SECONDS
-from services.notifications.endpoints import Range
+from services.notifications import claiming, endpoints, log, outcomes, posting, recording, requested, webhooks
+from services.notifications.deliveries import SCHEDULE_SECONDS, Answer, decide
 from services.notifications.posting import Post
+from services.notifications.requested import Range
 from shared import events
 from shared.encryption import Cipher
 from shared.events import WebhookEndpointDisabled
@@ -292,6 +293,34 @@ def test_a_receiver_that_asks_for_patience_gets_nothing_meanwhile(notifications_
     assert len(receiver.posted) == 3
 
 
+def test_one_success_does_not_end_the_patience_another_answer_asked_for(notifications_db, org_id, tamper):
+    endpoint = an_endpoint(
+        notifications_db,
+        a_post(resolve=lambda _host, _seconds: ["93.184.216.34"]),
+        "https://customer.example/",
+        org_id=org_id,
+    )
+    tamper(f"UPDATE webhook_endpoints SET slow = false WHERE id = '{endpoint['id']}'")
+    tell(notifications_db, *[started(org_id) for _ in range(3)])
+    with notifications_db.transaction() as session:
+        first, second, _ = claiming.claim(session, free=3, slow_free=3)
+    pass_time(tamper, 100)
+
+    for item, answer in (
+        (first, Answer(status=429, seconds=0.1, retry_after="3600")),
+        (second, Answer(status=200, seconds=0.1)),
+    ):
+        with notifications_db.transaction() as session:
+            outcomes.record(session, item, answer, decide(answer, attempt=1, now=datetime.now(UTC)))
+    end_leases(tamper)
+
+    with notifications_db.transaction() as session:
+        assert claiming.claim(session, free=3, slow_free=3) == []
+    pass_time(tamper, 3600)
+    with notifications_db.transaction() as session:
+        assert claiming.claim(session, free=3, slow_free=3) != []
+
+
 def test_an_ordered_endpoint_gets_one_after_the_other_in_the_order_of_the_log(
     notifications_db, receiver, org_id, tamper
 ):
@@ -464,7 +493,7 @@ def test_a_test_event_arrives_and_is_in_no_log(notifications_db, receiver, org_i
     endpoint = an_endpoint(notifications_db, post, receiver.url, org_id=org_id, types=["JobFinished"])
 
     with posting_on(notifications_db, post):
-        delivery = endpoints.test(notifications_db, org_id=org_id, endpoint_id=endpoint["id"])
+        delivery = requested.test(notifications_db, org_id=org_id, endpoint_id=endpoint["id"])
         until(lambda: statuses(notifications_db, endpoint, org_id) == ["delivered"])
 
     (posted,) = receiver.posted
@@ -481,7 +510,7 @@ def test_events_are_replayed_by_id_and_by_range_under_their_ids(notifications_db
 
     def replay(**chosen):
         asked = {"org_id": org_id, "endpoint_id": endpoint["id"]}
-        return endpoints.replay(notifications_db, **asked, chosen=Range(**chosen))["replayed"]
+        return requested.replay(notifications_db, **asked, chosen=Range(**chosen))["replayed"]
 
     with posting_on(notifications_db, post):
         tell(notifications_db, *items)
