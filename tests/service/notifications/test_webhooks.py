@@ -107,6 +107,21 @@ def test_an_event_recorded_once_is_owed_once_to_each_endpoint_that_wants_its_typ
     assert count == 0
 
 
+def test_an_endpoint_gets_what_is_recorded_after_its_creation_even_by_who_waited_meanwhile(notifications_db, org_id):
+    post = a_post(resolve=lambda _host, _seconds: ["93.184.216.34"])
+    tell(notifications_db, started(org_id))
+    recording_one = threading.Thread(target=tell, args=(notifications_db, started(org_id)))
+
+    with notifications_db.transaction() as session:
+        session.execute(sa.text("SELECT 1 FROM event_sequences FOR UPDATE"))
+        recording_one.start()
+        until(lambda: _waiting_for_a_lock(notifications_db))
+        endpoint = an_endpoint(notifications_db, post, "https://customer.example/", org_id=org_id)
+    recording_one.join()
+
+    assert len(deliveries(notifications_db, endpoint, org_id=org_id)) == 1
+
+
 def test_before_during_and_after_a_rotation_every_signature_is_accepted(notifications_db, receiver, org_id, tamper):
     post = a_post(receiver.place)
     endpoint = an_endpoint(notifications_db, post, receiver.url, org_id=org_id)
@@ -608,3 +623,11 @@ def test_a_new_key_in_front_of_the_old_one_changes_nothing_for_receivers(notific
         until(lambda: receiver.posted)
 
     Webhook(endpoint["secret"]).verify(receiver.posted[0].body, receiver.posted[0].headers)
+
+
+def _waiting_for_a_lock(db):
+    waiting = sa.text(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+    with db.engine.connect() as connection:
+        return connection.scalar(waiting)
