@@ -38,6 +38,7 @@ _WORDS = {
     "code": "provider_error",
     "content_type": "image/jpeg",
     "email": "grace@example.com",
+    "inviter": "Ada",
     "inviter_name": "Ada",
     "invariant": "wallet_equals_its_entries",
     "kind": "promotional",

@@ -272,6 +272,7 @@ class MemberInvited(Event, frozen=True, kw_only=True):
     organization_name: str
     expires_at: str
     email: Annotated[str, Internal]
+    inviter: Annotated[str, Internal] = ""  # what the one who is invited reads: an address, where there is no name
 
 
 @event("gateway", subject="user_id")
@@ -675,7 +676,7 @@ class EventRecorded(Event, frozen=True, kw_only=True):
 
 @event("notifications", subject="mail_id")
 class EmailSent(Event, frozen=True, kw_only=True):
-    """A mail was handed to the mail server; ``kind`` says what it told."""
+    """A mail was handed to the mail server; ``kind`` says what it told. Links for a new password are not told of."""
 
     mail_id: str
     org_id: str

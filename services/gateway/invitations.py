@@ -35,10 +35,14 @@ _END: Any = sa.literal_column(f"date_trunc('second', now()) + interval '{LIFETIM
 
 @dataclass(frozen=True, kw_only=True)
 class Inviter:
-    """Who invites: a user's id, or ``admin:<name>``; and the name that the invited person reads."""
+    """Who invites: a user's id, or ``admin:<name>``; and the name that the invited person reads.
+
+    ``public_name`` is what everybody else reads: no address, and the organization's name where there is no other.
+    """
 
     id: str
     name: str
+    public_name: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +69,8 @@ def invite(db: Database, wanted: Wanted, *, asker: Principal) -> dict[str, Any]:
         organization_name = members.lock_organization(session, org_id=wanted.org_id)
         found = session.get(Invitation, wanted.id)
         if found is None:
-            by = Inviter(id=asker.user_id or asker.id, name=queries.owner_name(session, asker))
+            name, public_name = queries.owner_names(session, asker)
+            by = Inviter(id=asker.user_id or asker.id, name=name, public_name=public_name)
             found, event = add(session, wanted, by=by, organization_name=organization_name)
             db.publish(session, [event])
             log.info("member_invited", org_id=wanted.org_id, invitation_id=wanted.id, invited_by=by.id)
@@ -103,10 +108,11 @@ def add(session: Session, wanted: Wanted, *, by: Inviter, organization_name: str
         invitation_id=wanted.id,
         role=wanted.role,
         invited_by=by.id,
-        inviter_name=by.name,
+        inviter_name=by.public_name or organization_name,
         organization_name=organization_name,
         expires_at=rfc3339(invitation.expires_at),
         email=wanted.email,
+        inviter=by.name,
     )
 
 
