@@ -19,6 +19,7 @@ from services.notifications import (
     receivers,
     recording,
     requested,
+    sending,
     summaries,
     telling,
     webhooks,
@@ -54,7 +55,7 @@ class Notifications:
     db = DatabaseProvider()
     settings: Settings = SettingsProvider()
     post = Built(posting.post_for)
-    mail_room = Built(mailing.mail_room_for)
+    mail_room = Built(sending.mail_room_for)
     alerts = Built(alerting.alerts_for)
 
     @rpc
@@ -183,7 +184,7 @@ class Notifications:
     @background
     def send_mails(self, stopping: Callable[[], bool]) -> None:
         """Hand due mails to the mail server."""
-        mailing.run(self.db, self.mail_room, stopping)
+        sending.run(self.db, self.mail_room, stopping)
 
     @background
     def deliver_webhooks(self, stopping: Callable[[], bool]) -> None:

@@ -38,10 +38,9 @@ def tell(db: Database, session: Session, items: Sequence[Event]) -> list[Event]:
 
 def keep_people(db: Database, session: Session, items: Sequence[Event]) -> list[Event]:
     """Note who is a member where, send the invitations, and tell those who left nothing more."""
-    for item in items:
-        people.keep(session, item)
+    named = {people.keep(session, item) for item in items}
     mailing.add(db, session, [_invitation(item) for item in items if isinstance(item, MemberInvited)])
-    mailing.cancel_for_removed(session)
+    mailing.forget_removed(session, named)
     return []
 
 
@@ -74,7 +73,7 @@ def _invitation(item: MemberInvited) -> NewMail:
         facts={
             "invitation_id": item.invitation_id,
             "expires_at": item.expires_at,
-            "inviter": item.inviter_name,
+            "inviter": item.inviter or item.inviter_name,
             "organization": item.organization_name,
             "role": item.role,
         },

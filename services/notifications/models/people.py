@@ -112,6 +112,6 @@ class Mail(Model):
         sa.Index("mails_due", "priority", "due_at", postgresql_where=PENDING),
         sa.Index("mails_expiring", "expires_at", postgresql_where=PENDING),
         sa.Index("mails_gathered", "org_id", "user_id", postgresql_where=sa.text("status = 'gathered'")),
-        sa.Index("mails_open_of_user", "org_id", "user_id", postgresql_where=sa.text("ended_at IS NULL")),
+        sa.Index("mails_of_user", "org_id", "user_id"),
         sa.Index("mails_ended_at", "ended_at", postgresql_where=sa.text("ended_at IS NOT NULL")),
     )

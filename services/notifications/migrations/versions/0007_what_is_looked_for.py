@@ -23,6 +23,9 @@ def upgrade() -> None:
     mark_events()
     index_events()
     op.create_index("webhook_deliveries_by_status", "webhook_deliveries", ["endpoint_id", "status", "id"])
+    # Whoever leaves is forgotten in all of their mails, not only in those that have not left.
+    op.drop_index("mails_open_of_user", "mails")
+    op.create_index("mails_of_user", "mails", ["org_id", "user_id"])
     create_tips()
 
 
