@@ -16,15 +16,13 @@ from services.notifications.models import WebhookEndpoint
 from services.notifications.posting import Post
 from shared import events
 from shared.database import Database
+from shared.notification_limits import DESCRIPTION_MAX, OVERLAP_MAX_SECONDS, OVERLAP_SECONDS
 from shared.problems import BadRequest, Conflict, LimitExceeded, PreconditionFailed
 
 log = structlog.get_logger(__name__)
 
 ENDPOINTS_MAX: Final = 20
 DROPPED_AT_ONCE: Final = 5_000
-DESCRIPTION_MAX: Final = 200
-OVERLAP: Final = timedelta(hours=24)
-OVERLAP_MAX_SECONDS: Final = 7 * 86_400
 _LOCK_ORGANIZATION = sa.text("SELECT pg_advisory_xact_lock(7301021, hashtext(:org_id))")
 _DROP_SOME = sa.text("""
 WITH dropped AS (
@@ -143,7 +141,7 @@ def rotate(
     org_id: str,
     endpoint_id: str,
     secret: str | None = None,
-    overlap_seconds: int = int(OVERLAP.total_seconds()),
+    overlap_seconds: int = OVERLAP_SECONDS,
 ) -> dict[str, Any]:
     """Give an endpoint another secret and return it, shown this once; for the overlap the old one signs too.
 

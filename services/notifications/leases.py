@@ -4,7 +4,7 @@ A table of such rows has ``status``, ``attempt``, ``due_at``, ``lease_until``, `
 database's time. What the rows are about is not known here.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -50,7 +50,7 @@ WHERE id = :id AND fence = :fence AND status = 'pending'
 RETURNING id
 """)
 
-    def claim(self, session: Session, *, free: int, seconds: float) -> list[Mapping[str, Any]]:
+    def claim(self, session: Session, *, free: int, seconds: float) -> list[dict[str, Any]]:
         """Claim at most ``free`` rows that are due, for ``seconds``."""
         return [dict(row) for row in session.execute(self._claim, {"free": free, "lease": seconds}).mappings()]
 

@@ -9,10 +9,9 @@ from sqlalchemy.orm import Session
 
 from services.notifications.models import WebhookAttempt, WebhookDelivery, WebhookEndpoint
 from shared import pages
+from shared.notification_limits import DELIVERY_STATUSES
 from shared.problems import BadRequest, NotFound
 from shared.times import rfc3339
-
-STATUSES = ("pending", "delivered", "failed", "cancelled")
 
 
 def found(session: Session, *, org_id: str, endpoint_id: str, lock: bool = False) -> WebhookEndpoint:
@@ -63,8 +62,8 @@ def deliveries(
         BadRequest: there is no such status or cursor.
     """
     pages.check_limit(limit)
-    if status is not None and status not in STATUSES:
-        raise BadRequest(f"A delivery is {', '.join(STATUSES)}.")
+    if status is not None and status not in DELIVERY_STATUSES:
+        raise BadRequest(f"A delivery is {', '.join(DELIVERY_STATUSES)}.")
     found(session, org_id=org_id, endpoint_id=endpoint_id)
     delivery = WebhookDelivery
     statement = sa.select(delivery).where(delivery.org_id == org_id, delivery.endpoint_id == endpoint_id)

@@ -13,7 +13,7 @@ from typing import Any, Final
 import structlog
 from sqlalchemy.orm import Session
 
-from services.notifications import letters, mailing, metrics
+from services.notifications import letters, mailing, metrics, tips
 from services.notifications.courier import Courier, insist
 from services.notifications.email import Outcome, Refused, Sent, Transport, Undelivered, transport_for
 from services.notifications.leases import Leases
@@ -91,7 +91,12 @@ def run(db: Database, room: MailRoom, stopping: Callable[[], bool], *, slots: in
 def claim_due(session: Session, *, free: int, lease_seconds: float = LEASE_SECONDS) -> list[ClaimedMail]:
     """Claim at most ``free`` mails that are due; those whose time is over end here."""
     mailing.expire(session)
-    return [ClaimedMail(**row) for row in _leases.claim(session, free=free, seconds=lease_seconds)]
+    rows = _leases.claim(session, free=free, seconds=lease_seconds)
+    # A tip is kept once, not with each of its mails.
+    said = tips.facts(session, [row["facts"]["tip_id"] for row in rows if "tip_id" in row["facts"]])
+    for row in rows:
+        row["facts"] |= said.get(row["facts"].get("tip_id"), {})
+    return [ClaimedMail(**row) for row in rows]
 
 
 def send(db: Database, room: MailRoom, item: ClaimedMail) -> None:

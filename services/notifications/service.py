@@ -22,6 +22,7 @@ from services.notifications import (
     sending,
     summaries,
     telling,
+    tips,
     webhooks,
 )
 from shared.config import Settings
@@ -149,7 +150,7 @@ class Notifications:
     @rpc
     def send_tips(self, *, tip_id: str, subject: str, paragraphs: list[str]) -> dict[str, Any]:
         """Send a tip to all who want some."""
-        return summaries.send_tips(self.db, tip_id=tip_id, subject=subject, paragraphs=paragraphs)
+        return tips.send(self.db, tip_id=tip_id, subject=subject, paragraphs=paragraphs)
 
     @rpc
     def report_failed_sign_ups(self, **what: Any) -> dict[str, Any]:
@@ -226,7 +227,16 @@ class Notifications:
         incidents.sweep(self.db)
 
     @every(seconds=300)
-    def send_summaries(self) -> None:
-        """Send the summaries of weeks and days that are due."""
+    def send_weekly(self) -> None:
+        """Send the summaries of the week."""
         summaries.send_weekly(self.db)
+
+    @every(seconds=300)
+    def send_digests(self) -> None:
+        """Send the summaries of days that are due."""
         summaries.send_digests(self.db)
+
+    @every(seconds=5)
+    def spread_tips(self) -> None:
+        """Make the mails of tips that are on their way."""
+        tips.spread(self.db)

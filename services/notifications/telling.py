@@ -23,7 +23,7 @@ def tell(db: Database, session: Session, items: Sequence[Event]) -> list[Event]:
     if not notices:
         return []
     told = [(notice, each) for notice, recipients in _recipients(session, notices) for each in recipients]
-    chosen = preferences.of(session, sorted({each.user_id for _, each in told}))
+    chosen = preferences.of(session, {(each.org_id, each.user_id) for _, each in told})
     messages, mails = [], []
     for notice, each in told:
         wanted = chosen.get((each.org_id, each.user_id)) or preferences.with_defaults({})

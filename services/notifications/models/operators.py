@@ -43,9 +43,9 @@ class Incident(Model):
 
 
 class Tip(Model):
-    """What an administrator has to say to everybody who asked for it; up to the person ``reached`` its mails are made.
+    """What an administrator has to say to everybody who asked for it. Only the system reads it.
 
-    Only the system reads it: it is of no organization.
+    Its mails are made up to the person ``reached`` of ``reached_org``.
     """
 
     __tablename__ = "tips"
@@ -53,6 +53,7 @@ class Tip(Model):
     id: Mapped[str] = mapped_column(sa.Text, primary_key=True)
     subject: Mapped[str] = mapped_column(sa.Text)
     paragraphs: Mapped[list[str]] = mapped_column(JSONB)
+    reached_org: Mapped[str] = mapped_column(sa.Text, server_default="")
     reached: Mapped[str] = mapped_column(sa.Text, server_default="")
     created_at: Mapped[datetime] = mapped_column(MOMENT, server_default=sa.func.now())
     ended_at: Mapped[datetime | None] = mapped_column(MOMENT)

@@ -39,6 +39,10 @@ class Person(Model):
     __table_args__ = (sa.CheckConstraint("status IN ('invited', 'active', 'removed')", name="people_status"),)
 
 
+def _asked_for(kind: str) -> sa.TextClause:
+    return sa.text(f"((chosen -> 'email') ->> '{kind}') = 'true'")
+
+
 class Preference(Model):
     """What somebody wants to be told and how, as far as they have chosen; ``version`` counts the changes."""
 
@@ -49,6 +53,11 @@ class Preference(Model):
     chosen: Mapped[dict[str, Any]] = mapped_column(JSONB)
     version: Mapped[int] = mapped_column(server_default="1")
     updated_at: Mapped[datetime] = mapped_column(MOMENT, server_default=sa.func.now())
+
+    __table_args__ = (
+        sa.Index("preferences_weekly", "org_id", "user_id", postgresql_where=_asked_for("weekly_usage_summary")),
+        sa.Index("preferences_tips", "org_id", "user_id", postgresql_where=_asked_for("tips_and_best_practices")),
+    )
 
 
 class Message(Model):

@@ -17,6 +17,8 @@ def rows_read(db: Database, act: Callable[[Session], object], *, org_id: str | N
     costs: list[float] = []
 
     def look(_connection: Any, cursor: Any, statement: str, values: Any, _context: Any, _many: bool) -> None:  # noqa: FBT001  SQLAlchemy's signature
+        if statement.startswith("NOTIFY"):
+            return
         cursor.execute("SAVEPOINT before")
         cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", values)
         (found,) = cursor.fetchone()

@@ -26,6 +26,7 @@ def upgrade() -> None:
     # Whoever leaves is forgotten in all of their mails, not only in those that have not left.
     op.drop_index("mails_open_of_user", "mails")
     op.create_index("mails_of_user", "mails", ["org_id", "user_id"])
+    index_readers()
     create_tips()
 
 
@@ -56,12 +57,19 @@ def index_events() -> None:
         op.create_index(name, "recorded_events", columns, postgresql_where=sa.text(condition))
 
 
+def index_readers() -> None:
+    for name, kind in (("weekly", "weekly_usage_summary"), ("tips", "tips_and_best_practices")):
+        asked = sa.text(f"((chosen -> 'email') ->> '{kind}') = 'true'")
+        op.create_index(f"preferences_{name}", "preferences", ["org_id", "user_id"], postgresql_where=asked)
+
+
 def create_tips() -> None:
     op.create_table(
         "tips",
         sa.Column("id", TEXT, primary_key=True),
         sa.Column("subject", TEXT, nullable=False),
         sa.Column("paragraphs", JSONB, nullable=False),
+        sa.Column("reached_org", TEXT, server_default="", nullable=False),
         sa.Column("reached", TEXT, server_default="", nullable=False),
         sa.Column("created_at", TIME, server_default=sa.func.now(), nullable=False),
         sa.Column("ended_at", TIME),
