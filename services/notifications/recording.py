@@ -25,7 +25,8 @@ SELECT org_id, count(*) FROM unnest(CAST(:org_ids AS text[])) AS given (org_id) 
 ON CONFLICT (org_id) DO UPDATE SET last = known.last + excluded.last
 RETURNING org_id, last
 """)
-# `place` keeps the order of the batch.
+# `place` keeps the order of the batch. The time is that of this statement, not of the transaction, which may have
+# waited: so what is deleted by its time is deleted in the order of its numbers.
 _RECORD = sa.text("""
 WITH given AS (
     SELECT * FROM unnest(
@@ -38,9 +39,9 @@ WITH given AS (
     SELECT * FROM unnest(CAST(:counted AS text[]), CAST(:lasts AS bigint[])) AS counted (org_id, last)
 ), recorded AS (
     INSERT INTO recorded_events (
-        org_id, sequence, event_id, type, body, job_id, session_id, of_test_key, told, succeeded, failed)
+        org_id, sequence, event_id, type, body, job_id, session_id, of_test_key, told, succeeded, failed, recorded_at)
     SELECT org_id, last + 1 - row_number() OVER (PARTITION BY org_id ORDER BY place DESC),
-        event_id, type, body, job_id, session_id, of_test_key, told, succeeded, failed
+        event_id, type, body, job_id, session_id, of_test_key, told, succeeded, failed, statement_timestamp()
     FROM given JOIN counted USING (org_id)
     RETURNING org_id, sequence, event_id, type
 ), owed AS (
