@@ -1,6 +1,7 @@
 """The story of an organization in sentences, made of the events in its log. Pure: names and times are given.
 
-A type that has no sentence here is not told. Several of the same in a row, by the same person, are one sentence.
+A type that has no sentence here is not told, and `NOT_TOLD` says why. Several of the same in a row, by the same person,
+are one sentence.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -237,3 +238,12 @@ _TELLERS: Final[Mapping[str, _Teller]] = {
     "WebhookEndpointDisabled": lambda data, _names: _said(f"The webhook endpoint {data['endpoint_id']} was disabled"),
 }
 TOLD_TYPES: Final = tuple(_TELLERS)
+# Of what is in the log, why it has no sentence.
+NOT_TOLD: Final[Mapping[str, str]] = {
+    "CreditReserved": "a step of a job, whose beginning is told; GET /v1/credits/entries has every movement",
+    "CreditCaptured": "as above, one for each image",
+    "RefundIssued": "as above; an administrator's has its reason there",
+    "GenerationStarted": "one for each image of a job, whose beginning and end are told",
+    "GenerationCompleted": "as above; the job's end has their number",
+    "EmailSent": "nothing happened but that somebody was told of something",
+}

@@ -128,6 +128,13 @@ def test_a_name_stays_within_its_sentence():
     assert len(text) < 200
 
 
+def test_every_event_of_the_log_has_a_sentence_or_a_reason_why_not():
+    logged = [cls.__name__ for cls in events.logged()]
+
+    assert sorted([*story.TOLD_TYPES, *story.NOT_TOLD]) == sorted(logged)
+    assert all(story.NOT_TOLD.values())
+
+
 @pytest.mark.parametrize("kind", story.TOLD_TYPES)
 def test_every_told_type_exists_is_public_and_can_be_told_of_its_sample(kind):
     cls = events.types[kind]
