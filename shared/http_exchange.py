@@ -118,12 +118,13 @@ class Stream:
     a problem. What a later one raises breaks the connection, so that nobody takes a part for the whole. Each may take
     ``piece_seconds``, and the next is made when the client has taken the one before. A generator is closed in the end,
     however it ends. ``leave`` is called when the process is about to end, for pieces that would go on: they have to end
-    soon after.
+    soon after. ``sent_over`` is given what breaks the connection from elsewhere, whatever the client has not taken yet.
     """
 
     pieces: Iterable[bytes]
     piece_seconds: float = 5.0
     leave: Callable[[], None] | None = None
+    sent_over: Callable[[Callable[[], None]], None] | None = None
 
 
 @dataclass(frozen=True)

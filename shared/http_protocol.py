@@ -249,11 +249,13 @@ class Protocol(wsgi.HttpProtocol):
     def get_environ(self) -> dict[str, Any]:
         """Return the WSGI environment.
 
-        ``darkroom.close`` ends the connection after this answer, ``darkroom.break_off`` within it.
+        ``darkroom.close`` ends the connection after this answer, ``darkroom.break_off`` within it; ``darkroom.cut``
+        does so at once, from another green thread, whoever waits for the client to take something.
         """
         environ: dict[str, Any] = super().get_environ()
         environ["darkroom.close"] = self._close_after_answer
         environ["darkroom.break_off"] = self._break_off
+        environ["darkroom.cut"] = self._cut
         environ["CONTENT_TYPE"] = self.headers.get("Content-Type", "")  # eventlet says text/plain where none came
         if environ["wsgi.input"].chunked_input:
             environ["wsgi.input"].rfile = _BoundedLines(self.rfile)
@@ -295,6 +297,10 @@ class Protocol(wsgi.HttpProtocol):
     def _break_off(self) -> None:
         self.close_connection = 1
         self._broken_off = True
+
+    def _cut(self) -> None:
+        self._break_off()
+        self.conn_state.hang_up()
 
     def _reset(self) -> None:
         """Close by a reset: to a client that reads until the end, an orderly one would say that it has everything."""

@@ -14,11 +14,11 @@ from werkzeug.datastructures import FileStorage, MultiDict
 from werkzeug.formparser import FormDataParser
 from werkzeug.http import parse_options_header
 
-from services.gateway.turns import Line
 from shared import images
 from shared.crash import crash_point
 from shared.http import Request
 from shared.http_schemas import error_at, pointer, refusal
+from shared.line import Line
 from shared.off_hub import Pool
 from shared.outside import Outside, UrlUnreachable
 from shared.problems import Conflict, LimitExceeded, Problem
