@@ -13,7 +13,7 @@ import structlog
 from sqlalchemy.orm import Session
 
 from services.notifications import metrics
-from services.notifications.deliveries import Again, Answer, Decision, Delivered, GivenUp, is_slow
+from services.notifications.deliveries import Again, Answer, Decision, Delivered, GivenUp, Postponed, is_slow
 from shared.database import once_committed
 from shared.events import Event, WebhookEndpointDisabled
 from shared.times import rfc3339
@@ -113,7 +113,7 @@ ORDER BY c.id
 _LOCK_ENDPOINT = sa.text("SELECT status FROM webhook_endpoints WHERE id = :endpoint_id FOR NO KEY UPDATE")
 _SETTLE = sa.text("""
 UPDATE webhook_deliveries
-SET status = :status, failure = :failure, lease_until = NULL,
+SET status = :status, failure = :failure, lease_until = NULL, attempt = attempt - :unused,
     due_at = clock_timestamp() + make_interval(secs => :seconds),
     ended_at = CASE WHEN :status = 'pending' THEN NULL ELSE now() END
 WHERE id = :id AND fence = :fence AND status = 'pending'
@@ -193,8 +193,10 @@ def record(
     if not session.scalar(_SETTLE, {"id": item.id, "fence": item.fence, **_settled(decision)}):
         log.warning("delivery_claim_lost", delivery_id=item.id, endpoint_id=item.endpoint_id)
         return []
-    session.execute(_NOTE_ATTEMPT, {"number": item.attempt, **_tried(item, answer)})
     once_committed(session, lambda: metrics.deliveries.labels("webhook", _outcome(decision)).inc())
+    if isinstance(decision, Postponed):
+        return []
+    session.execute(_NOTE_ATTEMPT, {"number": item.attempt, **_tried(item, answer)})
     if answer.ours:
         return []
     if isinstance(decision, Delivered):
@@ -251,10 +253,11 @@ def _failed(
 
 def _settled(decision: Decision) -> Mapping[str, Any]:
     if isinstance(decision, Delivered):
-        return {"status": "delivered", "failure": None, "seconds": 0.0}
-    if isinstance(decision, Again):
-        return {"status": "pending", "failure": decision.failure, "seconds": decision.seconds}
-    return {"status": "failed", "failure": decision.failure, "seconds": 0.0}
+        return {"status": "delivered", "failure": None, "seconds": 0.0, "unused": 0}
+    if isinstance(decision, Again | Postponed):
+        unused = int(isinstance(decision, Postponed))
+        return {"status": "pending", "failure": decision.failure, "seconds": decision.seconds, "unused": unused}
+    return {"status": "failed", "failure": decision.failure, "seconds": 0.0, "unused": 0}
 
 
 def _tried(item: Claimed, answer: Answer) -> Mapping[str, Any]:
@@ -270,4 +273,4 @@ def _tried(item: Claimed, answer: Answer) -> Mapping[str, Any]:
 
 
 def _outcome(decision: Decision) -> str:
-    return {Delivered: "delivered", Again: "retried", GivenUp: "failed"}[type(decision)]
+    return {Delivered: "delivered", Again: "retried", Postponed: "postponed", GivenUp: "failed"}[type(decision)]
