@@ -5,7 +5,7 @@ It knows neither sockets nor the log: `services.gateway.following` makes of a st
 
 import threading
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Collection, Iterable
 from typing import Final
 
 import structlog
@@ -13,6 +13,7 @@ import structlog
 from services.gateway import metrics
 from services.gateway.passing import Passing, Wanted, passing_of
 from shared.events import EventRecorded
+from shared.http import Wire
 from shared.http_problems import ReducedCapacity
 from shared.line import Line, Place
 from shared.problems import Problem
@@ -53,7 +54,7 @@ class OpenStream:
         self._heard_max = heard_max
         self._news = threading.Event()
         self._turn: Place | None = None
-        self._cut: Callable[[], None] | None = None
+        self._wire: Wire | None = None
 
     def turn_to_read(self, *, seconds: float | None = None) -> Place:
         """Return a turn to look into the log: waited for ``seconds`` at most where they are given, or until the end."""
@@ -72,15 +73,19 @@ class OpenStream:
         if not self.closed:
             self._streams.add(self)
 
-    def sent_over(self, cut: Callable[[], None]) -> None:
-        """Take note of what breaks the connection it is sent over."""
-        self._cut = cut
+    def sent_over(self, wire: Wire) -> None:
+        """Take note of the connection it is sent over."""
+        self._wire = wire
 
     def cut(self) -> None:
         """Break the connection, whatever the client has not taken yet."""
-        if self._cut and not self.over:
+        if self._wire and not self.over:
             log.info("stream_cut", org_id=self.wanted.org_id, principal_id=self.wanted.asker.id)
-            self._cut()
+            self._wire.cut()
+
+    def is_left(self) -> bool:
+        """Tell whether its client has hung up."""
+        return self._wire is not None and not self.over and self._wire.is_gone()
 
     def close(self, reason: str | None = None) -> None:
         """Come to an end, once what is being sent has been; doing so again changes nothing."""
@@ -167,19 +172,31 @@ class Streams:
         Raises:
             TooManyStreams, ReducedCapacity: there are too many already.
         """
-        of_organization = self._open[stream.wanted.org_id]
-        if len(of_organization) >= self._per_organization:
-            raise TooManyStreams(
-                f"An organization follows its events in {self._per_organization} places at most.", retry_after=10
-            )
-        if self._of_principal[stream.wanted.asker.id] >= self._per_principal:
-            raise TooManyStreams(
-                f"One key, or one person, follows events in {self._per_principal} places at most.", retry_after=10
-            )
-        if self._count >= self._in_all:
-            raise ReducedCapacity("Too many streams of events are open; try again in a moment.", retry_after=5)
-        of_organization.add(stream)
+        if self._refusal_of(stream):  # who comes back in a hurry may find its own stream of before in its way
+            self.let_go(list(self._open.get(stream.wanted.org_id, ())))
+        refusal = self._refusal_of(stream)
+        if refusal:
+            raise refusal
+        self._open[stream.wanted.org_id].add(stream)
         self._note(stream, 1)
+
+    def _refusal_of(self, stream: OpenStream) -> Problem | None:
+        """Return why there is no room for a stream, None where there is."""
+        if len(self._open.get(stream.wanted.org_id, ())) >= self._per_organization:
+            text = f"An organization follows its events in {self._per_organization} places at most."
+            return TooManyStreams(text, retry_after=10)
+        if self._of_principal[stream.wanted.asker.id] >= self._per_principal:
+            text = f"One key, or one person, follows events in {self._per_principal} places at most."
+            return TooManyStreams(text, retry_after=10)
+        if self._count >= self._in_all:
+            return ReducedCapacity("Too many streams of events are open; try again in a moment.", retry_after=5)
+        return None
+
+    def let_go(self, streams: Collection[OpenStream]) -> None:
+        """Close those of them whose clients have hung up."""
+        for stream in streams:
+            if stream.is_left():
+                stream.close()
 
     def remove(self, stream: OpenStream) -> None:
         """Tell a stream nothing any more."""

@@ -26,10 +26,12 @@ class Watch:
     def look(self, db: Database, open_ones: Streams, provider: IdentityProvider | None = None) -> None:
         """End the streams whose credentials were revoked, have expired, or are of members who are none any more.
 
-        Those that were ended a look ago, and have not taken what was begun, are cut off. Where nobody can tell for 30 s
+        Those that were ended a look ago, and have not taken what was begun, are cut off; those whose clients have hung
+        up are closed. Where nobody can tell for 30 s
         which are good, all are ended: who comes back is asked as everybody is.
         """
         open_ones.cut_off()
+        open_ones.let_go(open_ones.all())
         streams = open_ones.all()
         try:
             gone = _gone(db, streams) if streams else []

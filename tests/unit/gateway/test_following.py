@@ -496,6 +496,30 @@ def test_one_key_leaves_room_to_the_others_of_its_organization(services):
     assert next(again).startswith(b"retry: ")
 
 
+class HungUp:
+    """The connection of a client that has hung up, which nobody has written to since."""
+
+    def cut(self):
+        raise AssertionError("nobody is there")
+
+    def is_gone(self):
+        return True
+
+
+def test_who_comes_back_at_once_does_not_find_its_own_stream_of_before_in_its_way(services):
+    streams = Streams(per_organization=9, per_principal=1, in_all=9)
+    before = streams.open(wanted())
+    before.sent_over(HungUp())
+    pieces = follow(before, services.notifications)
+    next(pieces)
+
+    again = follow(streams.open(wanted()), services.notifications)
+
+    assert next(again).startswith(b"retry: ")
+    assert list(pieces) == []
+    assert len(streams.all()) == 1
+
+
 def test_what_a_client_has_seen_counts_more_than_where_it_began():
     assert cursor_of("7", "3") == "7"
     assert cursor_of(None, "3") == "3"
