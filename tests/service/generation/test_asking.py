@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 from prometheus_client import REGISTRY
 
-from services.generation import calls, circuits, claims, endings, recording, sweeper
+from services.generation import asking, calls, circuits, claims, endings, hints, recording, sweeper
 from services.generation.engine import Engine
 from services.generation.models import Image, Operation
 from services.generation.operations import Lost, Refused, Spent, Submitted
@@ -589,9 +589,9 @@ def test_a_hint_has_an_operation_asked_for_now(
     execute(generation_db, "UPDATE operations SET poll_at = clock_timestamp() + interval '1 h'")
 
     with generation_db.transaction() as session:
-        calls.hint(session, HINTS[hint](operation_of(generation_db, job_id)))
+        hints.hint(session, HINTS[hint](operation_of(generation_db, job_id)))
     with generation_db.transaction() as session:
-        due = calls.due(session, worker="w", most=10)
+        due = asking.due(session, worker="w", most=10)
 
     assert [each.item.job_id for each in due] == [job_id]
 
@@ -602,13 +602,13 @@ def test_a_hint_before_the_answer_or_after_the_end_is_harmless(
     job_id = submitted(generation_db, engine, variants=1)
     operation_id = operation_of(generation_db, job_id).id
     with generation_db.transaction() as session:
-        early = calls.hint(session, [operation_id])
+        early = hints.hint(session, [operation_id])
     worker.send()
     provider.finish(outcome=picture_of(provider.requests[0]))
     worker.ask()
 
     with generation_db.transaction() as session:
-        late = calls.hint(session, [operation_id])
+        late = hints.hint(session, [operation_id])
 
     assert (early, late) == (0, 0)
     assert job_of(generation_db, job_id)["charged"] == 10
@@ -668,7 +668,7 @@ def test_a_provider_whose_webhooks_arrive_is_asked_less_often(
     worker.poller.follow(before)
     seconds_before = seconds_until_asked_again(generation_db, job_id)
     with generation_db.transaction() as session:
-        calls.hint(session, [before.item.id])
+        hints.hint(session, [before.item.id])
 
     (after,) = worker.due()
     worker.poller.follow(after)
