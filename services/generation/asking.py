@@ -139,10 +139,10 @@ def adopt(session: Session, asked: Due, *, external_id: str) -> None:
     )
 
 
-def is_of_earlier_attempt(session: Session, claimed: Claimed, *, external_id: str) -> bool:
+def is_of_earlier_attempt(session: Session, of: Claimed | Operation, *, external_id: str) -> bool:
     """Tell whether what a provider has is what an attempt before this one led to: that has ended, and been told."""
     statement = sa.select(Attempt.operation_id).where(
-        Attempt.operation_id == claimed.id, Attempt.attempt < claimed.attempt, Attempt.external_id == external_id
+        Attempt.operation_id == of.id, Attempt.attempt < of.attempt, Attempt.external_id == external_id
     )
     return session.scalars(statement.limit(1)).one_or_none() is not None
 

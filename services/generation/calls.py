@@ -98,13 +98,14 @@ def submitted(session: Session, claimed: Claimed, *, external_id: str, phase: st
     )
     found = changed.scalar_one_or_none() is not None or _is_stored(session, claimed, external_id=external_id)
     # The log knows of it in any case: it is what an operator needs to find it at the provider.
-    update_attempt(
-        session,
-        claimed,
-        {"external_id": external_id, "submitted_at": sa.func.clock_timestamp(), "status": "submitted"},
-        only=("sent", "unknown"),
-    )
+    note_taken(session, claimed, external_id=external_id)
     return found
+
+
+def note_taken(session: Session, of: Claimed | Operation, *, external_id: str) -> None:
+    """Write into the log under which id the provider has an attempt."""
+    values = {"external_id": external_id, "submitted_at": sa.func.clock_timestamp(), "status": "submitted"}
+    update_attempt(session, of, values, only=("sent", "unknown"))
 
 
 def end_attempt(
@@ -141,13 +142,13 @@ def end_attempt(
 
 
 def update_attempt(
-    session: Session, claimed: Claimed, values: Mapping[str, Any], *, only: tuple[str, ...] | None = None
+    session: Session, of: Claimed | Operation, values: Mapping[str, Any], *, only: tuple[str, ...] | None = None
 ) -> bool:
     """Change the row of an attempt in the log; return whether there was one to change.
 
     ``only`` where it has one of these statuses, or where nobody knew what became of it: that is known now.
     """
-    statement = sa.update(Attempt).where(Attempt.operation_id == claimed.id, Attempt.attempt == claimed.attempt)
+    statement = sa.update(Attempt).where(Attempt.operation_id == of.id, Attempt.attempt == of.attempt)
     if only:
         given_up = sa.and_(
             Attempt.status.in_(("failed", "late")),

@@ -147,9 +147,9 @@ def answer_overdue(session: Session, events: Sequence[ReservationOverdue]) -> li
     return answers
 
 
-def ask_providers_now(session: Session, events: Sequence[ProviderCallbackReceived]) -> list[Event]:
+def ask_providers_now(session: Session, events: Sequence[ProviderCallbackReceived], *, engine: Engine) -> list[Event]:
     """Have operations asked for that providers say are done; it is a hint, and a wrong one does no harm."""
-    hints.hint(session, sorted({event.operation_id for event in events}))
+    hints.take(session, engine, events)
     return []
 
 

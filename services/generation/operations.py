@@ -49,9 +49,13 @@ class Refused:
 
 @dataclass(frozen=True, kw_only=True)
 class Lost:
-    """The request went out and no answer came back: the provider may have done the work, and billed it."""
+    """The request went out and no answer came back: the provider may have done the work, and billed it.
+
+    ``may_call_back``: it was told where to, and by that call the work can be known again.
+    """
 
     detail: str
+    may_call_back: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +136,14 @@ class LookUp:
     detail: str
 
 
-Decision = Succeed | Repeat | GiveUp | LookUp
+@dataclass(frozen=True, kw_only=True)
+class AwaitCall:
+    """Nobody knows whether the provider has it, which will call if it does: until its time is up."""
+
+    detail: str
+
+
+Decision = Succeed | Repeat | GiveUp | LookUp | AwaitCall
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,6 +239,8 @@ def decide(outcome: Outcome, *, attempt: int, after_lost_answer: AfterLostAnswer
     if isinstance(outcome, Lost):
         if after_lost_answer == "lookup":
             return LookUp(detail=outcome.detail)
+        if after_lost_answer == "give_up" and outcome.may_call_back:
+            return AwaitCall(detail=outcome.detail)
         waits = _RESEND_WAITS_SECONDS if after_lost_answer == "resend" else ()
         return _again_or_not("outcome_unknown", outcome.detail, attempt=attempt, waits=waits)
     waits = reason(outcome.code).waits_seconds
