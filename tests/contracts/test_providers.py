@@ -13,7 +13,7 @@ from shared.images import inspect
 from shared.problems import Problem
 from tests.contracts.providers import VENDORS, a_request, hostile_vendors, keys_in
 from tests.waiting import carry_out
-from tools.hostile_providers.scripts import SCRIPTS
+from tools.hostile_providers.scripts import LOST_AND, SCRIPTS
 
 DUMMY = {f"PROVIDER_{name.upper()}_API_KEY": "none" for name in VENDORS}
 CASES = sorted(
@@ -52,6 +52,7 @@ EXPECTED = {
     "failed": "provider_error",
     "aborted": "answered",
     "unknown_status": "answered",
+    **dict.fromkeys(LOST_AND, "lost"),
 }
 # Where a vendor differs: it has no such state, or says it in another way.
 OF_VENDOR = {

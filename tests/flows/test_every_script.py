@@ -23,7 +23,7 @@ from tests.flows.processes import PRICE, Story, System, system
 from tests.polling import until
 from tools import audit
 from tools.audit import Scope
-from tools.hostile_providers.scripts import SCRIPTS
+from tools.hostile_providers.scripts import LOST_AND, SCRIPTS
 
 pytestmark = pytest.mark.broker
 
@@ -62,7 +62,7 @@ _DONE_AND_LOST = ("accept_then_drop", "answer_cut", "html_200", "garbage_json", 
 EXPECTED = {
     **{script: MADE for script in SCRIPTS if script.startswith("webhook_")},
     **dict.fromkeys(("ok", "slow", "aborted", "unknown_status"), MADE),
-    **dict.fromkeys(("hang", *_DONE_AND_LOST), LOST),
+    **dict.fromkeys(("hang", *_DONE_AND_LOST, *LOST_AND), LOST),
     "hang_up": Came(reason="outcome_unknown"),
     "rate_limited": Came(reason="rate_limited", sent=3),
     "capacity": Came(reason="capacity", sent=3),
@@ -100,16 +100,21 @@ OF_VENDOR = {
         "recitation": Came(reason="recitation", sent=2, bills=2),
         "unknown_status": Came(reason="no_image", sent=3, bills=3),
     },
-    "fal": {**_ASKED_LATER, "aborted": Came(reason="provider_timeout", sent=2)},
+    # Its webhook tells of what was done, where it comes and is its own.
+    "fal": {
+        **_ASKED_LATER,
+        **dict.fromkeys((*_DONE_AND_LOST, "lost_repeated"), MADE),
+        "aborted": Came(reason="provider_timeout", sent=2),
+    },
     # It can be searched: what was done is found, and what was not is sent again.
     "replicate": {
         **_ASKED_LATER,
-        **dict.fromkeys(_DONE_AND_LOST, MADE),
+        **dict.fromkeys((*_DONE_AND_LOST, *LOST_AND), MADE),
         "hang_up": Came(reason="connect_failed", sent=3),
         "aborted": Came(reason="deadline_exceeded"),
     },
 }
-NOT_THE_VENDORS = ("webhook_forged", "webhook_unsigned", "webhook_stale", "webhook_altered")
+NOT_THE_VENDORS = ("webhook_forged", "webhook_unsigned", "webhook_stale", "webhook_altered", "lost_forged")
 _CALLS_BACK = ("fal", "replicate")
 CASES = [(vendor, script) for vendor in VENDORS for script in (*SCRIPTS, OVERDUE)]
 _PASSED = "clock_timestamp() - interval '1 ms'"

@@ -37,4 +37,13 @@ SCRIPTS: Final[dict[str, tuple[str, bool]]] = {
     "webhook_unsigned": ("the webhook has no signature", True),
     "webhook_stale": ("the webhook was signed ten minutes ago", True),
     "webhook_altered": ("the webhook's body is not the one that was signed", True),
+    "lost_silent": ("as accept_then_drop, and no webhook is sent", True),
+    "lost_forged": ("as accept_then_drop, and the webhook's signature is somebody else's", True),
+    "lost_repeated": ("as accept_then_drop, and the webhook is sent five times", True),
+}
+# The answer is lost, and then the webhook is that of another script.
+LOST_AND: Final = {
+    "lost_silent": "webhook_missing",
+    "lost_forged": "webhook_forged",
+    "lost_repeated": "webhook_duplicate",
 }
