@@ -37,7 +37,7 @@ class Refused:
     """The provider, or the way to it, said no; ``code`` is of the taxonomy, ``detail`` is for our log only.
 
     ``ran``: it had begun, and may bill it; else it is certain that it did not. ``cost_microusd`` is what it will have
-    billed for work without a result, at most.
+    billed for work without a result, at most, and ``model`` what has done it, where that was told.
     """
 
     code: str
@@ -45,6 +45,7 @@ class Refused:
     retry_after_seconds: float | None = None
     ran: bool = False
     cost_microusd: int = 0
+    model: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +172,7 @@ def spent(outcome: Outcome) -> Spent:
             digest=digest.hexdigest(),
         )
     if isinstance(outcome, Refused):
-        return Spent(cost_microusd=_counted(outcome.cost_microusd, most=_MOST_MICROUSD))
+        return Spent(model=outcome.model, cost_microusd=_counted(outcome.cost_microusd, most=_MOST_MICROUSD))
     return Spent()
 
 

@@ -35,6 +35,7 @@ from services.generation.operations import (
 )
 from services.generation.providers import fallback
 from services.generation.recording import StoredImage
+from services.generation.substitutes import as_asked
 from services.generation.writes import Ending, Writes
 from shared import images
 from shared.crash import crash_point
@@ -97,6 +98,7 @@ class Settlement:
             taken: the provider had said that it took it; one that has lost it since need not be searched.
             seconds: after how long the provider said so; None where it did not.
         """
+        outcome = as_asked(outcome, provider=item.provider, asked=item.model_requested)
         provider = self._engine.providers[item.provider]
         policy = provider.after_lost_answer
         decision = decide(

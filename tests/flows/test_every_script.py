@@ -78,10 +78,13 @@ EXPECTED = {
     "truncated_image": Came(reason="result_corrupt", sent=2, bills=2),
     "result_html": Came(reason="result_corrupt", sent=2, bills=2),
     "expired_url": Came(reason="result_expired", bills=1),
+    # Where a vendor says which one it was; else nobody can know.
+    "other_model": MADE,
     OVERDUE: Came(reason="deadline_exceeded", bills=1, counted=0),
 }
 # These answer with the picture itself: no address of it can expire.
 _NO_ADDRESS = {"expired_url": Came(reason="no_image", sent=3, bills=3)}
+OTHER_MODEL = Came(reason="model_changed", bills=1)
 # These take the work and are asked for it: one that hangs is stopped there, and says what it had done by then.
 _ASKED_LATER = {
     "hang": GIVEN_UP,
@@ -97,6 +100,7 @@ OF_VENDOR = {
     "getimg": _NO_ADDRESS,
     "gemini": {
         **_NO_ADDRESS,
+        "other_model": OTHER_MODEL,
         "recitation": Came(reason="recitation", sent=2, bills=2),
         "unknown_status": Came(reason="no_image", sent=3, bills=3),
     },
@@ -112,6 +116,7 @@ OF_VENDOR = {
         **dict.fromkeys((*_DONE_AND_LOST, *LOST_AND), MADE),
         "hang_up": Came(reason="connect_failed", sent=3),
         "aborted": Came(reason="deadline_exceeded"),
+        "other_model": OTHER_MODEL,
     },
 }
 NOT_THE_VENDORS = ("webhook_forged", "webhook_unsigned", "webhook_stale", "webhook_altered", "lost_forged")

@@ -29,6 +29,7 @@ SCRIPTS: Final[dict[str, tuple[str, bool]]] = {
     "failed": ("the vendor took the work and failed at it", False),
     "aborted": ("the vendor took the work and gave it up before it began", False),
     "unknown_status": ("the vendor tells of a status that nobody knows", True),
+    "other_model": ("the work is done by another model than was asked for", True),
     "webhook_missing": ("no webhook is sent", True),
     "webhook_duplicate": ("every webhook is sent five times", True),
     "webhook_early": ("the webhook comes before the answer to the request", True),

@@ -32,6 +32,8 @@ from services.generation.providers.wire import Reply
 
 SUBMIT_SECONDS: Final = 60.0
 _PHASES: Final = {"IN_QUEUE": "queued", "IN_PROGRESS": "running"}
+# Else it has another application do what this one cannot just now, and no answer says so. Both names are documented.
+_THIS_MODEL: Final = {"X-Fal-Disable-Fallbacks": "true", "X-App-Fal-Disable-Fallback": "true"}
 _ERROR_TYPES: Final = {
     "content_policy_violation": "moderation_input",
     "request_timeout": "provider_timeout",
@@ -76,7 +78,7 @@ class FalProvider(Vendor):
                 "POST",
                 f"{self._account.base_url}/{request.model}{query}",
                 json=given,
-                headers={**self._marked(request), **limit},
+                headers={**self._marked(request), **_THIS_MODEL, **limit},
                 seconds=SUBMIT_SECONDS,
                 billable=True,
             )

@@ -180,7 +180,7 @@ class ReplicateProvider(Vendor):
     def _progress(self, prediction: Mapping[str, Any], *, model: str) -> Progress:
         status = prediction.get("status")
         if status == "succeeded":
-            return self._result(prediction, model=str(prediction.get("model") or model))
+            return self._result(prediction, model=model)
         if status == "failed":
             error = str(prediction.get("error") or "")
             code = "moderation_output" if _WITHHELD.search(error) else "provider_error"
@@ -197,10 +197,11 @@ class ReplicateProvider(Vendor):
         images = collected([fetched(self._account.outside, url) for url in _addresses(prediction.get("output"))])
         if isinstance(images, Refused | Running):
             return images
+        said = str(prediction.get("model") or model)
         return Answered(
             images=images,
-            model=model,
-            cost_microusd=self._cost(model, Usage(images=max(1, len(images))), {}),
+            model=said,
+            cost_microusd=self._cost(self._billed_as(said, asked=model), Usage(images=max(1, len(images))), {}),
             provenance=self._provenance(sources=bool((prediction.get("input") or {}).get("input_image"))),
         )
 
