@@ -77,7 +77,7 @@ def _know_again(session: Session, engine: Engine, event: ProviderCallbackReceive
     operation.worker, operation.lease_until, operation.fence = None, None, operation.fence + 1
     is_over = operation.status in ENDS
     if not is_over:
-        operation.status, operation.phase = "running", taken.phase
+        operation.status, operation.phase = "running", "running"
     session.flush()
     calls.note_taken(session, operation, external_id=taken.external_id)
     log.info("lost_operation_called_back", operation_id=operation.id, provider=event.provider, is_over=is_over)
