@@ -284,6 +284,17 @@ def test_the_vendors_end_what_they_have_not_begun_within_our_time(vendors: Runni
     assert {"300s", "300"} <= limits
 
 
+@pytest.mark.parametrize("script", ["accept_then_drop", "html_200", "garbage_json", "html_502", "hang_up"])
+def test_fal_may_call_back_about_a_lost_answer_where_it_was_told_to(vendors: Running_, script: str) -> None:
+    server, providers = vendors
+    lost = []
+    for url in ("http://127.0.0.1:9/hook", None):
+        server.world.play(script, vendor="fal")
+        lost.append(providers["fal"].submit(a_request(providers["fal"], "image.stage", callback_url=url)))
+
+    assert [isinstance(each, Lost) and each.may_call_back for each in lost] == [True, False]
+
+
 def test_fal_is_told_to_have_no_other_application_do_it(vendors: Running_) -> None:
     staged(vendors, "fal")
 
