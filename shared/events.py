@@ -324,11 +324,15 @@ class PasswordResetRequested(Event, frozen=True, kw_only=True):
 
 @event("gateway", subject="operation_id", public=False)
 class ProviderCallbackReceived(Event, frozen=True, kw_only=True):
-    """A provider's webhook came with a good signature: a hint to ask it for an operation, nothing more."""
+    """A provider's webhook came with a good signature: a hint to ask it for an operation, nothing more.
+
+    ``work_id`` is what the provider calls it, where it says so: by it an operation is found whose answer was lost.
+    """
 
     provider: str
     operation_id: str
     delivery_id: str
+    work_id: str | None = None
 
 
 # --- credits ----------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.orm import Session
 
-from services.generation import calls, endings, known_analyses, metrics
+from services.generation import asking, calls, endings, known_analyses, metrics
 from services.generation.claims import LEASE_SECONDS, Claimed, still_held
 from services.generation.engine import Engine
 from services.generation.jobs import GENERATION_ENDS, charge
@@ -174,7 +174,7 @@ def unknown(session: Session, claimed: Claimed, *, detail: str, after_seconds: f
     """
     job, operation = _locked(session, claimed)
     if operation is None:
-        calls.look_for_cancelled(session, claimed, after_seconds=after_seconds)
+        asking.look_for_cancelled(session, claimed, after_seconds=after_seconds)
         return []
     if job.status == "cancelling":
         return failure(session, claimed, decision=GiveUp(code="cancelled_running", detail=detail), runs_on=True)

@@ -21,6 +21,7 @@ from services.generation.jobs import TEST
 from services.generation.observing import Observer
 from services.generation.operations import (
     Answered,
+    AwaitCall,
     GiveUp,
     LookUp,
     MadeImage,
@@ -34,6 +35,7 @@ from services.generation.operations import (
 )
 from services.generation.providers import fallback
 from services.generation.recording import StoredImage
+from services.generation.substitutes import as_asked
 from services.generation.writes import Ending, Writes
 from shared import images
 from shared.crash import crash_point
@@ -96,7 +98,9 @@ class Settlement:
             taken: the provider had said that it took it; one that has lost it since need not be searched.
             seconds: after how long the provider said so; None where it did not.
         """
-        policy = self._engine.providers[item.provider].after_lost_answer
+        outcome = as_asked(outcome, provider=item.provider, asked=item.model_requested)
+        provider = self._engine.providers[item.provider]
+        policy = provider.after_lost_answer
         decision = decide(
             outcome,
             attempt=tries,
@@ -111,7 +115,9 @@ class Settlement:
         if seconds is not None:
             self._observer.note(item, outcome)
         if isinstance(decision, LookUp):
-            self.insist(lambda: self._record_unknown(item, decision))
+            self.insist(lambda: self._record_unknown(item, decision, after_seconds=_LOOK_AFTER_SECONDS))
+        elif isinstance(decision, AwaitCall):
+            self.insist(lambda: self._record_unknown(item, decision, after_seconds=provider.time_limit_seconds))
         else:
             self.insist(lambda: self._end(item, self._elsewhere(item, outcome, decision), spent(outcome)))
 
@@ -209,9 +215,9 @@ class Settlement:
     def _end(self, item: Claimed, decision: Repeat | GiveUp, used: Spent) -> None:
         self._writes.record(Ending(item=item, decision=decision, used=used))
 
-    def _record_unknown(self, item: Claimed, decision: LookUp) -> None:
+    def _record_unknown(self, item: Claimed, decision: LookUp | AwaitCall, *, after_seconds: float) -> None:
         with self._db.transaction() as session:
-            events = recording.unknown(session, item, detail=decision.detail, after_seconds=_LOOK_AFTER_SECONDS)
+            events = recording.unknown(session, item, detail=decision.detail, after_seconds=after_seconds)
             self._db.publish(session, events)
 
     def _elsewhere(self, item: Claimed, outcome: Outcome, decision: Repeat | GiveUp) -> Repeat | GiveUp:

@@ -12,9 +12,9 @@ from typing import Literal
 
 from sqlalchemy.orm import Session
 
-from services.generation import adopting, calls, claims, endings, recording
+from services.generation import adopting, asking, calls, claims, endings, recording
 from services.generation.adopting import Result
-from services.generation.calls import Due
+from services.generation.asking import Due
 from services.generation.claims import Claimed
 from services.generation.engine import Engine
 from services.generation.known_analyses import ANALYSES_CHANNEL
@@ -132,7 +132,7 @@ def ask_later(db: Database, several: Sequence[AskingLater]) -> list[None]:
     with db.transaction() as session:
         moved = [each.due.item.job_id for each in several if each.progress.phase != each.due.phase]
         endings.note_progress(session, moved)
-        calls.ask_later(session, [(each.due, each.progress, each.after_seconds) for each in several])
+        asking.ask_later(session, [(each.due, each.progress, each.after_seconds) for each in several])
     return [None] * len(several)
 
 

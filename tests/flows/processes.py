@@ -162,28 +162,42 @@ class System:
         """What a worker in this process has to work with."""
         return Engine(providers=self._providers, routes={}, operations_per_organization=1000)
 
-    def submitted(self, vendor: str, *, script: str, count: int = 1) -> list[str]:
-        """Submit jobs of one image each that ``vendor`` is to make by ``script``; return their ids."""
-        engine = replace(self.engine, routes={"image.stage": [vendor]})
-        asked = [self._a_submission() for _ in range(count)]
+    def submitted(self, vendor: str, *, script: str, count: int = 1, operation: str = "image.stage") -> list[str]:
+        """Submit jobs of one operation each that ``vendor`` is to do by ``script``; return their ids.
+
+        One that no workflow plans is put in the place of one that is planned, of a picture or of an analysis.
+        """
+        planned = "image.stage" if operation.startswith("image.") else "vision.analyze"
+        engine = replace(self.engine, routes={planned: [vendor]})
+        asked = [self._a_submission(planned) for _ in range(count)]
         for answer in handlers.submit_many(self.db, self._credits, engine, asked):
             assert not isinstance(answer, Exception), answer
         ids = [each.job_id for each in asked]
         self.execute(
-            "UPDATE operations SET prompt = prompt || :directive WHERE job_id = ANY(:ids)",
+            "UPDATE operations SET prompt = prompt || :directive, name = :operation, model_requested = :model"
+            " WHERE job_id = ANY(:ids)",
             directive=f" [[script:{script}]]",
+            operation=operation,
+            model=self._providers[vendor].model_for(operation),
             ids=ids,
         )
         return ids
 
-    def _a_submission(self) -> Submission:
+    def _a_submission(self, operation: str) -> Submission:
         upload = new_id("ast")
+        workflow, inputs = {
+            "image.stage": (
+                "staging",
+                {"upload_id": upload, "style": "modern", "room_type": "bedroom", "variants": 1},
+            ),
+            "vision.analyze": ("photo_analysis", {"upload_ids": [upload]}),
+        }[operation]
         return Submission(
             job_id=new_id("job"),
             org_id=self.org_id,
             user_id=None,
-            workflow="staging",
-            inputs={"upload_id": upload, "style": "modern", "room_type": "bedroom", "variants": 1},
+            workflow=workflow,
+            inputs=inputs,
             assets={upload: {"key": SOURCE}},
         )
 

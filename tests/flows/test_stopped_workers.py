@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from deploy.local.stack import Broker
-from services.generation import calls, sweeper
+from services.generation import hints, sweeper
 from services.generation.scheduler import SEND_WITHIN_SECONDS
 from services.generation.sweeper import Suspects
 from tests.conftest import lending
@@ -144,7 +144,7 @@ def test_what_vendors_answer_to_a_worker_that_stood_still_is_adopted_once_or_giv
         engine.world.let_go()
         worker.go_on_and_end()
         with engine.db.transaction() as session:
-            calls.hint_job(session, searched)
+            hints.hint_job(session, searched)
         until(ended(engine, searched), seconds=30, what="the end of what Replicate does")
 
     found = engine.story(searched)

@@ -1,11 +1,10 @@
 """Bringing a result home: from an address the vendor names, or out of its answer. Addresses go through the guard."""
 
-import base64
-import binascii
 from http import HTTPStatus
 from typing import Final
 
 from services.generation.operations import MadeImage, Refused, Running
+from services.generation.providers import answers
 from shared.outside import Outside, UrlRefused, UrlUnreachable
 from shared.problems import LimitExceeded, Unavailable
 
@@ -38,8 +37,8 @@ def _opened(outside: Outside, url: str) -> MadeImage | Refused | Running:
 def decoded(text: str) -> MadeImage | Refused:
     """Return the image that ``text`` is in base 64."""
     try:
-        return as_image(base64.b64decode(text, validate=True))
-    except binascii.Error:
+        return as_image(answers.of_base64(text))
+    except ValueError:
         return Refused(code="result_corrupt", detail="the result is no base 64", ran=True)
 
 

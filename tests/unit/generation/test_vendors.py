@@ -284,6 +284,31 @@ def test_the_vendors_end_what_they_have_not_begun_within_our_time(vendors: Runni
     assert {"300s", "300"} <= limits
 
 
+@pytest.mark.parametrize("script", ["accept_then_drop", "html_200", "garbage_json", "html_502", "hang_up"])
+def test_fal_may_call_back_about_a_lost_answer_where_it_was_told_to(vendors: Running_, script: str) -> None:
+    server, providers = vendors
+    lost = []
+    for url in ("http://127.0.0.1:9/hook", None):
+        server.world.play(script, vendor="fal")
+        lost.append(providers["fal"].submit(a_request(providers["fal"], "image.stage", callback_url=url)))
+
+    assert [isinstance(each, Lost) and each.may_call_back for each in lost] == [True, False]
+
+
+def test_fal_is_told_to_have_no_other_application_do_it(vendors: Running_) -> None:
+    staged(vendors, "fal")
+
+    (submission,) = [asked for asked in vendors[0].world.requests if asked.operation_id]
+    names = ("x-fal-disable-fallbacks", "x-app-fal-disable-fallback")
+    assert [submission.headers.get(name) for name in names] == ["true", "true"]
+
+
+@pytest.mark.parametrize("name", ASYNCHRONOUS)
+@pytest.mark.parametrize("said", ["", "a/b", "a b", "é", "x" * 201, None, 7, {"id": "x"}])
+def test_what_is_no_id_of_a_vendor_is_asked_for_nowhere(vendors: Running_, name: str, said: object) -> None:
+    assert asynchronous(vendors[1][name]).known_as(said, model="fal-ai/x") is None
+
+
 class TestFindingALostPrediction:
     """Replicate: the submission's answer was lost; is it there?"""
 
@@ -658,6 +683,9 @@ def test_waiting_for_an_operation_ends_with_its_time() -> None:
 
         def find(self, _operation_id: str, *, sent_at: datetime) -> Lost:
             return Lost(detail=f"{sent_at}")
+
+        def known_as(self, _work_id: object, *, model: str) -> None:
+            assert model
 
         def cancel(self, _external_id: str) -> bool:
             return False
