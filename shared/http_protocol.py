@@ -249,11 +249,13 @@ class Protocol(wsgi.HttpProtocol):
     def get_environ(self) -> dict[str, Any]:
         """Return the WSGI environment.
 
-        ``darkroom.close`` ends the connection after this answer, ``darkroom.break_off`` within it.
+        ``darkroom.close`` ends the connection after this answer, ``darkroom.break_off`` within it;
+        ``darkroom.wire`` is the connection for other green threads.
         """
         environ: dict[str, Any] = super().get_environ()
         environ["darkroom.close"] = self._close_after_answer
         environ["darkroom.break_off"] = self._break_off
+        environ["darkroom.wire"] = self
         environ["CONTENT_TYPE"] = self.headers.get("Content-Type", "")  # eventlet says text/plain where none came
         if environ["wsgi.input"].chunked_input:
             environ["wsgi.input"].rfile = _BoundedLines(self.rfile)
@@ -295,6 +297,20 @@ class Protocol(wsgi.HttpProtocol):
     def _break_off(self) -> None:
         self.close_connection = 1
         self._broken_off = True
+
+    def cut(self) -> None:
+        """Break the connection at once, though its own green thread waits for the client to take something."""
+        self._break_off()
+        self.conn_state.hang_up()
+
+    def is_gone(self) -> bool:
+        """Tell whether the client has hung up; what it has sent meanwhile stays where it is."""
+        try:
+            return not self.connection.fd.recv(1, sockets.MSG_PEEK | sockets.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
 
     def _reset(self) -> None:
         """Close by a reset: to a client that reads until the end, an orderly one would say that it has everything."""

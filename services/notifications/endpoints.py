@@ -57,7 +57,7 @@ def create(db: Database, post: Post, wanted: Wanted) -> dict[str, Any]:
         Conflict: the id is another organization's.
     """
     _check(types=wanted.types, description=wanted.description)
-    post.outside.check(wanted.url)
+    post.outside.check(wanted.url, whose=wanted.org_id)
     secret = webhooks.new_secret()
     values = {name: value for name, value in dataclasses.asdict(wanted).items() if name != "endpoint_id"}
     row = {**values, "id": wanted.endpoint_id, "types": _listed(wanted.types), "secret": post.cipher.encrypt(secret)}
@@ -93,7 +93,7 @@ def change(
     if "url" in changes:
         with db.transaction(org_id=org_id) as session:  # nobody learns of an address by an endpoint they do not have
             receivers.found(session, org_id=org_id, endpoint_id=endpoint_id)
-        post.outside.check(changes["url"])
+        post.outside.check(changes["url"], whose=org_id)
     with db.transaction(org_id=org_id) as session:
         endpoint = receivers.found(session, org_id=org_id, endpoint_id=endpoint_id, lock=True)
         if version is not None and version != endpoint.version:

@@ -44,7 +44,7 @@ RETURNING {claimed}
         ended = ", ended_at = CASE WHEN :status = 'pending' THEN NULL ELSE now() END" if ends else ""
         self._settle = sa.text(f"""
 UPDATE {table}
-SET status = :status, failure = :failure, lease_until = NULL,
+SET status = :status, failure = :failure, lease_until = NULL, attempt = attempt - :unused,
     due_at = clock_timestamp() + make_interval(secs => :seconds){ended}
 WHERE id = :id AND fence = :fence AND status = 'pending'
 RETURNING id
@@ -63,10 +63,18 @@ RETURNING id
         status: str,
         failure: str | None = None,
         seconds: float = 0.0,
+        unused: bool = False,
     ) -> bool:
         """Write what became of a claimed row; return False where the claim was lost meanwhile, and nothing is written.
 
-        ``pending`` is due again in ``seconds``.
+        ``pending`` is due again in ``seconds``; with ``unused`` it has as many attempts left as before the claim.
         """
-        values = {"id": id, "fence": fence, "status": status, "failure": failure, "seconds": seconds}
+        values = {
+            "id": id,
+            "fence": fence,
+            "status": status,
+            "failure": failure,
+            "seconds": seconds,
+            "unused": int(unused),
+        }
         return session.scalar(self._settle, values) is not None

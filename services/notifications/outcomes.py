@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from services.notifications import claiming, metrics
 from services.notifications.claiming import Claimed
-from services.notifications.deliveries import Again, Answer, Decision, Delivered, GivenUp, is_slow
+from services.notifications.deliveries import Again, Answer, Decision, Delivered, GivenUp, Postponed, is_slow
 from services.notifications.leases import Leases
 from shared.database import once_committed
 from shared.events import Event, WebhookEndpointDisabled
@@ -60,8 +60,10 @@ def record(
     if not _leases.settle(session, id=item.id, fence=item.fence, **_settled(decision)):
         log.warning("delivery_claim_lost", delivery_id=item.id, endpoint_id=item.endpoint_id)
         return []
-    session.execute(_NOTE_ATTEMPT, {"number": item.attempt, **_tried(item, answer)})
     once_committed(session, lambda: metrics.deliveries.labels("webhook", _outcome(decision)).inc())
+    if isinstance(decision, Postponed):
+        return []
+    session.execute(_NOTE_ATTEMPT, {"number": item.attempt, **_tried(item, answer)})
     if answer.ours:
         return []
     if isinstance(decision, Delivered):
@@ -108,8 +110,9 @@ def _failed(
 def _settled(decision: Decision) -> Mapping[str, Any]:
     if isinstance(decision, Delivered):
         return {"status": "delivered", "failure": None, "seconds": 0.0}
-    if isinstance(decision, Again):
-        return {"status": "pending", "failure": decision.failure, "seconds": decision.seconds}
+    if isinstance(decision, Again | Postponed):
+        unused = isinstance(decision, Postponed)
+        return {"status": "pending", "failure": decision.failure, "seconds": decision.seconds, "unused": unused}
     return {"status": "failed", "failure": decision.failure, "seconds": 0.0}
 
 
@@ -126,4 +129,4 @@ def _tried(item: Claimed, answer: Answer) -> Mapping[str, Any]:
 
 
 def _outcome(decision: Decision) -> str:
-    return {Delivered: "delivered", Again: "retried", GivenUp: "failed"}[type(decision)]
+    return {Delivered: "delivered", Again: "retried", Postponed: "postponed", GivenUp: "failed"}[type(decision)]

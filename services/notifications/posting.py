@@ -85,6 +85,7 @@ def _sent(post: Post, item: Claimed) -> tuple[Answer, Decision]:
             message_id=item.event_id,
             body=_numbered(item.body, item.sequence),
             signing_secrets=signing_secrets,
+            whose=item.org_id,
         )
     jitter = secrets.SystemRandom().uniform(-1, 1)
     return answer, decide(answer, attempt=item.attempt, now=datetime.now(UTC), jitter=jitter)

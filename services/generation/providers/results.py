@@ -7,7 +7,7 @@ from typing import Final
 
 from services.generation.operations import MadeImage, Refused, Running
 from shared.outside import Outside, UrlRefused, UrlUnreachable
-from shared.problems import LimitExceeded
+from shared.problems import LimitExceeded, Unavailable
 
 RESULT_BYTES_MAX: Final = 50_000_000
 RESULT_SECONDS: Final = 30.0
@@ -22,7 +22,7 @@ def fetched(outside: Outside, url: str) -> MadeImage | Refused | Running:
         return Refused(code="result_corrupt", detail=f"the result's address: {refusal.detail}", ran=True)
     except LimitExceeded:
         return Refused(code="result_corrupt", detail=f"the result has over {RESULT_BYTES_MAX} bytes", ran=True)
-    except UrlUnreachable:
+    except (UrlUnreachable, Unavailable):
         return Running(phase="collecting")
 
 

@@ -11,7 +11,7 @@ from services.gateway.authentication import KnownKeys
 from services.gateway.failed_sign_ups import FailedSignUps
 from services.gateway.service import Gateway
 from services.gateway.streams import Streams
-from services.gateway.turns import Line, Turns
+from services.gateway.turns import Turns, image_line
 from services.gateway.watching import Watch
 from shared.config import Secret, Settings
 from shared.health import Health
@@ -21,6 +21,7 @@ from shared.openapi import openapi_document
 from shared.outside import Outside
 from shared.storage_folder import FolderStore
 from tests.fakes import FakeServices
+from tests.service.gateway.following import followed
 
 ADMIN_KEY = "the-root-key-of-these-tests-0123456789"
 REPLICATE_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -105,7 +106,7 @@ def gateway(gateway_db, settings, services, store):
     service.identity_provider = None
     service.vendors = callbacks.vendors_of(settings)
     service.turns = Turns()
-    service.image_line = Line()
+    service.image_line = image_line()
     service.credits = services.credits
     service.catalog = services.catalog
     service.generation = services.generation
@@ -177,3 +178,10 @@ def a_staging(an_upload):
         return {"upload_id": upload_id, "style": "modern", "room_type": "bedroom", **fields}
 
     return make
+
+
+@pytest.fixture
+def follow(gateway):
+    """Follow the log, as far as it goes: ``follow(headers, "?after=0")`` returns the answer and its pieces."""
+    plain = Client(application_of(gateway))
+    return lambda headers, query="", **more: followed(plain, headers, query, **more)

@@ -16,7 +16,7 @@ URL = "https://customer.example/hook"
 
 @pytest.fixture
 def post():
-    return a_post(resolve=lambda _host, _seconds: ["93.184.216.34"])
+    return a_post(resolve=lambda _host, _seconds, **_: ["93.184.216.34"])
 
 
 @pytest.fixture

@@ -456,9 +456,9 @@ def test_whatever_a_receiver_writes_is_an_attempt_and_nothing_breaks(notificatio
 def test_an_address_that_leads_inside_later_on_is_not_gone_to(notifications_db, receiver, org_id):
     address = ["127.0.0.1"]
     port = receiver.place.partition(":")[2]
-    allowed = a_post(f"127.0.0.1:{port}", resolve=lambda _host, _seconds: address)
+    allowed = a_post(f"127.0.0.1:{port}", resolve=lambda _host, _seconds, **_: address)
     endpoint = an_endpoint(notifications_db, allowed, f"http://customer.example:{port}/hook", org_id=org_id)
-    guarded = a_post(f"192.0.2.1:{port}", resolve=lambda _host, _seconds: address)
+    guarded = a_post(f"192.0.2.1:{port}", resolve=lambda _host, _seconds, **_: address)
 
     with posting_on(notifications_db, guarded):
         tell(notifications_db, started(org_id))

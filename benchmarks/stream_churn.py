@@ -1,0 +1,139 @@
+"""Streams that come and go while events flow, and readers that take nothing and are sent away: what memory they leave.
+
+What they are sent is not looked at: that none is lost or doubled is told by those who stay.
+"""
+
+import contextlib
+import socket
+import struct
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from urllib.request import urlopen
+
+from benchmarks import audit, children
+from benchmarks.audit import AuditFailed
+from benchmarks.growth import Readings
+from benchmarks.stream_place import Place
+
+OPENED_PER_SECOND = 40
+KEPT = 400
+BUSY_ORGANIZATIONS, EVENTS_PER_SECOND = 4, 200
+SLOW = 40
+WARM_UP_SHARE = 1 / 3
+GONE_SECONDS = 30.0
+_SLOW_BYTES = 4_096
+_PIECE_BYTES = 65_536
+
+
+def growth(place: Place, *, seconds: float) -> float:
+    """Let streams come and go for ``seconds``; return by what share memory grew after the first third of that.
+
+    Raises:
+        AuditFailed: no slow reader was sent away, or streams stay open when everybody has left.
+    """
+    busy = [org_id for org_id, _ in place.accounts[:BUSY_ORGANIZATIONS]]
+    orders = {"run": "churn", "count": int(EVENTS_PER_SECOND * seconds), "per_second": EVENTS_PER_SECOND}
+    readings = Readings(place.gateway_rss)
+    with (
+        children.running(
+            "benchmarks.contenders.idle_writer",
+            log_folder=place.started.log_folder,
+            **place.started.addresses(),
+            **orders,
+            org_ids=busy,
+        ) as writer,
+        _slow_ones(place) as slow,
+    ):
+        writer.tell("go")
+        opened = _come_and_go(place, readings, slow, seconds=seconds)
+    _wait_until_gone(place)
+    sent_away = int(_metric(place, 'darkroom_sse_ended_total{reason="slow"}'))
+    if not sent_away:
+        raise AuditFailed(f"none of {SLOW} readers that take nothing was sent away within {seconds:.0f} s")
+    found = readings.growth()
+    print(
+        f"   {opened:,} streams opened and closed within {seconds:.0f} s, {sent_away} slow readers sent away:"
+        f" memory {readings.taken[0] >> 20} to {readings.taken[-1] >> 20} MiB after the warm-up   audit ok"
+    )
+    return found
+
+
+def _come_and_go(place: Place, readings: Readings, slow: list[socket.socket], *, seconds: float) -> int:
+    """Open streams, read what they are sent and close the oldest, every second one by a reset; return how many."""
+    opened = 0
+    kept: deque[socket.socket] = deque()
+    began = time.monotonic()
+    with contextlib.ExitStack() as left:
+        left.callback(lambda: [each.close() for each in kept])
+        while (passed := time.monotonic() - began) < seconds:
+            while opened < passed * OPENED_PER_SECOND:
+                kept.append(_opened(place, place.accounts[opened % len(place.accounts)]))
+                opened += 1
+                if len(kept) > KEPT:
+                    _close(kept.popleft(), abruptly=opened % 2 == 0)
+            _take(kept)
+            if passed > seconds * WARM_UP_SHARE:
+                readings.look()
+            _replace_ended(place, slow)
+            time.sleep(0.05)
+    return opened
+
+
+@contextlib.contextmanager
+def _slow_ones(place: Place) -> Iterator[list[socket.socket]]:
+    """Open streams of the busy organizations that nobody reads."""
+    slow = [_opened(place, place.accounts[number % BUSY_ORGANIZATIONS], room=_SLOW_BYTES) for number in range(SLOW)]
+    try:
+        yield slow
+    finally:
+        for each in slow:
+            each.close()
+
+
+def _replace_ended(place: Place, slow: list[socket.socket]) -> None:
+    """Let a slow reader whose connection was broken come back."""
+    for number, each in enumerate(slow):
+        if each.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            each.close()
+            slow[number] = _opened(place, place.accounts[number % BUSY_ORGANIZATIONS], room=_SLOW_BYTES)
+
+
+def _opened(place: Place, account: tuple[str, str], *, room: int = 0) -> socket.socket:
+    sock = socket.socket()
+    if room:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
+    sock.settimeout(GONE_SECONDS)
+    sock.connect(("127.0.0.1", place.port))
+    sock.sendall(
+        f"GET /v1/events/stream HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {account[1]}\r\n\r\n".encode()
+    )
+    sock.settimeout(0)
+    return sock
+
+
+def _take(kept: Sequence[socket.socket]) -> None:
+    for sock in kept:
+        with contextlib.suppress(OSError):
+            while sock.recv(_PIECE_BYTES):
+                pass
+
+
+def _close(sock: socket.socket, *, abruptly: bool) -> None:
+    if abruptly:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+
+
+def _wait_until_gone(place: Place) -> None:
+    deadline = time.monotonic() + GONE_SECONDS
+    while (still := _metric(place, "darkroom_sse_clients")) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    audit.check("streams open when everybody has left", found=int(still), expected=0)
+
+
+def _metric(place: Place, name: str) -> float:
+    port = place.programs["gateway"].ready_port
+    with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name} ")), 0.0)
