@@ -493,7 +493,10 @@ class GenerationStarted(Event, frozen=True, kw_only=True):
 
 @event("generation", subject="generation_id")
 class GenerationCompleted(Event, frozen=True, kw_only=True):
-    """A generation's result is stored; ``amount`` of its line is to be captured."""
+    """A generation's result is stored; ``amount`` of its line is to be captured.
+
+    ``fallback_from`` names the provider that was asked first, where another stood in for it, for all or a part of it.
+    """
 
     job_id: str
     generation_id: str
@@ -513,6 +516,7 @@ class GenerationCompleted(Event, frozen=True, kw_only=True):
     style: str | None = None
     room_type: str | None = None
     livemode: bool = True
+    fallback_from: str | None = None
 
 
 @event("generation", subject="generation_id")
@@ -566,7 +570,11 @@ class JobResumed(Event, frozen=True, kw_only=True):
 
 @event("generation", subject="job_id")
 class JobFinished(Event, frozen=True, kw_only=True):
-    """A job reached its end; ``lines`` says of each line how it ended."""
+    """A job reached its end; ``lines`` says of each line how it ended.
+
+    Of what ``succeeded``, so many ``fallbacks`` were made by another provider than was asked first. ``retry_of`` is the
+    job of which it made failed generations again.
+    """
 
     job_id: str
     org_id: str
@@ -579,6 +587,8 @@ class JobFinished(Event, frozen=True, kw_only=True):
     session_id: str | None = None
     session_name: str | None = None
     livemode: bool = True
+    fallbacks: int = 0
+    retry_of: str | None = None
 
 
 @event("generation", subject="job_id")

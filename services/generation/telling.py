@@ -1,11 +1,12 @@
 """What events tell of a generation that has ended, from its row or from the columns that are needed for it."""
 
+from collections.abc import Iterable
 from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 
 from services.generation.failures import reason
-from services.generation.models import Generation, Job
+from services.generation.models import Generation, Job, Operation
 from shared.events import GenerationFailed, correlated
 
 Told: TypeAlias = sa.Row[*tuple[Any, ...]]
@@ -40,6 +41,12 @@ def failed(job: Job, generation: Told, *, line_id: str | None = None, cost: int 
 def line_of(generation: Generation | Told) -> str | None:
     """Return the id of a generation's reservation line; a free one has none."""
     return generation.id if generation.sku and generation.amount != 0 else None
+
+
+def fallback_from(operations: Iterable[Operation | Told]) -> str | None:
+    """Return the provider that was asked for a result and that another stood in for, if one did: the last such."""
+    instead = [each.asked_first for each in operations if each.asked_first not in {None, each.provider}]
+    return instead[-1] if instead else None
 
 
 def about(job: Job | Told, generation: Generation | Told) -> dict[str, Any]:
