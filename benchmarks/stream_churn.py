@@ -8,7 +8,7 @@ import socket
 import struct
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from urllib.request import urlopen
 
 from benchmarks import audit, children
@@ -18,8 +18,9 @@ from benchmarks.stream_place import Place
 
 OPENED_PER_SECOND = 40
 KEPT = 400
-BUSY_ORGANIZATIONS, EVENTS_PER_SECOND = 4, 200
-SLOW = 40
+# Large enough that what the system takes for a reader who takes nothing is soon full: megabytes, on one machine.
+BUSY_ORGANIZATIONS, EVENTS_PER_SECOND, EVENT_BYTES = 2, 200, 4_000
+SLOW, SLOW_OPENED_PER_SECOND = 30, 1.0
 WARM_UP_SHARE = 1 / 3
 GONE_SECONDS = 30.0
 _SLOW_BYTES = 4_096
@@ -42,9 +43,12 @@ def growth(place: Place, *, seconds: float) -> float:
             **place.started.addresses(),
             **orders,
             org_ids=busy,
+            padding=EVENT_BYTES,
         ) as writer,
-        _slow_ones(place) as slow,
+        contextlib.ExitStack() as leaving,
     ):
+        slow: list[socket.socket] = []
+        leaving.callback(lambda: [each.close() for each in slow])
         writer.tell("go")
         opened = _come_and_go(place, readings, slow, seconds=seconds)
     _wait_until_gone(place)
@@ -75,20 +79,16 @@ def _come_and_go(place: Place, readings: Readings, slow: list[socket.socket], *,
             _take(kept)
             if passed > seconds * WARM_UP_SHARE:
                 readings.look()
+            if len(slow) < min(SLOW, passed * SLOW_OPENED_PER_SECOND):
+                slow.append(_slow_one(place, len(slow)))
             _replace_ended(place, slow)
             time.sleep(0.05)
     return opened
 
 
-@contextlib.contextmanager
-def _slow_ones(place: Place) -> Iterator[list[socket.socket]]:
-    """Open streams of the busy organizations that nobody reads."""
-    slow = [_opened(place, place.accounts[number % BUSY_ORGANIZATIONS], room=_SLOW_BYTES) for number in range(SLOW)]
-    try:
-        yield slow
-    finally:
-        for each in slow:
-            each.close()
+def _slow_one(place: Place, number: int) -> socket.socket:
+    """Open a stream of a busy organization that nobody reads."""
+    return _opened(place, place.accounts[number % BUSY_ORGANIZATIONS], room=_SLOW_BYTES)
 
 
 def _replace_ended(place: Place, slow: list[socket.socket]) -> None:
@@ -96,7 +96,7 @@ def _replace_ended(place: Place, slow: list[socket.socket]) -> None:
     for number, each in enumerate(slow):
         if each.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             each.close()
-            slow[number] = _opened(place, place.accounts[number % BUSY_ORGANIZATIONS], room=_SLOW_BYTES)
+            slow[number] = _slow_one(place, number)
 
 
 def _opened(place: Place, account: tuple[str, str], *, room: int = 0) -> socket.socket:
