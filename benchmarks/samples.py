@@ -48,4 +48,4 @@ def line_id(number: int) -> str:
 
 def stamped(item: CreditCaptured, at_ns: int, *, padding: int = 0) -> CreditCaptured:
     """Return the event with a monotonic time in nanoseconds where its reservation's id stood, and so much larger."""
-    return msgspec.structs.replace(item, reservation_id=str(at_ns), job_id=item.job_id + "x" * padding)
+    return msgspec.structs.replace(item, reservation_id=str(at_ns), line_id=item.line_id + "x" * padding)
