@@ -19,8 +19,9 @@ from benchmarks.stream_place import Place
 OPENED_PER_SECOND = 40
 KEPT = 400
 # Large enough that what the system takes for a reader who takes nothing is soon full: megabytes, on one machine.
-BUSY_ORGANIZATIONS, EVENTS_PER_SECOND, EVENT_BYTES = 2, 200, 4_000
-SLOW, SLOW_OPENED_PER_SECOND = 30, 1.0
+BUSY_ORGANIZATIONS, EVENTS_PER_SECOND, EVENT_BYTES = 2, 100, 4_000
+BUSY_EVERY = 20
+SLOW, SLOW_OPENED_PER_SECOND = 20, 1.0
 WARM_UP_SHARE = 1 / 3
 GONE_SECONDS = 30.0
 _SLOW_BYTES = 4_096
@@ -72,7 +73,7 @@ def _come_and_go(place: Place, readings: Readings, slow: list[socket.socket], *,
         left.callback(lambda: [each.close() for each in kept])
         while (passed := time.monotonic() - began) < seconds:
             while opened < passed * OPENED_PER_SECOND:
-                kept.append(_opened(place, place.accounts[opened % len(place.accounts)]))
+                kept.append(_opened(place, _account(place, opened)))
                 opened += 1
                 if len(kept) > KEPT:
                     _close(kept.popleft(), abruptly=opened % 2 == 0)
@@ -84,6 +85,12 @@ def _come_and_go(place: Place, readings: Readings, slow: list[socket.socket], *,
             _replace_ended(place, slow)
             time.sleep(0.05)
     return opened
+
+
+def _account(place: Place, number: int) -> tuple[str, str]:
+    """Return whose the stream of this number is: a busy organization's now and then, one of the others' else."""
+    busy, others = place.accounts[:BUSY_ORGANIZATIONS], place.accounts[BUSY_ORGANIZATIONS:]
+    return busy[number // BUSY_EVERY % len(busy)] if number % BUSY_EVERY == 0 else others[number % len(others)]
 
 
 def _slow_one(place: Place, number: int) -> socket.socket:
@@ -134,6 +141,6 @@ def _wait_until_gone(place: Place) -> None:
 
 def _metric(place: Place, name: str) -> float:
     port = place.programs["gateway"].ready_port
-    with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+    with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=GONE_SECONDS) as answer:
         lines = answer.read().decode().splitlines()
     return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name} ")), 0.0)
