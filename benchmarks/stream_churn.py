@@ -8,7 +8,7 @@ import socket
 import struct
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from urllib.request import urlopen
 
 from benchmarks import audit, children
@@ -18,8 +18,10 @@ from benchmarks.stream_place import Place
 
 OPENED_PER_SECOND = 40
 KEPT = 400
-BUSY_ORGANIZATIONS, EVENTS_PER_SECOND = 4, 200
-SLOW = 40
+# Large enough that what the system takes for a reader who takes nothing is soon full: megabytes, on one machine.
+BUSY_ORGANIZATIONS, EVENTS_PER_SECOND, EVENT_BYTES = 2, 100, 4_000
+BUSY_EVERY = 20
+SLOW, SLOW_OPENED_PER_SECOND = 20, 1.0
 WARM_UP_SHARE = 1 / 3
 GONE_SECONDS = 30.0
 _SLOW_BYTES = 4_096
@@ -42,9 +44,12 @@ def growth(place: Place, *, seconds: float) -> float:
             **place.started.addresses(),
             **orders,
             org_ids=busy,
+            padding=EVENT_BYTES,
         ) as writer,
-        _slow_ones(place) as slow,
+        contextlib.ExitStack() as leaving,
     ):
+        slow: list[socket.socket] = []
+        leaving.callback(lambda: [each.close() for each in slow])
         writer.tell("go")
         opened = _come_and_go(place, readings, slow, seconds=seconds)
     _wait_until_gone(place)
@@ -68,27 +73,29 @@ def _come_and_go(place: Place, readings: Readings, slow: list[socket.socket], *,
         left.callback(lambda: [each.close() for each in kept])
         while (passed := time.monotonic() - began) < seconds:
             while opened < passed * OPENED_PER_SECOND:
-                kept.append(_opened(place, place.accounts[opened % len(place.accounts)]))
+                kept.append(_opened(place, _account(place, opened)))
                 opened += 1
                 if len(kept) > KEPT:
                     _close(kept.popleft(), abruptly=opened % 2 == 0)
             _take(kept)
             if passed > seconds * WARM_UP_SHARE:
                 readings.look()
+            if len(slow) < min(SLOW, passed * SLOW_OPENED_PER_SECOND):
+                slow.append(_slow_one(place, len(slow)))
             _replace_ended(place, slow)
             time.sleep(0.05)
     return opened
 
 
-@contextlib.contextmanager
-def _slow_ones(place: Place) -> Iterator[list[socket.socket]]:
-    """Open streams of the busy organizations that nobody reads."""
-    slow = [_opened(place, place.accounts[number % BUSY_ORGANIZATIONS], room=_SLOW_BYTES) for number in range(SLOW)]
-    try:
-        yield slow
-    finally:
-        for each in slow:
-            each.close()
+def _account(place: Place, number: int) -> tuple[str, str]:
+    """Return whose the stream of this number is: a busy organization's now and then, one of the others' else."""
+    busy, others = place.accounts[:BUSY_ORGANIZATIONS], place.accounts[BUSY_ORGANIZATIONS:]
+    return busy[number // BUSY_EVERY % len(busy)] if number % BUSY_EVERY == 0 else others[number % len(others)]
+
+
+def _slow_one(place: Place, number: int) -> socket.socket:
+    """Open a stream of a busy organization that nobody reads."""
+    return _opened(place, place.accounts[number % BUSY_ORGANIZATIONS], room=_SLOW_BYTES)
 
 
 def _replace_ended(place: Place, slow: list[socket.socket]) -> None:
@@ -96,7 +103,7 @@ def _replace_ended(place: Place, slow: list[socket.socket]) -> None:
     for number, each in enumerate(slow):
         if each.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             each.close()
-            slow[number] = _opened(place, place.accounts[number % BUSY_ORGANIZATIONS], room=_SLOW_BYTES)
+            slow[number] = _slow_one(place, number)
 
 
 def _opened(place: Place, account: tuple[str, str], *, room: int = 0) -> socket.socket:
@@ -134,6 +141,6 @@ def _wait_until_gone(place: Place) -> None:
 
 def _metric(place: Place, name: str) -> float:
     port = place.programs["gateway"].ready_port
-    with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+    with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=GONE_SECONDS) as answer:
         lines = answer.read().decode().splitlines()
     return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name} ")), 0.0)

@@ -27,8 +27,8 @@ class Watch:
         """End the streams whose credentials were revoked, have expired, or are of members who are none any more.
 
         Those that were ended a look ago, and have not taken what was begun, are cut off; those whose clients have hung
-        up are closed. Where nobody can tell for 30 s
-        which are good, all are ended: who comes back is asked as everybody is.
+        up are closed. Where nobody can tell for 30 s which are good, all are ended: who comes back is asked as
+        everybody is.
         """
         open_ones.cut_off()
         open_ones.let_go(open_ones.all())

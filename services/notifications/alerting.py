@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from services.notifications import alarms, incidents, metrics, webhooks
 from services.notifications.alarms import Alarm, AllClear
 from services.notifications.courier import Courier, insist
-from services.notifications.deliveries import Decision, Delivered, GivenUp, decide
+from services.notifications.deliveries import Decision, Delivered, GivenUp, Postponed, decide
 from services.notifications.incidents import ALERTS_CHANNEL
 from services.notifications.leases import Leases
 from shared.config import ConfigurationError, Settings
@@ -194,6 +194,7 @@ def _record(db: Database, item: ClaimedAlert, decision: Decision) -> None:
             status=status,
             failure=getattr(decision, "failure", None),
             seconds=getattr(decision, "seconds", 0.0),
+            unused=isinstance(decision, Postponed),
         )
         if settled:
             once_committed(session, lambda: metrics.deliveries.labels("alert", label).inc())

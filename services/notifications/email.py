@@ -21,7 +21,7 @@ from services.notifications.letters import single_line
 from shared import budget
 from shared.config import ConfigurationError
 from shared.outside_connections import Tls
-from shared.outside_names import NameUnknown, Resolve, SystemResolver
+from shared.outside_names import NameUnknown, NoTurn, Resolve, SystemResolver
 
 log = structlog.get_logger(__name__)
 
@@ -146,7 +146,7 @@ class SmtpServer:
         try:
             with budget.interrupted_after(self._seconds, "handing over a mail"):
                 return self._handed_over(letter)
-        except (smtplib.SMTPException, OSError, UnicodeError, NameUnknown, budget.TimeLimitExceeded) as error:
+        except (smtplib.SMTPException, OSError, UnicodeError, NameUnknown, NoTurn, budget.TimeLimitExceeded) as error:
             return _outcome_of(error)
 
     def _handed_over(self, letter: EmailMessage) -> Outcome:

@@ -67,8 +67,14 @@ RETURNING id
     ) -> bool:
         """Write what became of a claimed row; return False where the claim was lost meanwhile, and nothing is written.
 
-        ``pending`` is due again in ``seconds``; ``unused`` says that the claim was no attempt.
+        ``pending`` is due again in ``seconds``; with ``unused`` it has as many attempts left as before the claim.
         """
-        settled = {"status": status, "failure": failure, "seconds": seconds, "unused": int(unused)}
-        values = {"id": id, "fence": fence, **settled}
+        values = {
+            "id": id,
+            "fence": fence,
+            "status": status,
+            "failure": failure,
+            "seconds": seconds,
+            "unused": int(unused),
+        }
         return session.scalar(self._settle, values) is not None

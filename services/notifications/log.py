@@ -39,7 +39,7 @@ def events(
         session_id: only events of this staging or studio session.
         job_id: only events of this job.
         livemode: whether only what test keys have made (False), or only everything else (True); None is both.
-        limit: how many at most; with 0 there are none, and the answer is only how far the log goes.
+        limit: how many at most.
 
     Returns:
         ``{data: [{id, type, time, event}], has_more, next_cursor, oldest, last, resync}``. ``id`` is the event's
@@ -51,8 +51,7 @@ def events(
     Raises:
         BadRequest: the cursor or the limit is of no such form.
     """
-    if limit:
-        pages.check_limit(limit)
+    pages.check_limit(limit)
     cursor = cursor_of(after)
     # In this order: what is recorded meanwhile is beyond `last`, and what is swept meanwhile shows in `oldest`.
     last = session.scalar(sa.select(EventSequence.last).where(EventSequence.org_id == org_id)) or 0
@@ -90,8 +89,6 @@ def _page(
     session: Session, conditions: Sequence[sa.ColumnElement[bool]], *, org_id: str, limit: int
 ) -> tuple[Sequence[RecordedEvent], bool]:
     """Return the first events, as many as were asked for and one answer can carry, and whether there are more."""
-    if not limit:
-        return [], False
     first = sa.select(*SIZED).where(*conditions).order_by(RecordedEvent.sequence).limit(limit + 1)
     sizes = session.execute(first).all()
     chosen = fitting(sizes[:limit])

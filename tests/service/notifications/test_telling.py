@@ -477,7 +477,7 @@ def test_what_is_switched_off_in_the_settings_does_not_leave_any_more(notificati
 
 
 def test_one_click_in_a_warning_switches_warnings_off(notifications_db, org_id):
-    user_id = a_member(notifications_db, org_id)
+    user_id = a_member(notifications_db, org_id, role="owner")
     tell(notifications_db, low_quota(org_id))
 
     answer = choosing.unsubscribe(notifications_db, token=link_of(notifications_db), secret=SECRET)

@@ -108,7 +108,7 @@ def test_an_event_recorded_once_is_owed_once_to_each_endpoint_that_wants_its_typ
 
 
 def test_an_endpoint_gets_what_is_recorded_after_its_creation_even_by_who_waited_meanwhile(notifications_db, org_id):
-    post = a_post(resolve=lambda _host, _seconds: ["93.184.216.34"])
+    post = a_post(resolve=lambda _host, _seconds, **_: ["93.184.216.34"])
     tell(notifications_db, started(org_id))
     recording_one = threading.Thread(target=tell, args=(notifications_db, started(org_id)))
 
@@ -311,7 +311,7 @@ def test_a_receiver_that_asks_for_patience_gets_nothing_meanwhile(notifications_
 def test_one_success_does_not_end_the_patience_another_answer_asked_for(notifications_db, org_id, tamper):
     endpoint = an_endpoint(
         notifications_db,
-        a_post(resolve=lambda _host, _seconds: ["93.184.216.34"]),
+        a_post(resolve=lambda _host, _seconds, **_: ["93.184.216.34"]),
         "https://customer.example/",
         org_id=org_id,
     )

@@ -11,11 +11,12 @@ down_revision = "0006"
 
 TEXT = sa.Text
 TIME = sa.TIMESTAMP(timezone=True)
-# The types that had a sentence when this was written: what came later is marked as it is recorded.
+# The types that have a sentence, or soon will: what comes later is marked as it is recorded.
 TOLD = (
     *("OrganizationCreated", "MemberInvited", "MemberJoined", "MemberChanged", "MemberRemoved", "PlanChanged"),
     *("CreditsGranted", "CreditsAdjusted", "CreditsExpired", "QuotaThresholdReached", "JobAccepted", "JobPaused"),
-    *("JobResumed", "JobFinished", "AssetUploaded", "SourceDeleted", "WebhookEndpointDisabled"),
+    *("JobResumed", "JobStalled", "GenerationFailed", "JobFinished", "AssetUploaded", "SourceDeleted"),
+    "WebhookEndpointDisabled",
 )
 
 
