@@ -2,9 +2,8 @@
 
 import pytest
 
-from services.generation.providers import available
 from tests import live
-from tests.contracts.providers import VENDORS, hostile_vendors
+from tests.contracts.providers import VENDORS, environment_of, hostile_vendors, keys_in
 
 KEYS = [f"PROVIDER_{vendor.upper()}_API_KEY" for vendor in VENDORS]
 
@@ -28,10 +27,18 @@ def test_nobody_is_called_without_a_key(
     assert "PROVIDER_<NAME>_API_KEY" in capsys.readouterr().out
 
 
-def test_every_vendor_has_something_to_do_in_it() -> None:
-    vendors = available(dict.fromkeys(KEYS, "none"))
+def test_every_vendor_with_a_key_is_called_once_for_each_kind_of_work(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with hostile_vendors() as (server, _):
+        for name, value in environment_of(server).items():
+            monkeypatch.setenv(name, value)
 
-    assert [name for name in VENDORS if not vendors[name].operations & set(live.PROMPTS)] == []
+        status = live.main([])
+
+        lines = capsys.readouterr().out.splitlines()
+        assert (status, len(lines), len(server.world.bills)) == (0, 7, 7)
+    assert keys_in("".join(lines)) == []
 
 
 @pytest.mark.parametrize(("script", "status"), [("ok", 0), ("error_500", 1), ("other_model", 1)])
