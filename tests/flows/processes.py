@@ -263,8 +263,6 @@ def system(
             "GATEWAY_ADDRESS": gateway,
             "GATEWAY_PUBLIC_URL": f"http://{gateway}",
             **environment_of(vendors),
-            "PROVIDER_REPLICATE_WEBHOOK_SECRET": vendors.webhooks.replicate_secret,
-            "PROVIDER_FAL_JWKS_URL": f"{vendors.address}/.well-known/jwks.json",
             **{f"PROVIDER_{vendor.upper()}_CONCURRENCY": "300" for vendor in VENDORS},
             **{f"PROVIDER_{vendor.upper()}_REQUESTS_PER_MINUTE": "60000" for vendor in VENDORS},
             "OPERATIONS_PER_ORGANIZATION": "1000",

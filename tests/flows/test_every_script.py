@@ -252,7 +252,7 @@ def test_whatever_a_vendor_does_there_is_one_image_or_its_price_back_and_every_b
     with engine.process("gateway") as gateway, ExitStack() as started:
         until(gateway.is_ready, seconds=60, what="the gateway, for webhooks")
         started.enter_context(engine.process("generation-worker"))
-        until(lambda: all_ended(engine, overdue), seconds=240, what="the end of every job")
+        until(lambda: all_ended(engine, overdue), seconds=360, what="the end of every job")
         stories = {case: engine.story(job_id) for case, job_id in jobs.items()}
         made = sum(len(story.images) for story in stories.values())
         until(lambda: engine.wallet()["held"] == 0, what="the settlement of every line")

@@ -32,7 +32,7 @@ from services.generation.providers.wire import Reply
 
 SUBMIT_SECONDS: Final = 60.0
 _PHASES: Final = {"IN_QUEUE": "queued", "IN_PROGRESS": "running"}
-# Else it has another application do what this one cannot just now, and no answer says so. Both names are documented.
+# Else it has another application do what this one cannot just now, and no answer says so. Two names are in use for it.
 _THIS_MODEL: Final = {"X-Fal-Disable-Fallbacks": "true", "X-App-Fal-Disable-Fallback": "true"}
 _ERROR_TYPES: Final = {
     "content_policy_violation": "moderation_input",

@@ -22,7 +22,6 @@ from services.generation.providers.refusals import refusal, retry_after_seconds
 from services.generation.providers.wire import NotSent, Reply, Wire
 from shared.config import ConfigurationError
 from shared.off_hub import WorkFailed
-from tests import live
 from tests.contracts.providers import KEYS, VENDORS, a_photo, a_request, environment_of, hostile_vendors, keys_in
 from tests.fakes import ScriptedProvider
 from tests.polling import until
@@ -698,20 +697,6 @@ def test_waiting_for_an_operation_ends_with_its_time() -> None:
     assert isinstance(outcome, Lost)
     assert provider.polls > 1
     assert time.monotonic() - began < 1
-
-
-def test_the_live_command_calls_every_vendor_with_a_key_once_for_each_kind_of_work(
-    vendors: Running_, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    server, _ = vendors
-    for name, value in environment_of(server).items():
-        monkeypatch.setenv(name, value)
-
-    status = live.main([])
-
-    lines = capsys.readouterr().out.splitlines()
-    assert (status, len(lines), len(server.world.bills)) == (0, 7, 7)
-    assert keys_in("".join(lines)) == []
 
 
 def test_every_vendor_of_the_registry_has_an_adapter() -> None:
