@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local.stack import Broker
 from services.generation import calls, sweeper
 from services.generation.scheduler import SEND_WITHIN_SECONDS
 from services.generation.sweeper import Suspects
-from tests.conftest import lending
+from tests.conftest import NewVhost, lending
 from tests.contracts.providers import VENDORS
 from tests.databases import Databases
 from tests.flows.processes import PRICE, Process, Story, System, system
@@ -30,11 +29,11 @@ IMAGES = "images/"
 
 
 @pytest.fixture(scope="module")
-def engine(databases: Databases, rabbitmq: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+def engine(databases: Databases, new_vhost: NewVhost, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     folder = tmp_path_factory.mktemp("stopped")
     with (
         lending(databases) as make_database,
-        system(make_database, rabbitmq, folder=folder, time_scale=1, CRASH_FILE=str(folder / "crash")) as running,
+        system(make_database, new_vhost, folder=folder, time_scale=1, CRASH_FILE=str(folder / "crash")) as running,
     ):
         yield running
 
