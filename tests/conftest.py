@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import certifi
 import pytest
 import structlog
 
@@ -29,6 +30,18 @@ def secrets_of_the_process() -> None:
     """Give the process the secrets every start-up asks for."""
     for name in ("SIGNING_SECRET", "ENCRYPTION_KEYS", "ADMIN_API_KEY"):
         os.environ.setdefault(name, secrets.token_hex(32))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_authority_of_the_web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Trust one of the web's authorities in this process: to read them all takes long, and many clients are made."""
+    every = Path(certifi.where()).read_text()
+    end = "-----END CERTIFICATE-----\n"
+    one = tmp_path_factory.mktemp("web") / "authority.pem"
+    one.write_text(every.partition(end)[0] + end)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(certifi, "where", lambda: str(one))
+        yield
 
 
 @pytest.fixture(autouse=True)
