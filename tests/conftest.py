@@ -78,6 +78,7 @@ def lending(databases: Databases) -> Iterator[MakeDatabase]:
     def make(service: str) -> Database:
         name, url = databases.lend(service)
         database = Database(url, application=name)
+        databases.teach(service, database.engine)
         made.append((service, name, database))
         return database
 

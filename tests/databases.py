@@ -7,9 +7,11 @@ thrown away instead.
 import secrets
 from collections import defaultdict, deque
 from dataclasses import dataclass
+from typing import Any
 
 import psycopg2
 import psycopg2.extensions
+import sqlalchemy as sa
 
 from deploy.local.stack import Postgres
 from shared.config import SERVICES
@@ -66,6 +68,7 @@ class Databases:
         self._connection: psycopg2.extensions.connection | None = None
         self._pristine: dict[str, _Pristine] = {}
         self._idle: dict[str, deque[str]] = defaultdict(deque)
+        self._known: dict[str, tuple[sa.Dialect, dict[Any, Any]]] = {}
 
     def lend(self, service: str) -> tuple[str, str]:
         """Return ``(name, url)`` of a migrated, empty database of ``service``."""
@@ -87,6 +90,11 @@ class Databases:
             self._idle[service].append(name)
         else:
             self._postgres.drop_database(name)
+
+    def teach(self, service: str, engine: sa.Engine) -> None:
+        """Let an engine know the statements of those before it: to put them into SQL anew takes longer than to run."""
+        engine.dialect, statements = self._known.setdefault(service, (engine.dialect, {}))
+        engine.update_execution_options(compiled_cache=statements)
 
     def _emptied(self, service: str, name: str) -> bool:
         pristine = self._pristine[service]
