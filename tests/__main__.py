@@ -23,18 +23,18 @@ from pathlib import Path
 AT_ONCE = 4
 # The longest first, so that none runs alone at the end. Whatever is not named belongs to the rest, so that no new
 # folder is forgotten.
-BEFORE_THE_REST = (
-    ("tests/e2e",),
-    ("tests/service/shared",),
-    ("tests/service/gateway",),
-    ("tests/service/generation",),
-    ("tests/service/credits",),
-    ("tests/service/notifications",),
-    ("tests/flows",),
+NAMED = (
+    "tests/unit",
+    "tests/e2e",
+    "tests/service/shared",
+    "tests/service/gateway",
+    "tests/service/notifications",
+    "tests/service/generation",
+    "tests/flows",
+    "tests/service/credits",
 )
-AFTER_THE_REST = (("tests/service/tools", "tests/clients", "tests/contracts"),)
 MEMORY = Path("/dev/shm")  # noqa: S108  a folder of our own is made in it
-ROOM_IN_MEMORY_BYTES = 6 << 30
+ROOM_IN_MEMORY_BYTES = 3 << 30
 PROGRESS_SECONDS = 20
 # More than this is no lack of time.
 JUDGED_AGAIN_AT_MOST = 10
@@ -66,13 +66,8 @@ class Run:
 
 def groups() -> list[Group]:
     """Return all there is to run, the longest first."""
-    named = [folder for folders in (*BEFORE_THE_REST, *AFTER_THE_REST) for folder in folders]
-    rest = Group(name="all others", arguments=("tests", *(f"--ignore={folder}" for folder in named)))
-    before, after = (
-        [Group(name=", ".join(folders), arguments=folders) for folders in part]
-        for part in (BEFORE_THE_REST, AFTER_THE_REST)
-    )
-    return [*before, rest, *after]
+    rest = Group(name="all others", arguments=("tests", *(f"--ignore={folder}" for folder in NAMED)))
+    return [*(Group(name=folder, arguments=(folder,)) for folder in NAMED), rest]
 
 
 def main() -> int:
