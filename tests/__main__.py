@@ -110,9 +110,8 @@ def _all_run(home: Path, *, began: float) -> list[Run]:
                     _tell_end(run, cpu_seconds=_cpu_seconds() - before)
             if time.monotonic() - told > PROGRESS_SECONDS:
                 told = time.monotonic()
-                say(
-                    f"{told - began:4.0f} s: {', '.join(run.progress() for run in running)}; {len(waiting)} groups wait"
-                )
+                ahead = f"; {len(waiting)} groups are still to begin" if waiting else ""
+                say(f"{told - began:4.0f} s: {', '.join(run.progress() for run in running)}{ahead}")
             time.sleep(0.2)
     finally:
         for run in running:

@@ -32,15 +32,15 @@ _SEQUENCES = (
 )
 # Notes whatever changes the shape of a database, by whomever; DDL that is rolled back leaves no note.
 _WATCH_SHAPE = """
-CREATE TABLE pristine.changes (tag text);
+CREATE TABLE pristine.noted_changes (tag text);
 CREATE FUNCTION pristine.note_change() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER AS
-    $$ BEGIN INSERT INTO pristine.changes VALUES (tg_tag); END $$;
+    $$ BEGIN INSERT INTO pristine.noted_changes VALUES (tg_tag); END $$;
 CREATE EVENT TRIGGER shape_changed ON ddl_command_end EXECUTE FUNCTION pristine.note_change();
 ALTER EVENT TRIGGER shape_changed ENABLE ALWAYS;
 """
 # What no event trigger sees is compared: settings of roles and databases, and statistics.
 _STATE = """
-SELECT (SELECT count(*) FROM pristine.changes),
+SELECT (SELECT count(*) FROM pristine.noted_changes),
     (SELECT string_agg(s::text, ' ' ORDER BY s::text) FROM pg_db_role_setting s),
     (SELECT count(*) FROM pg_statistic WHERE starelid >= 16384)
 """
@@ -78,7 +78,7 @@ class Databases:
             self._pristine[service] = self._keep_seeds(service)
         name = f"{service}_{secrets.token_hex(4)}"
         # Not the only one: its last session is just ending, for which PostgreSQL would wait a tenth of a second.
-        if len(self._idle[service]) < SPARE + 1:
+        if len(self._idle[service]) <= SPARE:
             return name, self._postgres.clone_database(template=service, name=name)
         # Under a name of its own: what a test has left running does not find the database of the next.
         self._administrator().execute(f"ALTER DATABASE {self._idle[service].popleft()} RENAME TO {name}")
