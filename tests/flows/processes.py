@@ -20,7 +20,6 @@ import psutil
 import sqlalchemy as sa
 
 from deploy.local import ports
-from deploy.local.stack import Broker
 from services.generation import handlers
 from services.generation.engine import Engine
 from services.generation.models import Attempt, Image, Operation
@@ -31,7 +30,7 @@ from shared.database import Database
 from shared.ids import new_id
 from shared.rpc import Remote, RpcConnection
 from shared.storage import ObjectStore, open_store
-from tests.conftest import MakeDatabase
+from tests.conftest import MakeDatabase, NewVhost
 from tests.contracts.providers import VENDORS, a_photo, environment_of
 from tests.polling import until
 from tests.service.generation.steps import SOURCE, job_of
@@ -244,7 +243,7 @@ class System:
 
 @contextmanager
 def system(
-    make_database: MakeDatabase, rabbitmq: Broker, *, folder: Path, time_scale: float, **settings: str
+    make_database: MakeDatabase, new_vhost: NewVhost, *, folder: Path, time_scale: float, **settings: str
 ) -> Iterator[System]:
     """Run a `System` on databases and a virtual host of its own; ``settings`` are variables of its processes."""
     databases = {service: make_database(service) for service in SERVICES}
@@ -253,7 +252,7 @@ def system(
         environment = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(ROOT),
-            "AMQP_URL": _virtual_host(rabbitmq),
+            "AMQP_URL": new_vhost(),
             "STORAGE_URL": (folder / "objects").as_uri(),
             **{
                 f"{service.upper()}_DATABASE_URL": database.url.render_as_string(hide_password=False)
@@ -271,14 +270,3 @@ def system(
         topology.declare(environment["AMQP_URL"])
         with System(databases, environment, folder=folder, vendors=vendors).running() as running:
             yield running
-
-
-def _virtual_host(rabbitmq: Broker) -> str:
-    """Return the address of an empty virtual host."""
-    name, everything = f"flows-{secrets.token_hex(3)}", '<<".*">>'
-    rabbitmq.ctl(
-        "eval",
-        f'rabbit_vhost:add(<<"{name}">>, <<"test">>), rabbit_auth_backend_internal:set_permissions('
-        f'<<"darkroom">>, <<"{name}">>, {everything}, {everything}, {everything}, <<"test">>), ok.',
-    )
-    return f"{rabbitmq.url.rpartition('/')[0]}/{name}"

@@ -17,10 +17,9 @@ from typing import Any
 
 import pytest
 
-from deploy.local.stack import Broker
 from services.generation.failures import TAXONOMY
 from services.generation.holding import OPERATIONS_CHANNEL
-from tests.conftest import MakeDatabase
+from tests.conftest import MakeDatabase, NewVhost
 from tests.contracts.providers import VENDORS
 from tests.flows.processes import PRICE, Story, System, system
 from tests.polling import until
@@ -235,10 +234,10 @@ _OPEN = (
 
 
 @pytest.fixture
-def engine(make_database: MakeDatabase, rabbitmq: Broker, tmp_path: Path) -> Iterator[System]:
+def engine(make_database: MakeDatabase, new_vhost: NewVhost, tmp_path: Path) -> Iterator[System]:
     limits = {f"PROVIDER_{vendor.upper()}_TIME_LIMIT_SECONDS": str(TIME_LIMIT_SECONDS) for vendor in VENDORS}
     with system(
-        make_database, rabbitmq, folder=tmp_path, time_scale=TIME_SCALE, WORKER_SLOTS="24", **limits
+        make_database, new_vhost, folder=tmp_path, time_scale=TIME_SCALE, WORKER_SLOTS="24", **limits
     ) as running:
         yield running
 

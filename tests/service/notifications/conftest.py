@@ -1,19 +1,19 @@
 """A way past every wall of the database, to let time pass in it; and a broker to run the service on."""
 
 import os
-import secrets
 from collections.abc import Callable, Iterator
 
 import psycopg2
 import pytest
 
-from deploy.local.stack import Broker, Postgres
+from deploy.local.stack import Postgres
 from services.gateway import keys, organizations
 from services.gateway.organizations import NewOrganization
 from services.notifications.service import Notifications
 from shared import broker, topology
 from shared.database import Database
 from shared.ids import new_id
+from tests.conftest import NewVhost
 from tests.service.notifications.gateways import Follower, Gateway
 from tools.topology import bindings_of
 
@@ -36,12 +36,9 @@ def tamper(notifications_db: Database, postgres: Postgres) -> Callable[..., None
 
 
 @pytest.fixture
-def amqp_url(rabbitmq: Broker) -> Iterator[str]:
+def amqp_url(new_vhost: NewVhost) -> str:
     """A virtual host of its own, with what notifications and those it listens to use."""
-    vhost = f"notifications-{secrets.token_hex(4)}"
-    rabbitmq.ctl("add_vhost", vhost)
-    rabbitmq.ctl("set_permissions", "-p", vhost, "darkroom", ".*", ".*", ".*")
-    url = f"{rabbitmq.url.rpartition('/')[0]}/{vhost}"
+    url = new_vhost()
     bindings = bindings_of(Notifications, service="notifications")
     with broker.connected(url, name="test topology") as connection:
         channel = connection.channel()
@@ -51,8 +48,7 @@ def amqp_url(rabbitmq: Broker) -> Iterator[str]:
         topology.declare_rpc(channel, "notifications")
         for item in bindings:
             topology.declare_binding(channel, item)
-    yield url
-    rabbitmq.ctl("delete_vhost", vhost)
+    return url
 
 
 @pytest.fixture
