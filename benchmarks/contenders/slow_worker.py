@@ -12,7 +12,8 @@ from eventlet.hubs import trampoline
 from benchmarks.child import Conversation
 from benchmarks.contenders.slow_provider import SlowProvider
 from shared import images, logs, off_hub, runner
-from shared.storage import ObjectStore, open_store
+from shared.ids import new_id
+from shared.storage import NewObject, ObjectStore, open_store
 
 Work = Callable[[Callable[[], bool]], None]
 
@@ -27,8 +28,10 @@ def run(
     runner.raise_file_limit()
     picture = Path(orders["picture"]).read_bytes()
     provider = provider_class(seconds=orders["seconds"], concurrency=orders["limit"], picture=picture)
-    work = make(orders, provider, open_store(orders["storage_url"]))
+    store = open_store(orders["storage_url"])
+    work = make(orders, provider, store)
     stopping = threading.Event()
+    store.put_together([NewObject(key=f"images/warm-up/{new_id('img')}.jpg", data=picture, content_type="image/jpeg")])
     eyes = [threading.Thread(target=off_hub.off_hub, args=(images.inspect, picture)) for _ in range(off_hub.WORKERS)]
     for each in eyes:
         each.start()

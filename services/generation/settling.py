@@ -42,7 +42,7 @@ from shared.gathering import Gathering
 from shared.ids import new_id
 from shared.off_hub import WORKERS, WorkFailed, off_hub
 from shared.problems import Problem
-from shared.storage import ObjectStore, StorageUnavailable, TooLarge
+from shared.storage import NewObject, ObjectStore, StorageUnavailable, TooLarge
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -177,15 +177,11 @@ class Settlement:
         """Write an image and its thumbnail under keys that only this claim uses."""
         seen = look(image.data)
         image_id = new_id("img")
-        stem = f"images/{item.org_id}/{image_id}/{item.fence}"
-        stored = self._objects.put(
-            key=f"{stem}.{_EXTENSIONS[seen.content_type]}",
-            chunks=image.data,
-            content_type=seen.content_type,
-            max_bytes=MAX_RESULT_BYTES,
-        )
-        crash_point("scheduler.between_image_and_thumbnail")
-        thumbnail = self._objects.put(key=f"{stem}.thumb.jpg", chunks=seen.thumbnail, content_type="image/jpeg")
+        stem = f"images/{item.org_id}/{image_id}.{item.fence}"
+        extension = _EXTENSIONS[seen.content_type]
+        whole = NewObject(key=f"{stem}.{extension}", data=image.data, content_type=seen.content_type)
+        small = NewObject(key=f"{stem}.thumb.jpg", data=seen.thumbnail, content_type="image/jpeg")
+        stored, thumbnail = self._objects.put_together([whole, small], max_bytes=MAX_RESULT_BYTES)
         log.debug("image_stored", image_id=image_id, number=number, key=stored.key)
         return StoredImage(
             image_id=image_id,
