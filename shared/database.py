@@ -119,6 +119,7 @@ class Database:
             max_overflow=0,
             pool_timeout=_CONNECT_SECONDS,
             pool_recycle=1800,
+            pool_use_lifo=True,  # the fewer connections are in use, the warmer is what each of them has cached
             query_cache_size=2000,
             hide_parameters=True,  # else every error text, so logs and dead letters too, would show the values
         )

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from services.generation.claims import LEASE_SECONDS, Claimed
 from services.generation.models import Attempt, Operation
 from services.generation.operations import Running, Spent
+from shared.prepared import Prepared
 
 # Who asks a provider has this long for it, the download of a result included; then somebody else asks.
 POLL_LEASE_SECONDS = 90.0
@@ -57,7 +58,9 @@ class Due:
 
 # One statement: there is no moment in which one may have been sent and no row of the log says so. Rows are locked in
 # the one order of ids, as everywhere where several are.
-_SEND = sa.text("""
+_SEND = Prepared(
+    "note_sent",
+    """
 WITH held AS MATERIALIZED (
     SELECT o.id, asked.digest
     FROM unnest(CAST(:ids AS text[]), CAST(:fences AS bigint[]), CAST(:digests AS text[])) AS asked (id, fence, digest)
@@ -77,9 +80,12 @@ SELECT id, attempt, org_id, job_id, generation_id, livemode, provider, model_req
 RETURNING operation_id, (SELECT fence FROM sent WHERE sent.id = operation_id) AS fence,
           (SELECT count(*) + 1 FROM attempts a
            WHERE a.operation_id = attempts.operation_id AND a.provider = attempts.provider) AS tries
-""")
+""",
+)
 
-_DUE = sa.text("""
+_DUE = Prepared(
+    "claim_to_ask_for",
+    """
 UPDATE operations o
 SET poll_at = clock_timestamp() + make_interval(secs => :lease), fence = o.fence + 1, polls = o.polls + 1,
     worker = :worker
@@ -96,7 +102,8 @@ RETURNING o.id, o.org_id, o.job_id, o.generation_id, o.name, o.provider, o.model
                   AND l.called_back_at > clock_timestamp() - interval '5 minutes') AS calls_back,
           CAST(extract(epoch FROM clock_timestamp() - o.sent_at) AS double precision) AS age_seconds,
           (SELECT count(*) FROM attempts a WHERE a.operation_id = o.id AND a.provider = o.provider) AS tries
-""")
+""",
+)
 _ASK_LATER = sa.text("""
 WITH asked AS MATERIALIZED (
     SELECT asked.* FROM jsonb_to_recordset(CAST(:asked AS jsonb))
@@ -133,7 +140,7 @@ def send(session: Session, several: Sequence[tuple[Claimed, str]]) -> dict[tuple
         "digests": [digest for _, digest in several],
         "lease": LEASE_SECONDS,
     }
-    return {(row.operation_id, row.fence): row.tries for row in session.execute(_SEND, values)}
+    return {(row.operation_id, row.fence): row.tries for row in _SEND.execute(session, values)}
 
 
 def submitted(session: Session, claimed: Claimed, *, external_id: str, phase: str, poll_after_seconds: float) -> bool:
@@ -193,7 +200,7 @@ def due(
         lease_seconds: how long nobody else asks.
     """
     values = {"worker": worker, "most": most, "lease": lease_seconds, "left_alone": list(left_alone)}
-    rows = session.execute(_DUE, values).mappings()
+    rows = _DUE.execute(session, values).mappings()
     return [
         Due(
             item=Claimed(**{name: value for name, value in row.items() if name not in _NOT_OF_CLAIM}),
