@@ -37,6 +37,7 @@ def run(
         each.start()
     for each in eyes:
         each.join()
+    runner.collect_rarely()
     talk.say("ready")
     _heard(talk)
     working = threading.Thread(target=work, args=(stopping.is_set,))
