@@ -49,11 +49,11 @@ def write_all(incoming: str, objects: list[tuple[str, bytes]]) -> list[Written] 
 
 def link(aside: str | Path, path: str | Path) -> bool:
     """Give a finished file its name, making the folders on the way; False where the name is taken."""
+    folder = os.path.dirname(path)  # noqa: PTH120  as above
+    if not os.path.isdir(folder):  # noqa: PTH112  as above
+        make_folders(Path(folder))
     try:
         os.link(aside, path)
-    except FileNotFoundError:
-        make_folders(Path(path).parent)
-        return link(aside, path)
     except FileExistsError:
         return False
     return True

@@ -5,15 +5,15 @@ What is out of the ordinary is left to `recording`, one by one. One transaction,
 their ids.
 """
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from itertools import groupby
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 import structlog
 from sqlalchemy.orm import Session
@@ -195,7 +195,7 @@ def _kept(session: Session, usual: Sequence[_Kept]) -> dict[tuple[str, int], Rec
     now: datetime = max(each.job.now for each in usual)
     done = [_done(each) for each in usual]
     made = [_made(each, image) for each in usual for image in each.result.images]
-    _KEEP.execute(session, {"done": json.dumps(done), "images": json.dumps(made), "now": now})
+    _KEEP.execute(session, {"done": _json(done), "images": _json(made), "now": now})
     for each in usual:
         once_committed(session, partial(_count_cost, each.row.provider, each.used.cost_microusd or 0))
     finished = _count_down(session, usual)
@@ -206,13 +206,17 @@ def _kept(session: Session, usual: Sequence[_Kept]) -> dict[tuple[str, int], Rec
     return recorded
 
 
+def _json(rows: Sequence[Mapping[str, Any]]) -> str:
+    return msgspec.json.encode(rows).decode()
+
+
 def _done(each: _Kept) -> dict[str, Any]:
     answer = each.result.answer
     return {
         "id": each.row.operation_id,
         "attempt": each.result.item.attempt,
         "generation_id": each.row.id,
-        **asdict(each.used),
+        **vars(each.used),
         "output": {"images": [image.image_id for image in each.result.images], "result": answer.result},
         "result": answer.result,
     }
@@ -227,7 +231,7 @@ def _made(each: _Kept, image: StoredImage) -> dict[str, Any]:
         "prompt_version": each.row.prompt_version,
         "livemode": each.job.livemode,
     }
-    return {"operation_id": each.row.operation_id, **asdict(image), "provenance": provenance}
+    return {"operation_id": each.row.operation_id, **vars(image), "provenance": provenance}
 
 
 def _count_cost(provider: str, cost_microusd: int) -> None:

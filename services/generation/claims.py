@@ -75,11 +75,16 @@ CLAIM_STATEMENTS = (
 WITH RECURSIVE clock AS MATERIALIZED (
     SELECT clock_timestamp() AS now
 ), at_work AS MATERIALIZED (
-    SELECT id, org_id, provider, lane, status FROM operations WHERE status IN ({_AT_WORK})
+    SELECT id, fence, org_id, provider, lane, status FROM operations WHERE status IN ({_AT_WORK})
 ), busy AS (
-    -- What is being stored has its answer: the provider is no longer at it.
+    -- What is being stored has its answer: the provider is no longer at it. Nor is it at what this worker is about to
+    -- note down so.
     SELECT provider, count(*) AS running, count(*) FILTER (WHERE lane = :test) AS tests
-    FROM at_work WHERE status <> 'storing' GROUP BY provider
+    FROM at_work
+    LEFT JOIN unnest(CAST(:answered_ids AS text[]), CAST(:answered_fences AS bigint[])) AS answered (id, fence)
+        ON answered.id = at_work.id AND answered.fence = at_work.fence
+    WHERE status <> 'storing' AND answered.id IS NULL
+    GROUP BY provider
 ), served AS MATERIALIZED (
     SELECT org_id, lane <> :test AS livemode, count(*) AS running,
            count(*) FILTER (WHERE lane = :interactive) AS interactive,
@@ -307,6 +312,7 @@ def claim(
     limits: Mapping[str, int],
     per_organization: int,
     rates: Mapping[str, int | None] | None = None,
+    answered: Collection[Claimed] = (),
     lease_seconds: float = LEASE_SECONDS,
 ) -> list[Claimed]:
     """Claim at most ``free`` due operations: those of live keys, and where room is left, those of test keys.
@@ -319,6 +325,7 @@ def claim(
         per_organization: how many operations of one organization may be at work, and one of its test keys besides;
             an organization's own share may say otherwise.
         rates: per provider, how many operations may be sent to it in a minute by the whole system; None: no limit.
+        answered: what this worker has the provider's answer to although the rows may not say so yet.
         lease_seconds: how long the claim holds without a heartbeat.
     """
     values = {
@@ -335,6 +342,8 @@ def claim(
         "least_of_a_line": LEAST_OF_A_LINE,
         "breadth": max(BREADTH, free),
         "lease": lease_seconds,
+        "answered_ids": [item.id for item in answered],
+        "answered_fences": [item.fence for item in answered],
     }
     return [Claimed(**row) for row in _CLAIM.execute(session, values).mappings()]
 

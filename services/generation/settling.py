@@ -34,7 +34,7 @@ from services.generation.operations import (
 )
 from services.generation.providers import fallback
 from services.generation.recording import StoredImage
-from services.generation.writes import Ending, Writes
+from services.generation.writes import Ending, Noted, Writes
 from shared import images
 from shared.crash import crash_point
 from shared.database import Database, is_unavailable
@@ -60,7 +60,7 @@ _EXTENSIONS = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
 class Settlement:
     """Takes outcomes of one process's operations. ``held`` are those whose leases are prolonged meanwhile.
 
-    ``has_answered`` is called when a provider is no longer at an operation, and that is written down.
+    ``answered`` are those to which there is an answer, until that is written down; ``has_answered`` is called for each.
     """
 
     def __init__(
@@ -71,6 +71,7 @@ class Settlement:
         *,
         held: dict[str, Claimed],
         writes: Writes | None = None,
+        answered: dict[str, Claimed] | None = None,
         has_answered: Callable[[], object] = lambda: None,
     ) -> None:
         self._db = db
@@ -79,6 +80,7 @@ class Settlement:
         self._held = held
         self._writes = writes or Writes(db, engine)
         self._observer = Observer(db)
+        self._answered = {} if answered is None else answered
         self._has_answered = has_answered
         # Each of the processes that look at images gets what has come while it was at the last ones.
         self._looking: Gathering[int, bytes, images.Preview] = Gathering(_looked_at, most=_LOOK_BYTES, size=len)
@@ -132,8 +134,7 @@ class Settlement:
 
     def _keep(self, item: Claimed, answer: Answered, *, tries: int) -> None:
         """Store an answer's images, then record it; what is not adopted leaves no bytes behind."""
-        noted = self.insist(lambda: self._writes.storing(item))
-        self._has_answered()
+        noted = self._noted(item)
         if noted != "well":
             self._observer.note(item, answer)
         if noted == "lost":
@@ -160,6 +161,15 @@ class Settlement:
             crash_point("scheduler.after_record")
             if not adopted:
                 self._discard(stored)
+
+    def _noted(self, item: Claimed) -> Noted:
+        """Write down that the provider is no longer at it; its place is free from this moment on."""
+        self._answered[item.id] = item
+        self._has_answered()
+        try:
+            return self.insist(lambda: self._writes.storing(item))
+        finally:
+            self._answered.pop(item.id, None)
 
     def _stored(self, item: Claimed, number: int, image: MadeImage) -> StoredImage:
         """Store an image, again and again while it is we who cannot, as often as the taxonomy says."""
