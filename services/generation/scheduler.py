@@ -35,6 +35,8 @@ log = structlog.get_logger(__name__)
 IDLE_POLL_SECONDS = 0.5
 # A claim may bring fewer than there is room for although more are due; the places of those that end are filled at once.
 NEXT_CLAIM_SECONDS = 0.02
+# Answers come one by one: a claim for each would cost more than all else.
+BETWEEN_CLAIMS_SECONDS = 0.01
 # So much at a time, that the other workers get their share of what a provider has room for.
 CLAIMED_AT_MOST = 50
 # An organization that has more at work here waits in a line with others like it.
@@ -96,7 +98,8 @@ class Scheduler:
                     wait_seconds = self._fill(pool)
                     # Claims of all workers come one after the other. Whoever has claimed leaves the others as much
                     # time, and claims more at once then; but nobody who has just come waits for that.
-                    self._due.wait(min(time.monotonic() - began, NEXT_CLAIM_SECONDS))
+                    took = time.monotonic() - began
+                    self._due.wait(min(max(took, BETWEEN_CLAIMS_SECONDS), NEXT_CLAIM_SECONDS))
                     self._room.wait(wait_seconds)
 
     def _listen(self, stopping: Callable[[], bool]) -> None:
@@ -116,11 +119,11 @@ class Scheduler:
         free = min(self._slots - len(self._held), CLAIMED_AT_MOST)
         claimed = self._claim(free) if free > 0 else []
         # Whoever has little at work goes first, and does not wait for the many of another to be written down.
-        shares = Counter(item.org_id for item in [*self._held.values(), *claimed])
-        for item in sorted(claimed, key=lambda item: shares[item.org_id]):
+        at_work = Counter(item.org_id for item in [*self._held.values(), *claimed])
+        for item in sorted(claimed, key=lambda item: at_work[item.org_id]):
             self._held[item.id] = item
             metrics.queue_wait_seconds.labels(metrics.LANES[item.lane]).observe(item.waited_seconds)
-            pool.submit(self._work, item, one_of_many=shares[item.org_id] > FEW)
+            pool.submit(self._work, item, one_of_many=at_work[item.org_id] > FEW)
         return NEXT_CLAIM_SECONDS if claimed else IDLE_POLL_SECONDS
 
     def _claim(self, free: int) -> list[Claimed]:
