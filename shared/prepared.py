@@ -12,6 +12,9 @@ from sqlalchemy.orm import Session
 
 _PARAMETER = re.compile(r"(?<![:\w]):([a-z_]+)\b")
 _PREPARED = "prepared statements"
+# PostgreSQL would plan each five times before it tries one plan for all values. And the first plan may be made while a
+# table is empty, and is kept until there are statistics: it must not read the table through when it has filled.
+_PLANNED_AT_ONCE = "SET plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off"
 
 
 class Prepared:
@@ -37,10 +40,7 @@ class Prepared:
         connection = session.connection()
         # They belong to the connection, and outlast a transaction that is rolled back.
         prepared: set[str] = connection.info.setdefault(_PREPARED, set())
-        if not prepared:
-            # PostgreSQL would plan each five times before it tries one plan for all values.
-            connection.exec_driver_sql("SET plan_cache_mode = force_generic_plan")
         if self._name not in prepared:
-            connection.exec_driver_sql(self._prepare)
+            connection.exec_driver_sql(f"{_PLANNED_AT_ONCE}; {self._prepare}")
             prepared.add(self._name)
         return connection.exec_driver_sql(self._execute, dict(values))

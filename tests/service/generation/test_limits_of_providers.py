@@ -296,6 +296,21 @@ def test_a_claim_admits_what_the_rule_admits(
     assert len(claim(generation_db)) == {"all": 2, "probe": 1, "none": 0}[admitted]
 
 
+def test_a_claim_planned_while_nothing_was_there_reads_no_table_of_operations_through_later(
+    generation_db: Database,
+) -> None:
+    assert claim(generation_db) == []
+
+    with generation_db.transaction() as session:
+        parameters = sa.text("SELECT cardinality(parameter_types) FROM pg_prepared_statements WHERE name = :name")
+        count = session.execute(parameters, {"name": "claim_operations"}).scalar_one()
+        nothing = ", ".join(["NULL"] * count)
+        plan = "\n".join(session.execute(sa.text(f"EXPLAIN EXECUTE claim_operations({nothing})")).scalars())
+
+    assert "Seq Scan on operations" not in plan
+    assert "operations_queue" in plan
+
+
 def test_a_claim_reads_no_table_of_operations_through(generation_db: Database) -> None:
     with contextlib.closing(generation_db.connect()) as connection, connection.cursor() as cursor:
         cursor.execute(f"SET ROLE {SYSTEM_ROLE}")
