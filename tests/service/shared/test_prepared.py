@@ -13,6 +13,10 @@ KEEP = Prepared(
     "INSERT INTO effects (line_id) SELECT unnest(CAST(:lines AS text[])) RETURNING line_id, CAST(:mark AS text) mark",
 )
 COUNT = Prepared("count_lines", "SELECT count(*) FROM effects WHERE line_id LIKE :like OR line_id = :like")
+JOIN = Prepared(
+    "join_lines",
+    "SELECT count(*) FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (id text) JOIN effects e ON e.line_id = r.id",
+)
 LOCKED = Prepared("count_locked", "SELECT count(*) FROM effects", first="SELECT pg_advisory_xact_lock(:lock)")
 
 
@@ -76,6 +80,16 @@ def test_a_table_that_changes_is_planned_for_anew(one: Database) -> None:
     owner.dispose()
 
     assert kept(one, "b") == [("b", "it's 100%")]
+
+
+def test_a_plan_made_while_a_table_is_empty_does_not_read_it_through_when_it_has_filled(one: Database) -> None:
+    with one.transaction() as session:
+        assert JOIN.execute(session, {"rows": "[]"}).scalar_one() == 0
+
+    with one.transaction() as session:
+        plan = "\n".join(session.execute(sa.text("EXPLAIN EXECUTE join_lines('[]')")).scalars())
+
+    assert "Seq Scan" not in plan, plan
 
 
 def test_what_goes_first_is_sent_along_with_parameters_of_its_own(one: Database) -> None:
