@@ -14,8 +14,9 @@ KEEP = Prepared(
 )
 COUNT = Prepared("count_lines", "SELECT count(*) FROM effects WHERE line_id LIKE :like OR line_id = :like")
 JOIN = Prepared(
-    "join_lines",
-    "SELECT count(*) FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (id text) JOIN effects e ON e.line_id = r.id",
+    "join_inbox",
+    "SELECT count(*) FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS seen (consumer text, event_id text)"
+    " JOIN inbox USING (consumer, event_id)",
 )
 LOCKED = Prepared("count_locked", "SELECT count(*) FROM effects", first="SELECT pg_advisory_xact_lock(:lock)")
 
@@ -87,7 +88,7 @@ def test_a_plan_made_while_a_table_is_empty_does_not_read_it_through_when_it_has
         assert JOIN.execute(session, {"rows": "[]"}).scalar_one() == 0
 
     with one.transaction() as session:
-        plan = "\n".join(session.execute(sa.text("EXPLAIN EXECUTE join_lines('[]')")).scalars())
+        plan = "\n".join(session.execute(sa.text("EXPLAIN EXECUTE join_inbox('[]')")).scalars())
 
     assert "Seq Scan" not in plan, plan
 
