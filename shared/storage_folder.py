@@ -57,7 +57,7 @@ class FolderStore:
     ) -> StoredObject:
         """Write aside, then link into place: no crash leaves a partial object, and a taken key stays as it is."""
         if isinstance(chunks, bytes):
-            new = self._checked(NewObject(key=key, data=chunks, content_type=content_type), max_bytes)
+            new = _checked(NewObject(key=key, data=chunks, content_type=content_type), max_bytes)
             (written,) = _done(_beside(write_all, str(self._incoming), [(str(self._path(key)), chunks)]))
             return self._stored(new, written)
         target = self._path(key)
@@ -67,15 +67,9 @@ class FolderStore:
 
     def put_together(self, objects: Sequence[NewObject], *, max_bytes: int | None = None) -> list[StoredObject]:
         """Write them in one go, with what others want written at the same time."""
-        several = [self._checked(new, max_bytes) for new in objects]
+        several = [_checked(new, max_bytes) for new in objects]
         written = self._writing(0, [(str(self._path(new.key)), new.data) for new in several])
         return [self._stored(new, each) for new, each in zip(several, written, strict=True)]
-
-    def _checked(self, new: NewObject, max_bytes: int | None) -> NewObject:
-        checked_content_type(key=checked_key(new.key), content_type=new.content_type)
-        if max_bytes is not None and len(new.data) > max_bytes:
-            raise TooLarge(f"{new.key} is larger than {max_bytes} bytes")
-        return new
 
     def _stored(self, new: NewObject, written: Written) -> StoredObject:
         offered = StoredObject(
@@ -174,6 +168,13 @@ class FolderStore:
             with suppress(FileNotFoundError):
                 if aside.stat().st_mtime < time.time() - LEFTOVER_SECONDS:
                     aside.unlink()
+
+
+def _checked(new: NewObject, max_bytes: int | None) -> NewObject:
+    checked_content_type(key=checked_key(new.key), content_type=new.content_type)
+    if max_bytes is not None and len(new.data) > max_bytes:
+        raise TooLarge(f"{new.key} is larger than {max_bytes} bytes")
+    return new
 
 
 def _bytes_of(objects: Sequence[tuple[str, bytes]]) -> int:
