@@ -17,6 +17,7 @@ from services.generation.calls import ENDS
 from services.generation.claims import Claimed
 from services.generation.models import Attempt, Operation
 from services.generation.operations import Running
+from shared.prepared import Prepared
 
 # Who asks a provider has this long for it, the download of a result included; then somebody else asks.
 POLL_LEASE_SECONDS = 90.0
@@ -46,7 +47,9 @@ class Due:
         return self.status in ENDS
 
 
-_DUE = sa.text("""
+_DUE = Prepared(
+    "claim_to_ask_for",
+    """
 UPDATE operations o
 SET poll_at = clock_timestamp() + make_interval(secs => :lease), fence = o.fence + 1, polls = o.polls + 1,
     worker = :worker
@@ -63,7 +66,8 @@ RETURNING o.id, o.org_id, o.job_id, o.generation_id, o.name, o.provider, o.model
                   AND l.called_back_at > clock_timestamp() - interval '5 minutes') AS calls_back,
           CAST(extract(epoch FROM clock_timestamp() - o.sent_at) AS double precision) AS age_seconds,
           (SELECT count(*) FROM attempts a WHERE a.operation_id = o.id AND a.provider = o.provider) AS tries
-""")
+""",
+)
 _ASK_LATER = sa.text("""
 WITH asked AS MATERIALIZED (
     SELECT asked.* FROM jsonb_to_recordset(CAST(:asked AS jsonb))
@@ -96,7 +100,7 @@ def due(
         lease_seconds: how long nobody else asks.
     """
     values = {"worker": worker, "most": most, "lease": lease_seconds, "left_alone": list(left_alone)}
-    rows = session.execute(_DUE, values).mappings()
+    rows = _DUE.execute(session, values).mappings()
     return [
         Due(
             item=Claimed(**{name: value for name, value in row.items() if name not in _NOT_OF_CLAIM}),

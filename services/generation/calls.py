@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from services.generation.claims import LEASE_SECONDS, Claimed
 from services.generation.models import Attempt, Operation
 from services.generation.operations import Spent
+from shared.prepared import Prepared
 
 ENDS = ("failed", "cancelled")
 # How attempts end whose request may still have arrived, whatever was found out about it.
@@ -26,7 +27,9 @@ OPEN_ATTEMPT = """
 
 # One statement: there is no moment in which one may have been sent and no row of the log says so. Rows are locked in
 # the one order of ids, as everywhere where several are.
-_SEND = sa.text("""
+_SEND = Prepared(
+    "note_sent",
+    """
 WITH held AS MATERIALIZED (
     SELECT o.id, asked.digest
     FROM unnest(CAST(:ids AS text[]), CAST(:fences AS bigint[]), CAST(:digests AS text[])) AS asked (id, fence, digest)
@@ -46,7 +49,8 @@ SELECT id, attempt, org_id, job_id, generation_id, livemode, provider, model_req
 RETURNING operation_id, (SELECT fence FROM sent WHERE sent.id = operation_id) AS fence,
           (SELECT count(*) + 1 FROM attempts a
            WHERE a.operation_id = attempts.operation_id AND a.provider = attempts.provider) AS tries
-""")
+""",
+)
 
 
 def send(session: Session, several: Sequence[tuple[Claimed, str]]) -> dict[tuple[str, int], int]:
@@ -65,7 +69,7 @@ def send(session: Session, several: Sequence[tuple[Claimed, str]]) -> dict[tuple
         "digests": [digest for _, digest in several],
         "lease": LEASE_SECONDS,
     }
-    return {(row.operation_id, row.fence): row.tries for row in session.execute(_SEND, values)}
+    return {(row.operation_id, row.fence): row.tries for row in _SEND.execute(session, values)}
 
 
 def submitted(session: Session, claimed: Claimed, *, external_id: str, phase: str, poll_after_seconds: float) -> bool:

@@ -41,6 +41,8 @@ log = structlog.get_logger(__name__)
 
 IDLE_SECONDS = 0.25
 RETRY_SECONDS = 0.5
+# Where many are asked for, places become free one by one: so that a claim fills several.
+_BETWEEN_SECONDS = 0.01
 # A batch and half of all places together leave some for others, whoever hangs.
 _BATCH = 24
 # How long after its time limit a provider is asked for what it did after all, and billed.
@@ -92,8 +94,7 @@ class Poller:
             with self._count:
                 self._asking[each.item.provider] += 1
             pool.submit(self._follow, each)
-        if len(due) < free:
-            time.sleep(IDLE_SECONDS)
+        time.sleep(IDLE_SECONDS if len(due) < free else _BETWEEN_SECONDS)
 
     def _slow(self) -> list[str]:
         """Return the providers that have enough to answer: one that hangs must not keep the others from being asked."""

@@ -93,7 +93,7 @@ def assert_the_wallet_says_the_same(engine: System) -> None:
 @pytest.mark.parametrize(
     ("vendor", "point", "bills", "objects_left"),
     [
-        ("local", "scheduler.between_image_and_thumbnail", 0, 1),
+        ("local", "scheduler.after_store", 0, 2),
         ("replicate", "poller.after_poll", 1, 0),
         ("replicate", "scheduler.after_store", 1, 2),
         ("replicate", "scheduler.after_sent", 1, 0),

@@ -186,13 +186,13 @@ def test_the_next_is_sent_while_the_last_is_being_stored(
     provider: ScriptedProvider,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    put = store.put
+    put = store.put_together
 
-    def put_once_both_are_sent(**what: Any) -> Any:
+    def put_once_both_are_sent(*objects: Any, **limits: Any) -> Any:
         until(lambda: len(provider.requests) == 2, what="the second request")
-        return put(**what)
+        return put(*objects, **limits)
 
-    monkeypatch.setattr(store, "put", put_once_both_are_sent)
+    monkeypatch.setattr(store, "put_together", put_once_both_are_sent)
     monkeypatch.setattr(provider, "concurrency", 1)
     job_id = submitted(generation_db, engine, variants=2)
 
