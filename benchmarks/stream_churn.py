@@ -18,7 +18,7 @@ from benchmarks.stream_place import Place
 
 OPENED_PER_SECOND = 40
 KEPT = 400
-# Large enough that what the system takes for a reader who takes nothing is soon full: megabytes, on one machine.
+# Large enough that what the system takes for a reader who takes nothing is soon full.
 BUSY_ORGANIZATIONS, EVENTS_PER_SECOND, EVENT_BYTES = 2, 100, 4_000
 BUSY_EVERY = 20
 SLOW, SLOW_OPENED_PER_SECOND = 20, 1.0

@@ -119,6 +119,9 @@ class Wire(Protocol):
     def is_gone(self) -> bool:
         """Tell whether the client has hung up; by writing one learns that late."""
 
+    def hold_little(self) -> None:
+        """Let the system take little of what the client does not: it would take megabytes, and hide that it is slow."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stream:

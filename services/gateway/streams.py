@@ -76,6 +76,7 @@ class OpenStream:
     def sent_over(self, wire: Wire) -> None:
         """Take note of the connection it is sent over."""
         self._wire = wire
+        wire.hold_little()
 
     def cut(self) -> None:
         """Break the connection, whatever the client has not taken yet."""

@@ -161,42 +161,42 @@ class System:
         """What a worker in this process has to work with."""
         return Engine(providers=self._providers, routes={}, operations_per_organization=1000)
 
-    def submitted(self, vendor: str, *, script: str, count: int = 1, operation: str = "image.stage") -> list[str]:
-        """Submit jobs of one operation each that ``vendor`` is to do by ``script``; return their ids.
+    def submitted(self, vendor: str, *, script: str, count: int = 1) -> list[str]:
+        """Submit jobs of one staged image each that ``vendor`` is to make by ``script``; return their ids."""
+        return self.submitted_together(vendor, [("image.stage", script)] * count)
 
-        One that no workflow plans is put in the place of one that is planned, of a picture or of an analysis.
+    def submitted_together(self, vendor: str, several: Sequence[tuple[str, str]]) -> list[str]:
+        """Submit jobs that ``vendor`` is to do, of one operation and by one script each; return their ids, in order.
+
+        An operation that no workflow plans is put in the place of one that is, of a picture or of an analysis.
         """
-        planned = "image.stage" if operation.startswith("image.") else "vision.analyze"
-        engine = replace(self.engine, routes={planned: [vendor]})
-        asked = [self._a_submission(planned) for _ in range(count)]
+        engine = replace(self.engine, routes={"image.stage": [vendor], "vision.analyze": [vendor]})
+        asked = [self._a_submission(operation) for operation, _ in several]
         for answer in handlers.submit_many(self.db, self._credits, engine, asked):
             assert not isinstance(answer, Exception), answer
         ids = [each.job_id for each in asked]
         self.execute(
-            "UPDATE operations SET prompt = prompt || :directive, name = :operation, model_requested = :model"
-            " WHERE job_id = ANY(:ids)",
-            directive=f" [[script:{script}]]",
-            operation=operation,
-            model=self._providers[vendor].model_for(operation),
+            "UPDATE operations o"
+            " SET prompt = prompt || asked.directive, name = asked.name, model_requested = asked.model"
+            " FROM unnest(CAST(:ids AS text[]), CAST(:directives AS text[]), CAST(:names AS text[]),"
+            " CAST(:models AS text[])) AS asked (job_id, directive, name, model) WHERE o.job_id = asked.job_id",
             ids=ids,
+            directives=[f" [[script:{script}]]" for _, script in several],
+            names=[operation for operation, _ in several],
+            models=[self._providers[vendor].model_for(operation) for operation, _ in several],
         )
         return ids
 
     def _a_submission(self, operation: str) -> Submission:
         upload = new_id("ast")
-        workflow, inputs = {
-            "image.stage": (
-                "staging",
-                {"upload_id": upload, "style": "modern", "room_type": "bedroom", "variants": 1},
-            ),
-            "vision.analyze": ("photo_analysis", {"upload_ids": [upload]}),
-        }[operation]
+        staging = {"upload_id": upload, "style": "modern", "room_type": "bedroom", "variants": 1}
+        pictured = operation.startswith("image.")
         return Submission(
             job_id=new_id("job"),
             org_id=self.org_id,
             user_id=None,
-            workflow=workflow,
-            inputs=inputs,
+            workflow="staging" if pictured else "photo_analysis",
+            inputs=staging if pictured else {"upload_ids": [upload]},
             assets={upload: {"key": SOURCE}},
         )
 

@@ -245,7 +245,7 @@ def engine(make_database: MakeDatabase, new_vhost: NewVhost, tmp_path: Path) -> 
 def test_whatever_a_vendor_does_there_is_one_image_or_its_price_back_and_every_bill_is_accounted_for(
     engine: System, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    jobs = {case: submit(engine, case) for case in CASES}
+    jobs = {case: job_id for vendor in VENDORS for case, job_id in submitted(engine, vendor)}
     overdue = [job_id for (_, _, script), job_id in jobs.items() if script == OVERDUE]
 
     with engine.process("gateway") as gateway, ExitStack() as started:
@@ -269,10 +269,11 @@ def test_whatever_a_vendor_does_there_is_one_image_or_its_price_back_and_every_b
     assert answers[HTTPStatus.UNAUTHORIZED] == forged
 
 
-def submit(engine: System, case: Case) -> str:
-    vendor, operation, script = case
-    (job_id,) = engine.submitted(vendor, script="hang" if script == OVERDUE else script, operation=operation)
-    return job_id
+def submitted(engine: System, vendor: str) -> Iterator[tuple[Case, str]]:
+    """Submit all cases of a vendor; yield each with its job."""
+    cases = [case for case in CASES if case[0] == vendor]
+    asked = [(operation, "hang" if script == OVERDUE else script) for _, operation, script in cases]
+    return zip(cases, engine.submitted_together(vendor, asked), strict=True)
 
 
 def all_ended(engine: System, overdue: list[str]) -> bool:

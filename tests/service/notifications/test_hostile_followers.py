@@ -34,15 +34,14 @@ def recorded(db, org_id):
 
 
 @pytest.fixture
-def backlog(environment, notifications_db, studio, tmp_path) -> Iterator[int]:
-    """Let notifications run, and 400 events of 16 kB be in the log; gives how many there are in all."""
+def backlog(gateway, environment, notifications_db, studio, tmp_path) -> Iterator[int]:
+    """Let notifications run, and 100 events of 16 kB be in the log; gives how many there are in all."""
     org_id, _ = studio
+    assert gateway.is_ready()  # it tells that the organization was made
     with process(environment, log=tmp_path / "notifications.log"):
-        items = [failed(org_id, message="m" * 16_000) for _ in range(400)]
-        for first in range(0, 400, 50):
-            publish(environment["AMQP_URL"], items[first : first + 50])
-        until(lambda: recorded(notifications_db, org_id) == 401, seconds=60)
-        yield 401
+        publish(environment["AMQP_URL"], [failed(org_id, message="m" * 16_000) for _ in range(100)])
+        until(lambda: recorded(notifications_db, org_id) == 101, seconds=60)
+        yield 101
 
 
 def revoke(db, _org_id):
@@ -98,7 +97,7 @@ def test_a_backlog_that_is_taken_in_drops_ends_with_the_credential(gateway, gate
 def test_a_gateway_that_is_killed_within_a_backlog_leaves_nobody_a_gap(gateway, studio, followers, backlog):
     _, key = studio
     followers += [Follower(gateway, key, after="0") for _ in range(5)]
-    for least in (40, 150):
+    for least in (10, 40):
         until(lambda least=least: all(len(one.ids) >= least for one in followers), seconds=60)
         gateway.end()
         gateway.start()

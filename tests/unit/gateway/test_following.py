@@ -505,6 +505,9 @@ class HungUp:
     def is_gone(self):
         return True
 
+    def hold_little(self):
+        pass
+
 
 def test_who_comes_back_at_once_does_not_find_its_own_stream_of_before_in_its_way(services):
     streams = Streams(per_organization=9, per_principal=1, in_all=9)
