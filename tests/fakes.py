@@ -630,7 +630,7 @@ def picture_of(request: Request) -> Outcome:
     colour = (request.seed % 256, request.seed // 256 % 256, request.seed // 65536 % 256)
     return Answered(
         images=(MadeImage(data=small_picture(colour), content_type="image/jpeg"),),
-        model="scripted-1",
+        model=request.model,
         cost_microusd=5,
         provenance={"digital_source_type": "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"},
     )
