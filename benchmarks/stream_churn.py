@@ -51,9 +51,8 @@ def growth(place: Place, *, seconds: float) -> float:
         slow: list[socket.socket] = []
         leaving.callback(lambda: [each.close() for each in slow])
         writer.tell("go")
-        opened = _come_and_go(place, readings, slow, seconds=seconds)
+        opened, sent_away = _come_and_go(place, readings, slow, seconds=seconds)
     _wait_until_gone(place)
-    sent_away = int(_metric(place, 'darkroom_sse_ended_total{reason="slow"}'))
     if not sent_away:
         raise AuditFailed(f"none of {SLOW} readers that take nothing was sent away within {seconds:.0f} s")
     found = readings.growth()
@@ -64,9 +63,12 @@ def growth(place: Place, *, seconds: float) -> float:
     return found
 
 
-def _come_and_go(place: Place, readings: Readings, slow: list[socket.socket], *, seconds: float) -> int:
-    """Open streams, read what they are sent and close the oldest, every second one by a reset; return how many."""
-    opened = 0
+def _come_and_go(place: Place, readings: Readings, slow: list[socket.socket], *, seconds: float) -> tuple[int, int]:
+    """Open streams, read what they are sent and close the oldest, every second one by a reset.
+
+    Return how many were opened, and how many slow readers were sent away meanwhile.
+    """
+    opened = sent_away = 0
     kept: deque[socket.socket] = deque()
     began = time.monotonic()
     with contextlib.ExitStack() as left:
@@ -82,9 +84,9 @@ def _come_and_go(place: Place, readings: Readings, slow: list[socket.socket], *,
                 readings.look()
             if len(slow) < min(SLOW, passed * SLOW_OPENED_PER_SECOND):
                 slow.append(_slow_one(place, len(slow)))
-            _replace_ended(place, slow)
+            sent_away += _replace_ended(place, slow)
             time.sleep(0.05)
-    return opened
+    return opened, sent_away
 
 
 def _account(place: Place, number: int) -> tuple[str, str]:
@@ -98,12 +100,15 @@ def _slow_one(place: Place, number: int) -> socket.socket:
     return _opened(place, place.accounts[number % BUSY_ORGANIZATIONS], room=_SLOW_BYTES)
 
 
-def _replace_ended(place: Place, slow: list[socket.socket]) -> None:
-    """Let a slow reader whose connection was broken come back."""
+def _replace_ended(place: Place, slow: list[socket.socket]) -> int:
+    """Let each slow reader whose connection was broken come back; return how many these are."""
+    ended = 0
     for number, each in enumerate(slow):
         if each.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             each.close()
             slow[number] = _slow_one(place, number)
+            ended += 1
+    return ended
 
 
 def _opened(place: Place, account: tuple[str, str], *, room: int = 0) -> socket.socket:
