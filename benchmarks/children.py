@@ -102,8 +102,8 @@ def running(module: str, *, log_folder: Path, **orders: Any) -> Iterator[Child]:
         child.end()
 
 
-def wait_until(done: Any, *, child: Child, seconds: float, what: str) -> None:
-    """Ask ``done`` every 5 ms until it says yes.
+def wait_until(done: Any, *, child: Child, seconds: float, what: str, every_seconds: float = 0.005) -> None:
+    """Ask ``done`` every ``every_seconds`` until it says yes.
 
     Raises:
         ChildFailed: the contender ended, or ``seconds`` have passed.
@@ -113,4 +113,4 @@ def wait_until(done: Any, *, child: Child, seconds: float, what: str) -> None:
         child.fail_if_gone()
         if time.monotonic() > deadline:
             raise ChildFailed(f"{what}: not within {seconds:.0f} s")
-        time.sleep(0.005)
+        time.sleep(every_seconds)

@@ -46,6 +46,6 @@ def line_id(number: int) -> str:
     return f"gen_{number:026d}"
 
 
-def stamped(item: CreditCaptured, at_ns: int) -> CreditCaptured:
-    """Return the event with a monotonic time in nanoseconds where its reservation's id stood."""
-    return msgspec.structs.replace(item, reservation_id=str(at_ns))
+def stamped(item: CreditCaptured, at_ns: int, *, padding: int = 0) -> CreditCaptured:
+    """Return the event with a monotonic time in nanoseconds where its reservation's id stood, and so much larger."""
+    return msgspec.structs.replace(item, reservation_id=str(at_ns), line_id=item.line_id + "x" * padding)

@@ -1,7 +1,8 @@
 """Events that every process hears for itself, as they pass: for telling somebody who is connected right now.
 
-Whoever listens has a queue of its own, which goes with the connection. What passes while there is none is lost, and
-nobody is told what it was: a listener has to know where else to look (https://www.rabbitmq.com/docs/queues#exclusive).
+Whoever listens has a queue of its own, which goes with the connection. What passes while there is none is lost, and so
+is the oldest of a full one; nobody is told what it was, only that it was: a listener has to know where else to look
+(https://www.rabbitmq.com/docs/queues#exclusive, https://www.rabbitmq.com/docs/maxlength).
 """
 
 import time
@@ -19,8 +20,10 @@ from shared.topology import declare_exchanges
 
 log = structlog.get_logger(__name__)
 
-# What may lie in the broker for a process that does not read; more is lost, and the connection with it.
+# What may lie in the broker for a process that does not read. The oldest beyond that is dropped and leaves one message
+# in a queue beside it: else who has nothing after it, which would show the gap, would never know.
 QUEUE_LENGTH = 20_000
+_DROPS_TOLD_EVERY_SECONDS = 1.0
 _READ_AT_ONCE = 50
 
 
@@ -46,6 +49,7 @@ class Heard(DependencyProvider):
         self._event_type = event_type
         self._build = build
         self._stopping = False
+        self._dropped: int | None = None
         self._problem: str | None = "not connected to the broker yet"
 
     def setup(self) -> None:
@@ -82,19 +86,28 @@ class Heard(DependencyProvider):
     def _listen(self, connection: Any, backoff: broker.Backoff) -> None:
         channel = connection.channel()
         declare_exchanges(channel)
-        queue = channel.queue_declare(
-            "", exclusive=True, auto_delete=True, arguments={"x-max-length": QUEUE_LENGTH, "x-overflow": "drop-head"}
-        ).queue
+        dropped = _own_queue(channel, length=1)
+        queue = _own_queue(
+            channel,
+            length=QUEUE_LENGTH,
+            **{"x-dead-letter-exchange": "", "x-dead-letter-routing-key": dropped},
+        )
         channel.queue_bind(queue, f"{self._event_type.SOURCE}.events", self._event_type.__name__)
+        self._dropped = None
+        channel.basic_qos(0, 1, False)  # noqa: FBT003  py-amqp's signature; for consumers that acknowledge
+        channel.basic_consume(dropped, callback=self._note_drop, on_cancel=_cancelled)
         channel.basic_consume(queue, callback=self._take, no_ack=True, on_cancel=_cancelled)
         # Bound first, told then: what passes from here on is heard, and what passed before can be looked up.
         self._listener.missed()
         self._problem = None
         backoff.reset()
-        read = 0
+        read, told = 0, 0.0
         while not self._stopping:
             broker.read_events(connection, seconds=broker.IDLE_SECONDS)
             connection.heartbeat_tick()
+            if self._dropped is not None and time.monotonic() - told > _DROPS_TOLD_EVERY_SECONDS:
+                told = time.monotonic()
+                self._tell_of_drop(channel)
             read += 1
             if read % _READ_AT_ONCE == 0:
                 time.sleep(0)  # a socket with more to read never waits: the others have their turn in between
@@ -108,6 +121,27 @@ class Heard(DependencyProvider):
         except (UnknownEventType, MalformedEvent) as error:
             log.warning("event_not_heard", error=str(error))
             self._listener.missed()
+
+    def _note_drop(self, message: Any) -> None:
+        self._dropped = message.delivery_tag
+
+    def _tell_of_drop(self, channel: Any) -> None:
+        log.warning("listener_overrun", event_type=self._event_type.__name__)
+        self._listener.missed()
+        # Now, and not before: what is dropped from here on leaves a message that comes after this one.
+        channel.basic_ack(self._dropped)
+        self._dropped = None
+
+
+def _own_queue(channel: Any, *, length: int, **arguments: Any) -> str:
+    """Declare a queue that goes with the connection, and that drops its oldest when it is full."""
+    declared = channel.queue_declare(
+        "",
+        exclusive=True,
+        auto_delete=True,
+        arguments={"x-max-length": length, "x-overflow": "drop-head", **arguments},
+    )
+    return str(declared.queue)
 
 
 def _cancelled(_consumer_tag: str) -> None:

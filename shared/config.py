@@ -84,6 +84,7 @@ class Settings:
     cors_origins: tuple[str, ...] = ()
     connections_per_address: int = 0
     streams_per_organization: int = 100
+    streams_per_principal: int = 25
     streams: int = 2000
     provider_routes: Mapping[str, list[str]] = field(default_factory=dict)
     # What webhooks of providers are signed with. Without it, one's are refused: nothing unsigned is ever taken.
@@ -151,6 +152,7 @@ def load(process: str) -> Settings:
             cors_origins=tuple(env.list("CORS_ORIGINS", [], validate=_origins)),
             connections_per_address=env.int("CONNECTIONS_PER_ADDRESS", 2000, validate=validate.Range(min=0)),
             streams_per_organization=env.int("STREAMS_PER_ORGANIZATION", 100, validate=_SOME),
+            streams_per_principal=env.int("STREAMS_PER_PRINCIPAL", 25, validate=_SOME),
             streams=env.int("STREAMS", 2000, validate=_SOME),
             provider_routes=json.loads(env.str("PROVIDER_ROUTES", "{}", validate=_routes)),
             replicate_webhook_secret=Secret(

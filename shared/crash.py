@@ -34,7 +34,6 @@ POINTS = (
     "scheduler.after_sent",
     "scheduler.after_provider_call",
     "poller.after_poll",
-    "scheduler.between_image_and_thumbnail",
     "scheduler.after_store",
     "scheduler.after_record",
     "analyses.before_commit",

@@ -9,6 +9,7 @@ has asked for.
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import cache
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, TypeVar, get_args, get_type_hints
 
 import msgspec
@@ -113,6 +114,14 @@ def public_fields(cls: type[Event]) -> tuple[str, ...]:
         for name in cls.__struct_fields__
         if name != "meta" and not any(mark is Internal for mark in get_args(hints[name])[1:])
     )
+
+
+@cache
+def defaults(name: str) -> Mapping[str, Any]:
+    """Return the fields of a type that have a value of their own, such as all that were added to it later."""
+    fields = msgspec.structs.fields(types[name])
+    known = {field.name: field.default for field in fields if field.default is not msgspec.NODEFAULT}
+    return MappingProxyType({field: value for field, value in known.items() if field in public_fields(types[name])})
 
 
 def logged() -> tuple[type[Event], ...]:
@@ -277,6 +286,7 @@ class MemberInvited(Event, frozen=True, kw_only=True):
     organization_name: str
     expires_at: str
     email: Annotated[str, Internal]
+    inviter: Annotated[str, Internal] = ""  # what the one who is invited reads: an address, where there is no name
 
 
 @event("gateway", subject="user_id")
@@ -328,11 +338,15 @@ class PasswordResetRequested(Event, frozen=True, kw_only=True):
 
 @event("gateway", subject="operation_id", public=False)
 class ProviderCallbackReceived(Event, frozen=True, kw_only=True):
-    """A provider's webhook came with a good signature: a hint to ask it for an operation, nothing more."""
+    """A provider's webhook came with a good signature: a hint to ask it for an operation, nothing more.
+
+    ``work_id`` is what the provider calls it, where it says so: by it an operation is found whose answer was lost.
+    """
 
     provider: str
     operation_id: str
     delivery_id: str
+    work_id: str | None = None
 
 
 # --- credits ----------------------------------------------------------------------------------------------------
@@ -519,6 +533,7 @@ class GenerationCompleted(Event, frozen=True, kw_only=True):
 
     ``renewed_view`` is set where the result is a view of ``product_id`` made anew, after the revision ``revision_id``:
     the catalog takes it up, and tells everybody by ProductViewAdded.
+    ``fallback_from`` names the provider that was asked first, where another stood in for it, for all or a part of it.
     """
 
     job_id: str
@@ -539,6 +554,7 @@ class GenerationCompleted(Event, frozen=True, kw_only=True):
     style: str | None = None
     room_type: str | None = None
     livemode: bool = True
+    fallback_from: str | None = None
     renewed_view: Annotated[RenewedView | None, Internal] = None
 
 
@@ -645,7 +661,11 @@ class ImageDeleted(Event, frozen=True, kw_only=True):
 
 @event("generation", subject="job_id")
 class JobFinished(Event, frozen=True, kw_only=True):
-    """A job reached its end; ``lines`` says of each line how it ended."""
+    """A job reached its end; ``lines`` says of each line how it ended.
+
+    Of what ``succeeded``, so many ``fallbacks`` were made by another provider than was asked first. ``retry_of`` is the
+    job of which it made failed generations again.
+    """
 
     job_id: str
     org_id: str
@@ -658,6 +678,8 @@ class JobFinished(Event, frozen=True, kw_only=True):
     session_id: str | None = None
     session_name: str | None = None
     livemode: bool = True
+    fallbacks: int = 0
+    retry_of: str | None = None
 
 
 @event("generation", subject="job_id")
@@ -807,7 +829,7 @@ class EventRecorded(Event, frozen=True, kw_only=True):
 
 @event("notifications", subject="mail_id")
 class EmailSent(Event, frozen=True, kw_only=True):
-    """A mail was handed to the mail server; ``kind`` says what it told."""
+    """A mail was handed to the mail server; ``kind`` says what it told. Links for a new password are not told of."""
 
     mail_id: str
     org_id: str

@@ -216,20 +216,26 @@ class _Call(Generic[T, R]):
         self.deadline = None if limit is None else time.monotonic() + limit
         self.context = copy_context()
         self.is_over = False  # nobody waits any more
-        self._ended = threading.Event()
+        # Held until there is an outcome: of all the standard library has to wait by, this costs least.
+        self._waiting = threading.Lock()
+        self._waiting.acquire()
+        self._has_ended = False
 
     def is_overdue(self) -> bool:
         return self.deadline is not None and time.monotonic() >= self.deadline
 
     def end(self, outcome: R | Exception) -> None:
         """Let the caller go on; only the first outcome counts."""
-        if not self._ended.is_set():
+        if not self._has_ended:
+            self._has_ended = True
             self._outcome = outcome
             self._traceback = outcome.__traceback__ if isinstance(outcome, Exception) else None
-            self._ended.set()
+            self._waiting.release()
 
     def outcome(self) -> R:
-        if not self._ended.wait(None if self.deadline is None else max(0.0, self.deadline - time.monotonic())):
+        if not self._waiting.acquire(
+            timeout=-1 if self.deadline is None else max(0.0, self.deadline - time.monotonic())
+        ):
             raise budget.TimeLimitExceeded("the time for this request was used up before its batch was done")
         if isinstance(self._outcome, Exception):
             # Many may raise the same error: each with the traceback it came with, not with that of the others.

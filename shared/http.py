@@ -13,7 +13,7 @@ from nameko.extensions import register_entrypoint
 
 from shared.http_aliases import Alias
 from shared.http_application import Application
-from shared.http_exchange import Answer, Outcome, Principal, Request, Stream, Waiting
+from shared.http_exchange import Answer, Outcome, Principal, Request, Stream, Waiting, Wire
 from shared.http_routes import Auth, Endpoint, FeatureFlag, Guard, Handler, Route, enter
 from shared.http_schemas import Schema
 from shared.http_server import HttpEntrypoint
@@ -31,6 +31,7 @@ __all__ = [
     "Schema",
     "Stream",
     "Waiting",
+    "Wire",
     "application_of",
     "route",
     "routes_of",

@@ -188,6 +188,8 @@ class Application:
         if isinstance(body, Begun):
             environ["eventlet.minimum_write_chunk_size"] = 1  # each piece goes out as soon as it is made
             break_off = environ.get("darkroom.break_off")
+            if body.sent_over and "darkroom.wire" in environ:
+                body.sent_over(environ["darkroom.wire"])
             self._leaving.add(body)
             if self._closed:
                 _let_leave(body)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from io import BytesIO
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 from urllib.parse import parse_qsl
 
 from werkzeug.datastructures import EnvironHeaders, MultiDict
@@ -110,6 +110,19 @@ class Request:
         return MultiDict(parse_qsl(self.query_string, keep_blank_values=True))
 
 
+class Wire(Protocol):
+    """The connection that an answer is sent over, as another green thread may look at it."""
+
+    def cut(self) -> None:
+        """Break it at once, whatever the client has not taken yet."""
+
+    def is_gone(self) -> bool:
+        """Tell whether the client has hung up; by writing one learns that late."""
+
+    def hold_little(self) -> None:
+        """Let the system take little of what the client does not: it would take megabytes, and hide that it is slow."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Stream:
     """A body that is made while it is sent, so that nobody knows its length: an export, an archive, events.
@@ -118,12 +131,13 @@ class Stream:
     a problem. What a later one raises breaks the connection, so that nobody takes a part for the whole. Each may take
     ``piece_seconds``, and the next is made when the client has taken the one before. A generator is closed in the end,
     however it ends. ``leave`` is called when the process is about to end, for pieces that would go on: they have to end
-    soon after.
+    soon after. ``sent_over`` is told of the connection as it begins.
     """
 
     pieces: Iterable[bytes]
     piece_seconds: float = 5.0
     leave: Callable[[], None] | None = None
+    sent_over: Callable[[Wire], None] | None = None
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,7 @@ _LINES_A_TURN = 32
 _LINES_FREE = 4096
 _BYTES_A_LINE = 256
 _PIECE_BYTES = 256 << 10
+_NOT_SENT_BYTES = 64 << 10
 # RFC 9112, 3: one space between the parts. Methods know small letters from large ones, and all there are have large.
 _REQUEST_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Z-]+ ([!-~]+) HTTP/1\.[0-9]\r\n")
 _HOST = re.compile(r"[\w.~%!$&'()*+,;=-]*(?::[0-9]*)?|\[[0-9a-zA-Z:.%]+\](?::[0-9]*)?", re.ASCII)
@@ -249,11 +250,13 @@ class Protocol(wsgi.HttpProtocol):
     def get_environ(self) -> dict[str, Any]:
         """Return the WSGI environment.
 
-        ``darkroom.close`` ends the connection after this answer, ``darkroom.break_off`` within it.
+        ``darkroom.close`` ends the connection after this answer, ``darkroom.break_off`` within it;
+        ``darkroom.wire`` is the connection for other green threads.
         """
         environ: dict[str, Any] = super().get_environ()
         environ["darkroom.close"] = self._close_after_answer
         environ["darkroom.break_off"] = self._break_off
+        environ["darkroom.wire"] = self
         environ["CONTENT_TYPE"] = self.headers.get("Content-Type", "")  # eventlet says text/plain where none came
         if environ["wsgi.input"].chunked_input:
             environ["wsgi.input"].rfile = _BoundedLines(self.rfile)
@@ -295,6 +298,26 @@ class Protocol(wsgi.HttpProtocol):
     def _break_off(self) -> None:
         self.close_connection = 1
         self._broken_off = True
+
+    def cut(self) -> None:
+        """Break the connection at once, though its own green thread waits for the client to take something."""
+        self._break_off()
+        self.conn_state.hang_up()
+
+    def hold_little(self) -> None:
+        """Let the system keep little that is not sent yet (https://lwn.net/Articles/560082/), where it can do so."""
+        if hasattr(sockets, "TCP_NOTSENT_LOWAT"):
+            with contextlib.suppress(OSError):
+                self.connection.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_NOTSENT_LOWAT, _NOT_SENT_BYTES)
+
+    def is_gone(self) -> bool:
+        """Tell whether the client has hung up; what it has sent meanwhile stays where it is."""
+        try:
+            return not self.connection.fd.recv(1, sockets.MSG_PEEK | sockets.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
 
     def _reset(self) -> None:
         """Close by a reset: to a client that reads until the end, an orderly one would say that it has everything."""

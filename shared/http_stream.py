@@ -24,6 +24,7 @@ class Begun:
 
     def __init__(self, stream: Stream) -> None:
         self.leave = stream.leave
+        self.sent_over = stream.sent_over
         self._pieces = _timed(stream)
         self._first = next(self._pieces, None)
 

@@ -1,7 +1,7 @@
 """The process behind shared.off_hub: answers requests one by one until the socket on its stdin closes.
 
-Run as ``python -m shared.image_worker MEMORY_BYTES CPU_SECONDS``. A request can do no more than call a public
-function of ``shared`` or ``services``.
+Run as ``python -m shared.image_worker MEMORY_BYTES CPU_SECONDS files|no-files``. A request can do no more than call a
+public function of ``shared`` or ``services``.
 """
 
 import importlib
@@ -28,7 +28,8 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     _set_limit(resource.RLIMIT_AS, memory_bytes)
-    _set_limit(resource.RLIMIT_FSIZE, 0)
+    if sys.argv[3] != "files":
+        _set_limit(resource.RLIMIT_FSIZE, 0)
     _set_limit(resource.RLIMIT_CORE, 0)
     with socket.socket(fileno=0) as connection, suppress(ConnectionError):
         connection.settimeout(None)  # a green parent made both ends of the pair non-blocking

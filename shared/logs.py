@@ -4,12 +4,13 @@ Secrets never get here by accident: values of fields that name one are masked, w
 """
 
 import contextlib
+import functools
 import logging
 import logging.config
 import re
 import sys
 from collections.abc import Iterator, Mapping, MutableMapping
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
 from structlog.contextvars import bound_contextvars, get_contextvars
@@ -65,10 +66,15 @@ def _mask_queries(_logger: Any, _method: str, record: MutableMapping[str, Any]) 
     return record
 
 
+@functools.lru_cache(maxsize=1000)
+def _names_a_secret(name: str) -> bool:
+    return _SECRET_NAME.fullmatch(name) is not None
+
+
 def _without_secrets(name: str, value: Any) -> Any:
     if isinstance(value, _HARMLESS):
         return value
-    if isinstance(value, Secret) or _SECRET_NAME.fullmatch(name):
+    if isinstance(value, Secret) or _names_a_secret(name):
         return "***"
     if isinstance(value, Mapping):
         return {key: _without_secrets(str(key), item) for key, item in value.items()}
@@ -77,22 +83,38 @@ def _without_secrets(name: str, value: Any) -> Any:
     return masked(value if isinstance(value, str) else repr(value))
 
 
+class _Written:
+    """Writes each line at once; one that cannot be written is lost, and whatever logged it goes on."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def msg(self, line: str) -> None:
+        with contextlib.suppress(OSError, ValueError):  # full, or closed
+            self._stream.write(f"{line}\n")
+            self._stream.flush()
+
+    debug = info = warning = warn = error = critical = fatal = exception = msg
+
+
 def configure(*, process: str, level: str = "INFO") -> None:
     """Send every log line of this process, library lines included, to standard output as JSON."""
     shared_steps: list[Any] = [
         structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
+        structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
         lambda _logger, _method, record: {"process": process, **record},
         structlog.processors.format_exc_info,
         mask,
         _mask_queries,  # our own events are static, so what it finds is a library's
     ]
+    written = _Written(sys.stdout)
     structlog.configure(
-        processors=[*shared_steps, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        # The library's way, through logging's own records and handlers, doubles what a line costs.
+        processors=[*shared_steps, structlog.processors.JSONRenderer()],
         # What the level does not want is not worked out first.
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.stdlib.LoggerFactory(),
+        logger_factory=lambda *_: written,
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stdout)

@@ -1,7 +1,8 @@
 """Runs pure functions over bytes in a few worker processes, so that neither their time nor their crash is ours.
 
 A service is one thread: 50 ms of Pillow would stop all its requests, and a hostile picture may take memory or the
-process with it. Workers hold no secret, cannot write files, and live as long as the socket to them.
+process with it. Workers hold no secret, write no files unless that is their work, and live as long as the socket to
+them.
 """
 
 import atexit
@@ -47,7 +48,10 @@ class WorkFailed(Problem):
 
 
 class Pool:
-    """At most ``size`` worker processes, each started when first needed and replaced when it dies."""
+    """At most ``size`` worker processes, each started when first needed and replaced when it dies.
+
+    Only those that are to write files may: a hostile picture must not get near one.
+    """
 
     def __init__(
         self,
@@ -57,8 +61,9 @@ class Pool:
         cpu_seconds: int = CPU_SECONDS,
         work_seconds: float = WORK_SECONDS,
         wait_seconds: float = WAIT_SECONDS,
+        writes_files: bool = False,
     ) -> None:
-        self._limits = (str(memory_bytes), str(cpu_seconds))
+        self._limits = (str(memory_bytes), str(cpu_seconds), "files" if writes_files else "no-files")
         self._work_seconds = work_seconds
         self._wait_seconds = wait_seconds
         self._free: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
@@ -133,7 +138,7 @@ class Pool:
 class _Worker:
     """One worker process and our end of the socket to it."""
 
-    def __init__(self, limits: tuple[str, str]) -> None:
+    def __init__(self, limits: tuple[str, ...]) -> None:
         self._socket, theirs = socket.socketpair()
         with theirs, ExitStack() as undo:
             undo.callback(self._socket.close)

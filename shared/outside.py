@@ -19,9 +19,9 @@ from shared import budget
 from shared.outside_addresses import Address, parsed
 from shared.outside_allowed import PUBLIC_PORTS, Allowed, Anywhere
 from shared.outside_connections import CONNECT_SECONDS, Deadline, Pinned, PinnedTls, Tls, UrlUnreachable, told
-from shared.outside_names import NameUnknown, Resolve, SystemResolver
+from shared.outside_names import NameUnknown, NoTurn, Resolve, SystemResolver
 from shared.outside_urls import Target, UrlRefused, target_of
-from shared.problems import LimitExceeded
+from shared.problems import LimitExceeded, Unavailable
 
 __all__ = ["Fetched", "Outside", "Reply", "UrlRefused", "UrlUnreachable"]
 
@@ -29,6 +29,9 @@ REDIRECTS_MAX: Final = 3
 SECONDS: Final = 15.0
 _PIECE_BYTES: Final = 64 << 10
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+
+_NO_TURN: Final = "Too many addresses are being looked up; try again in a moment."
+_NO_TURN_SECONDS: Final = 5
 
 log = structlog.get_logger(__name__)
 
@@ -100,22 +103,22 @@ class Outside:
         self._resolve = resolve or SystemResolver()
         self._tls = Tls(authorities or certifi.where())
 
-    def check(self, url: str, *, seconds: float = CONNECT_SECONDS) -> None:
+    def check(self, url: str, *, whose: str = "", seconds: float = CONNECT_SECONDS) -> None:
         """Refuse what no request would be made to: for a URL that is kept now and asked later, and again then.
 
         Raises:
-            UrlRefused: as `opened`.
+            UrlRefused, Unavailable: as `opened`.
         """
-        self._addresses(self._target(url), seconds=seconds)
+        self._addresses(self._target(url), whose=whose, seconds=seconds)
 
-    def fetch(self, url: str, *, max_bytes: int, seconds: float = SECONDS) -> Fetched:
+    def fetch(self, url: str, *, max_bytes: int, whose: str = "", seconds: float = SECONDS) -> Fetched:
         """Return what ``url`` answers to GET, following up to 3 redirects.
 
         Raises:
-            UrlRefused, UrlUnreachable, LimitExceeded: as `opened` and `Reply.pieces`; UrlUnreachable also for any
-                status but 200.
+            UrlRefused, UrlUnreachable, LimitExceeded, Unavailable: as `opened` and `Reply.pieces`; UrlUnreachable also
+                for any status but 200.
         """
-        with self.opened(url, max_bytes=max_bytes, seconds=seconds, redirects=REDIRECTS_MAX) as reply:
+        with self.opened(url, max_bytes=max_bytes, whose=whose, seconds=seconds, redirects=REDIRECTS_MAX) as reply:
             if reply.status != HTTPStatus.OK:
                 raise UrlUnreachable(f"The address answered with status {reply.status}.")
             return Fetched(data=reply.read(), content_type=reply.headers.get("Content-Type", ""), url=reply.url)
@@ -129,21 +132,24 @@ class Outside:
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
         max_bytes: int,
+        whose: str = "",
         seconds: float = SECONDS,
         redirects: int = 0,
     ) -> Iterator[Reply]:
         """Send one request and give the reply; all of it, redirects and body included, within ``seconds``.
 
-        A redirect beyond ``redirects`` is answered as it came when none may be followed, else refused.
+        A redirect beyond ``redirects`` is answered as it came when none may be followed, else refused. ``whose`` it is
+        done for shares few look-ups of names at a time.
 
         Raises:
             UrlRefused: the URL, or one it redirects to, is none we go to.
             UrlUnreachable: no answer, or none in time.
+            Unavailable: nothing was sent, as too many names of others are being looked up.
         """
         with Deadline(budget.remaining_seconds(seconds)) as deadline:
             for _ in range(redirects + 1):
                 target = self._target(url)
-                addresses = self._addresses(target, seconds=deadline.left())
+                addresses = self._addresses(target, whose=whose, seconds=deadline.left())
                 with ExitStack() as undo:
                     connection = self._connection(target, addresses, deadline)
                     undo.callback(connection.close)
@@ -163,13 +169,16 @@ class Outside:
             raise UrlRefused("Only the ports 80 and 443 are used.")
         return target
 
-    def _addresses(self, target: Target, *, seconds: float) -> list[Address]:
+    def _addresses(self, target: Target, *, whose: str, seconds: float) -> list[Address]:
         """Return where ``target`` is, if every address it has may be gone to."""
         literal = parsed(target.host)
         try:
-            texts = [target.host] if literal else self._resolve(target.host, seconds)
+            texts = [target.host] if literal else self._resolve(target.host, seconds, whose=whose)
         except NameUnknown:
             texts = []
+        except NoTurn:
+            log.warning("outside_name_not_looked_up", host=target.host, whose=whose)
+            raise Unavailable(_NO_TURN, retry_after=_NO_TURN_SECONDS) from None
         addresses = [parsed(text.partition("%")[0]) for text in texts]
         found = [address for address in addresses if address and self._allowed.lets(address, port=target.port)]
         if not found or len(found) < len(addresses):

@@ -15,6 +15,7 @@ import eventlet
 
 eventlet.monkey_patch()
 
+import gc
 import json
 import logging
 import resource
@@ -45,6 +46,7 @@ PROCESSES = {
 }
 FILES_WANTED = 65_536
 HUB_SECONDS = 1
+_OBJECTS_BETWEEN_COLLECTIONS = 20_000
 
 
 def main(process: str) -> int:
@@ -57,6 +59,7 @@ def main(process: str) -> int:
     logs.configure(process=process, level=settings.log_level)
     raise_file_limit()
     container, health = build(settings)
+    collect_rarely()
     stopping = eventlet.event.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _on_signal(stopping))
@@ -101,6 +104,17 @@ def raise_file_limit() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = FILES_WANTED if hard == resource.RLIM_INFINITY else min(FILES_WANTED, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def collect_rarely() -> None:
+    """Leave all that is there now out of garbage collection, and collect the rest less often.
+
+    Modules, tables and statements stay as long as the process. What work leaves behind goes at once but for a few
+    cycles, and looking for those 700 objects at a time took a twentieth of a busy worker's processor time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, 20, 20)
 
 
 def serve_ops(settings: Settings, health: Health) -> None:

@@ -7,7 +7,7 @@ import hashlib
 import re
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import PurePosixPath
@@ -71,6 +71,15 @@ class StoredObject:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NewObject:
+    """An object that is to be stored, whole and at hand."""
+
+    key: str
+    data: bytes
+    content_type: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class UploadForm:
     """How a client sends one object to the store itself: POST ``fields`` to ``url`` as a form, ``file`` last."""
 
@@ -89,6 +98,14 @@ class ObjectStore(Protocol):
         Raises:
             ObjectExists: the key holds other bytes.
             TooLarge: there are more than ``max_bytes``; nothing is kept.
+        """
+        ...
+
+    def put_together(self, objects: Sequence[NewObject], *, max_bytes: int | None = None) -> list[StoredObject]:
+        """Store a few objects that belong together, each as `put` does: where one fails, others may be there.
+
+        Raises:
+            ObjectExists, TooLarge: as `put`, of any of them.
         """
         ...
 

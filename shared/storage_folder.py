@@ -1,21 +1,22 @@
 """The object store in a folder, for one machine: an object appears whole, durable and once, or not at all."""
 
-import hashlib
+import atexit
 import os
 import time
-import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 from uuid import uuid4
 
 from eventlet import patcher, tpool
 
+from shared.gathering import Gathering
+from shared.off_hub import Pool, WorkFailed
 from shared.storage import (
     READ_BYTES,
+    NewObject,
     ObjectMissing,
     ObjectStat,
     StorageUnavailable,
@@ -29,9 +30,12 @@ from shared.storage import (
     measured,
     same_or_taken,
 )
+from shared.storage_writing import Written, link, sync_folder, write_all
 
 INCOMING = ".incoming"  # no key starts with a dot
 LEFTOVER_SECONDS = 24 * 3600
+# So much is written together at most; a larger object goes alone.
+TOGETHER_BYTES = 8_000_000
 T = TypeVar("T")
 
 
@@ -41,6 +45,9 @@ class FolderStore:
     def __init__(self, root: str | Path) -> None:
         self._root = Path(root)
         self._incoming = self._root / INCOMING
+        self._writing: Gathering[int, list[tuple[str, bytes]], list[Written]] = Gathering(
+            self._write_together, most=TOGETHER_BYTES, size=_bytes_of
+        )
         with _disk("make the folders of"):
             self._incoming.mkdir(parents=True, exist_ok=True)
             self._drop_leftovers()
@@ -49,29 +56,56 @@ class FolderStore:
         self, *, key: str, chunks: Iterable[bytes] | bytes, content_type: str, max_bytes: int | None = None
     ) -> StoredObject:
         """Write aside, then link into place: no crash leaves a partial object, and a taken key stays as it is."""
+        if isinstance(chunks, bytes):
+            new = _checked(NewObject(key=key, data=chunks, content_type=content_type), max_bytes)
+            (written,) = _done(_beside(write_all, str(self._incoming), [(str(self._path(key)), chunks)]))
+            return self._stored(new, written)
         target = self._path(key)
         checked_content_type(key=key, content_type=content_type)
-        if isinstance(chunks, bytes):
-            # All at hand: nothing to wait for but the disk, and one thread beside the green ones waits for all of it.
-            write = partial(_written, key=key, data=chunks, max_bytes=max_bytes)
-            offered, is_new = _beside(self._put, target, write)
-        else:
-            offered, is_new = self._put(target, partial(_streamed, key=key, chunks=chunks, max_bytes=max_bytes))
+        offered, is_new = self._put(target, key=key, chunks=chunks, max_bytes=max_bytes)
         return offered if is_new else same_or_taken(self.measure(key), offered)
 
-    def _put(self, target: Path, write: Callable[[BinaryIO], StoredObject]) -> tuple[StoredObject, bool]:
+    def put_together(self, objects: Sequence[NewObject], *, max_bytes: int | None = None) -> list[StoredObject]:
+        """Write them in one go, with what others want written at the same time."""
+        several = [_checked(new, max_bytes) for new in objects]
+        written = self._writing(0, [(str(self._path(new.key)), new.data) for new in several])
+        return [self._stored(new, each) for new, each in zip(several, written, strict=True)]
+
+    def _stored(self, new: NewObject, written: Written) -> StoredObject:
+        offered = StoredObject(
+            key=new.key,
+            bytes=written.bytes,
+            sha256=written.sha256,
+            crc32=written.crc32,
+            content_type=new.content_type,
+        )
+        return offered if written.is_new else same_or_taken(self.measure(new.key), offered)
+
+    def _write_together(self, _: int, several: Sequence[list[tuple[str, bytes]]]) -> list[list[Written]]:
+        written = iter(_done(_elsewhere(str(self._incoming), [each for objects in several for each in objects])))
+        return [[next(written) for _ in objects] for objects in several]
+
+    def _put(
+        self, target: Path, *, key: str, chunks: Iterable[bytes], max_bytes: int | None
+    ) -> tuple[StoredObject, bool]:
         """Return what was written, and whether the name was free for it."""
         aside = self._incoming / uuid4().hex
         try:
             with _disk("write to"):
                 file = aside.open("xb")
             with file:
-                offered = write(file)
+                offered = measured(
+                    key=key,
+                    chunks=chunks,
+                    content_type=content_type_of(key),
+                    write=_writer(file),
+                    max_bytes=max_bytes,
+                )
                 with _disk("write to"):
                     file.flush()
-                    _sync(file.fileno())
+                    _beside(os.fsync, file.fileno())
             with _disk("write to"):
-                return offered, self._link(aside, target)
+                return offered, _beside(_linked, aside, target)
         finally:
             with suppress(OSError):  # gone, or the disk is failing and the error on its way up says so
                 aside.unlink()
@@ -110,7 +144,7 @@ class FolderStore:
                 path.unlink()
             except FileNotFoundError:
                 return
-            _sync_folder(path.parent)
+            _beside(sync_folder, path.parent)
 
     def upload_form(self, *, key: str, content_type: str, size: int, seconds: int) -> None:  # noqa: ARG002  no use here
         """Return None: a folder has no address of its own."""
@@ -128,16 +162,6 @@ class FolderStore:
     def _path(self, key: str) -> Path:
         return self._root / checked_key(key)
 
-    def _link(self, aside: Path, target: Path) -> bool:
-        """Give the finished file its name; False where the name is taken."""
-        _make_folders(target.parent)
-        try:
-            os.link(aside, target)
-        except FileExistsError:
-            return False
-        _sync_folder(target.parent)
-        return True
-
     def _drop_leftovers(self) -> None:
         """Remove what processes that died while writing left behind; a living writer never takes a day."""
         for aside in self._incoming.iterdir():
@@ -146,22 +170,29 @@ class FolderStore:
                     aside.unlink()
 
 
-def _streamed(file: BinaryIO, *, key: str, chunks: Iterable[bytes], max_bytes: int | None) -> StoredObject:
-    return measured(key=key, chunks=chunks, content_type=content_type_of(key), write=_writer(file), max_bytes=max_bytes)
+def _checked(new: NewObject, max_bytes: int | None) -> NewObject:
+    checked_content_type(key=checked_key(new.key), content_type=new.content_type)
+    if max_bytes is not None and len(new.data) > max_bytes:
+        raise TooLarge(f"{new.key} is larger than {max_bytes} bytes")
+    return new
 
 
-def _written(file: BinaryIO, *, key: str, data: bytes, max_bytes: int | None) -> StoredObject:
-    """Write and measure what is whole already; it may run in a thread that is no green one."""
-    if max_bytes is not None and len(data) > max_bytes:
-        raise TooLarge(f"{key} is larger than {max_bytes} bytes")
-    _writer(file)(data)
-    return StoredObject(
-        key=key,
-        bytes=len(data),
-        sha256=hashlib.sha256(data).hexdigest(),
-        crc32=zlib.crc32(data),
-        content_type=content_type_of(key),
-    )
+def _bytes_of(objects: Sequence[tuple[str, bytes]]) -> int:
+    return sum(len(data) for _, data in objects)
+
+
+def _done(written: list[Written] | str) -> list[Written]:
+    if isinstance(written, str):
+        raise StorageUnavailable(f"cannot write to the storage folder: {written}")
+    return written
+
+
+def _linked(aside: Path, target: Path) -> bool:
+    """Give the finished file its name, for good; False where the name is taken."""
+    is_new = link(aside, target)
+    if is_new:
+        sync_folder(target.parent)
+    return is_new
 
 
 def _writer(file: BinaryIO) -> Callable[[bytes], None]:
@@ -197,26 +228,18 @@ def _disk(doing: str) -> Iterator[None]:
         raise StorageUnavailable(f"cannot {doing} the storage folder: {error.strerror or error}") from error
 
 
-def _make_folders(folder: Path) -> None:
-    """Make ``folder`` and its parents, each durable before something is put into it."""
-    if folder.is_dir():
-        return
-    _make_folders(folder.parent)
-    folder.mkdir(exist_ok=True)
-    _sync_folder(folder.parent)
+def _elsewhere(incoming: str, objects: list[tuple[str, bytes]]) -> list[Written] | str:
+    """Write objects in a process beside green threads.
 
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+    A thread would do for a single one. Of many, each step lets go of the interpreter's lock and waits for it anew,
+    which takes both the thread and the green ones longer than the writing does.
+    """
+    if not patcher.is_monkey_patched("thread"):
+        return write_all(incoming, objects)
     try:
-        _sync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sync(descriptor: int) -> None:
-    """Wait until the disk has it."""
-    _beside(os.fsync, descriptor)
+        return _writer_process.run(write_all, incoming, objects)
+    except WorkFailed as error:
+        raise StorageUnavailable("the process that writes to the storage folder took too long, or ended") from error
 
 
 def _beside(work: Callable[..., T], *arguments: Any) -> T:
@@ -225,3 +248,7 @@ def _beside(work: Callable[..., T], *arguments: Any) -> T:
         done: T = tpool.execute(work, *arguments)
         return done
     return work(*arguments)
+
+
+_writer_process = Pool(size=1, writes_files=True)
+atexit.register(_writer_process.close)

@@ -3,6 +3,7 @@
 pytest runs eventlet-patched here (nameko's plugin does that first of all), as every process of the product does.
 """
 
+import itertools
 import os
 import secrets
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import certifi
 import pytest
 import structlog
 
@@ -18,6 +20,8 @@ from shared.database import Database
 from tests.databases import Databases
 
 MakeDatabase = Callable[[str], Database]
+NewVhost = Callable[[], str]
+VHOSTS_AT_ONCE = 10
 PHOTOS = Path(__file__).resolve().parents[2] / "shared" / "photos"
 
 
@@ -26,6 +30,18 @@ def secrets_of_the_process() -> None:
     """Give the process the secrets every start-up asks for."""
     for name in ("SIGNING_SECRET", "ENCRYPTION_KEYS", "ADMIN_API_KEY"):
         os.environ.setdefault(name, secrets.token_hex(32))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_authority_of_the_web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Trust one of the web's authorities in this process: to read them all takes long, and many clients are made."""
+    every = Path(certifi.where()).read_text()
+    end = "-----END CERTIFICATE-----\n"
+    one = tmp_path_factory.mktemp("web") / "authority.pem"
+    one.write_text(every.partition(end)[0] + end)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(certifi, "where", lambda: str(one))
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +78,7 @@ def lending(databases: Databases) -> Iterator[MakeDatabase]:
     def make(service: str) -> Database:
         name, url = databases.lend(service)
         database = Database(url, application=name)
+        databases.teach(service, database.engine)
         made.append((service, name, database))
         return database
 
@@ -100,3 +117,26 @@ def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     node = start_rabbitmq(tmp_path_factory.mktemp("rabbitmq"))
     yield node
     node.stop()
+
+
+@pytest.fixture(scope="session")
+def new_vhost(rabbitmq: Broker) -> NewVhost:
+    """Return a function that gives the address of an empty virtual host; made in batches, since each asking costs."""
+    made: list[str] = []
+    numbers = itertools.count()
+
+    def take() -> str:
+        if not made:
+            made.extend(f"test-{next(numbers)}" for _ in range(VHOSTS_AT_ONCE))
+            rabbitmq.ctl("eval", "".join(_adding(name) for name in made) + "ok.")
+        return f"{rabbitmq.url.rpartition('/')[0]}/{made.pop()}"
+
+    return take
+
+
+def _adding(vhost: str) -> str:
+    everything = '<<".*">>'
+    return (
+        f'rabbit_vhost:add(<<"{vhost}">>, <<"test">>), rabbit_auth_backend_internal:set_permissions('
+        f'<<"darkroom">>, <<"{vhost}">>, {everything}, {everything}, {everything}, <<"test">>), '
+    )

@@ -5,17 +5,20 @@ thrown away instead.
 """
 
 import secrets
-from collections import defaultdict
+from collections import defaultdict, deque
 from dataclasses import dataclass
+from typing import Any
 
 import psycopg2
 import psycopg2.extensions
+import sqlalchemy as sa
 
 from deploy.local.stack import Postgres
 from shared.config import SERVICES
 from shared.migrations import upgrade
 
 LARGEST_GROWTH_BYTES = 2_000_000
+SPARE = 1
 
 _END_SESSIONS = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
@@ -27,23 +30,22 @@ _TABLES = (
 _SEQUENCES = (
     "SELECT quote_ident(relname) FROM pg_class WHERE relkind = 'S' AND relnamespace = 'public'::regnamespace ORDER BY 1"
 )
-# Whatever DDL may change, in one number; system objects have the ids below 16384.
-_SHAPE = """
-SELECT md5(string_agg(part, ' ' ORDER BY part)) FROM (
-    SELECT (to_jsonb(c) - ARRAY['relfilenode', 'relpages', 'reltuples', 'relallvisible', 'relallfrozen',
-        'relfrozenxid', 'relminmxid'])::text
-    FROM pg_class c WHERE oid >= 16384 AND relnamespace = 'public'::regnamespace
-    UNION ALL SELECT to_jsonb(a)::text FROM pg_attribute a WHERE attrelid >= 16384
-    UNION ALL SELECT to_jsonb(c)::text FROM pg_constraint c WHERE oid >= 16384
-    UNION ALL SELECT to_jsonb(i)::text FROM pg_index i WHERE indexrelid >= 16384
-    UNION ALL SELECT to_jsonb(t)::text FROM pg_trigger t WHERE oid >= 16384
-    UNION ALL SELECT to_jsonb(p)::text FROM pg_proc p WHERE oid >= 16384
-    UNION ALL SELECT to_jsonb(p)::text FROM pg_policy p
-    UNION ALL SELECT to_jsonb(s)::text FROM pg_db_role_setting s
-) AS shape (part)
+# Notes whatever changes the shape of a database, by whomever; DDL that is rolled back leaves no note.
+_WATCH_SHAPE = """
+CREATE TABLE pristine.noted_changes (tag text);
+CREATE FUNCTION pristine.note_change() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER AS
+    $$ BEGIN INSERT INTO pristine.noted_changes VALUES (tg_tag); END $$;
+CREATE EVENT TRIGGER shape_changed ON ddl_command_end EXECUTE FUNCTION pristine.note_change();
+ALTER EVENT TRIGGER shape_changed ENABLE ALWAYS;
 """
-_GROWTH = (
-    "SELECT coalesce(sum(pg_total_relation_size(oid)), 0), (SELECT count(*) FROM pg_statistic WHERE starelid >= 16384)"
+# What no event trigger sees is compared: settings of roles and databases, and statistics.
+_STATE = """
+SELECT (SELECT count(*) FROM pristine.noted_changes),
+    (SELECT string_agg(s::text, ' ' ORDER BY s::text) FROM pg_db_role_setting s),
+    (SELECT count(*) FROM pg_statistic WHERE starelid >= 16384)
+"""
+_SIZE = (
+    "SELECT coalesce(sum(pg_total_relation_size(oid)), 0)"
     " FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
 )
 
@@ -52,11 +54,9 @@ _GROWTH = (
 class _Pristine:
     """What a freshly copied database of a service is like: what is needed to make a used one so again."""
 
-    tables: list[str]
-    seeded: list[str]
-    sequences: dict[str, tuple[int, bool]]
-    shape: str
-    growth: tuple[int, int]
+    emptying: str
+    state: tuple[int, str | None, int]
+    size: int
 
 
 class Databases:
@@ -64,8 +64,11 @@ class Databases:
 
     def __init__(self, postgres: Postgres) -> None:
         self._postgres = postgres
+        self._address = postgres.superuser_url.replace("+psycopg2", "")
+        self._connection: psycopg2.extensions.connection | None = None
         self._pristine: dict[str, _Pristine] = {}
-        self._idle: dict[str, list[str]] = defaultdict(list)
+        self._idle: dict[str, deque[str]] = defaultdict(deque)
+        self._known: dict[str, tuple[sa.Dialect, dict[Any, Any]]] = {}
 
     def lend(self, service: str) -> tuple[str, str]:
         """Return ``(name, url)`` of a migrated, empty database of ``service``."""
@@ -74,11 +77,11 @@ class Databases:
             upgrade(service, url=self._postgres.create_service_database(service))
             self._pristine[service] = self._keep_seeds(service)
         name = f"{service}_{secrets.token_hex(4)}"
-        if not self._idle[service]:
+        # Not the only one: its last session is just ending, for which PostgreSQL would wait a tenth of a second.
+        if len(self._idle[service]) <= SPARE:
             return name, self._postgres.clone_database(template=service, name=name)
         # Under a name of its own: what a test has left running does not find the database of the next.
-        with self._superuser("postgres") as cursor:
-            cursor.execute(f"ALTER DATABASE {self._idle[service].pop()} RENAME TO {name}")
+        self._administrator().execute(f"ALTER DATABASE {self._idle[service].popleft()} RENAME TO {name}")
         return name, self._postgres.url_for(name, role=service)
 
     def take_back(self, service: str, name: str) -> None:
@@ -88,24 +91,19 @@ class Databases:
         else:
             self._postgres.drop_database(name)
 
+    def teach(self, service: str, engine: sa.Engine) -> None:
+        """Let an engine know the statements of those before it: to put them into SQL anew takes longer than to run."""
+        engine.dialect, statements = self._known.setdefault(service, (engine.dialect, {}))
+        engine.update_execution_options(compiled_cache=statements)
+
     def _emptied(self, service: str, name: str) -> bool:
         pristine = self._pristine[service]
         with self._superuser(name) as cursor:
             cursor.execute(_END_SESSIONS)
-            cursor.execute(_SHAPE)
-            (shape,) = cursor.fetchone()
-            cursor.execute(_GROWTH)
-            size, statistics = cursor.fetchone()
-            if shape != pristine.shape or statistics != pristine.growth[1]:
+            cursor.execute(_STATE)
+            if cursor.fetchone() != pristine.state or _size(cursor) - pristine.size > LARGEST_GROWTH_BYTES:
                 return False
-            if size - pristine.growth[0] > LARGEST_GROWTH_BYTES:
-                return False
-            cursor.execute("SET session_replication_role = replica")  # no trigger, no foreign key stands in the way
-            cursor.execute("; ".join(f"DELETE FROM {table}" for table in pristine.tables))
-            for table in pristine.seeded:
-                cursor.execute(f"INSERT INTO {table} OVERRIDING SYSTEM VALUE SELECT * FROM pristine.{table}")
-            for sequence, state in pristine.sequences.items():
-                cursor.execute("SELECT setval(%s, %s, %s)", (sequence, *state))
+            cursor.execute(pristine.emptying)
         return True
 
     def _keep_seeds(self, service: str) -> _Pristine:
@@ -113,23 +111,30 @@ class Databases:
         with self._superuser(service) as cursor:
             tables, sequences = _column(cursor, _TABLES), _column(cursor, _SEQUENCES)
             cursor.execute("CREATE SCHEMA pristine")
-            seeded = []
+            # No trigger, no foreign key stands in the way.
+            emptying = ["SET session_replication_role = replica", *(f"DELETE FROM {table}" for table in tables)]
             for table in tables:
                 cursor.execute(f"CREATE TABLE pristine.{table} AS TABLE {table}")
                 if cursor.rowcount:
-                    seeded.append(table)
-            states = {}
+                    seeds = f"SELECT * FROM pristine.{table}"
+                    emptying.append(f"INSERT INTO {table} OVERRIDING SYSTEM VALUE {seeds}")
             for sequence in sequences:
                 cursor.execute(f"SELECT last_value, is_called FROM {sequence}")
-                states[sequence] = cursor.fetchone()
-            cursor.execute(_SHAPE)
-            (shape,) = cursor.fetchone()
-            cursor.execute(_GROWTH)
-            growth = cursor.fetchone()
-        return _Pristine(tables=tables, seeded=seeded, sequences=states, shape=shape, growth=growth)
+                emptying.append(cursor.mogrify("SELECT setval(%s, %s, %s)", (sequence, *cursor.fetchone())).decode())
+            cursor.execute(_WATCH_SHAPE)
+            cursor.execute(_STATE)
+            state = cursor.fetchone()
+            return _Pristine(emptying="; ".join(emptying), state=state, size=_size(cursor))
+
+    def _administrator(self) -> psycopg2.extensions.cursor:
+        """Return a cursor of the server's owner, whose every statement is a transaction of its own."""
+        if self._connection is None:
+            self._connection = psycopg2.connect(self._address, dbname="postgres")
+            self._connection.autocommit = True
+        return self._connection.cursor()
 
     def _superuser(self, name: str) -> "_Session":
-        return _Session(self._postgres.superuser_url.replace("+psycopg2", ""), name)
+        return _Session(self._address, name)
 
 
 class _Session:
@@ -150,3 +155,8 @@ class _Session:
 def _column(cursor: psycopg2.extensions.cursor, statement: str) -> list[str]:
     cursor.execute(statement)
     return [row[0] for row in cursor.fetchall()]
+
+
+def _size(cursor: psycopg2.extensions.cursor) -> int:
+    cursor.execute(_SIZE)
+    return int(cursor.fetchone()[0])

@@ -654,6 +654,10 @@ class TakingProvider(ScriptedProvider):
         found = [key for key, request in self.jobs.items() if request.operation_id == operation_id]
         return Submitted(external_id=found[-1]) if found else Absent(detail="never came")  # newest first, as vendors do
 
+    def known_as(self, work_id: object, *, model: str) -> Submitted | None:
+        assert model == self.model_for("image.stage")
+        return Submitted(external_id=str(work_id)) if str(work_id).startswith("there_") else None
+
     def cancel(self, external_id: str) -> bool:
         self.cancelled.append(external_id)
         return True
@@ -684,7 +688,7 @@ def picture_of(request: Request) -> Outcome:
     colour = (request.seed % 256, request.seed // 256 % 256, request.seed // 65536 % 256)
     return Answered(
         images=(MadeImage(data=small_picture(colour), content_type="image/jpeg"),),
-        model="scripted-1",
+        model=request.model,
         cost_microusd=5,
         provenance={"digital_source_type": "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"},
     )

@@ -9,6 +9,7 @@ import time
 
 from services.generation.operations import Answered, Outcome
 from services.generation.providers import Provider, Request, available
+from services.generation.substitutes import as_asked
 from shared.ids import new_id
 from shared.images import inspect
 from tests.waiting import carry_out
@@ -48,7 +49,7 @@ def _tried(provider: Provider, operation: str, photo: bytes) -> Outcome:
         seed=7,
         sources=(photo,),
     )
-    outcome = carry_out(provider, request)
+    outcome = as_asked(carry_out(provider, request), provider=provider.name, asked=request.model)
     took = time.monotonic() - began
     print(f"{provider.name} {operation} {request.model}: {_told(outcome)} ({took:.1f} s)")  # noqa: T201  a command
     return outcome

@@ -17,11 +17,20 @@ generation.
   of what vendors bill although nothing came of it (a withheld, empty or damaged result) may be one more: it is made
   with another seed, and what every try cost is in the AI operation log. Where reasons take turns it is {sendings} at
   most: no operation is sent to one vendor more often. An `outcome_unknown` may be a bill that nobody tells us of: it
-  has no cost in the log, and `darkroom_operations_unknown` counts it.
+  has no cost in the log, and `darkroom_operations_unknown` counts it. A webhook that comes after it was given back
+  tells of the bill, within 10 minutes: the log then has its cost, the user still pays nothing and gets no image.
 - **other provider**: whether the next provider of the operation's route (`PROVIDER_ROUTES`) may do it instead; only
   where what was sent last is known not to have run, so that no two of them make the same. What waits to be sent to a
-  model whose circuit is open, or that wants to be left alone for more than 30 s, goes there as well. A route that names
-  one provider has none.
+  model whose circuit is open, or that wants to be left alone for more than 30 s, goes there as well, also between two
+  tries. A vendor's own definite answer to the request (429, 5xx) says that it has not run; an error that it tells of
+  work it had taken does not, nor one that only its edge tells (502, 504). A `provider_error` is tried three times where
+  it is before it goes elsewhere, unless the circuit opens. A route that names one provider has none. That another did
+  it is said: `fallback_from` of GenerationCompleted, `fallbacks` of JobFinished, the job's `warnings`, and the message
+  about its end.
+- **`model_changed`**: no answer of another model than was asked for is ever passed off as its own. The vendor's name
+  for a version of that model is no other model (`model_registry.is_same`); a new name for the same weights is an alias
+  in the registry. It is not tried again by itself: what the other model did is billed. FAL is told to have no other
+  application do it. Those that do not say which model has answered (`fal`, `getimg`, images of `openai`) are believed.
 - **worth a retry**: whether the user may hope that the same request succeeds later (`retryable`).
 - **alert**: what operators are told of: a rising `rate`, what lasts (`sustained`), what opens the `breaker`, what is
   `overdue`, `cost` without a result, and what is to be looked at now (`page`).
@@ -39,8 +48,10 @@ _BOTTOM = """
 | claimed, not yet written down as sent | the next worker sends it | 1 |
 | written down as sent, no answer written down; the vendor can be searched (`replicate`) | it is looked for: found and \
 kept, or certainly not there and sent again | 1 |
-| the same; it cannot be searched (all others) | `outcome_unknown` once the vendor's time limit has passed; an answer \
-that comes later is counted, with its cost, as `late` | 1, no image |
+| the same; it cannot be searched, and calls back (`fal`) | its webhook names what it has, which is then asked for; \
+`outcome_unknown` where none has come when the vendor's time limit has passed | 1, no image without a webhook |
+| the same; neither (all others) | `outcome_unknown` once the vendor's time limit has passed; an answer that comes \
+later is counted, with its cost, as `late` | 1, no image |
 | taken by the vendor | another worker asks for it | 1 |
 | its result in hand, or half stored; the vendor can be asked again | it is fetched again; the first deletes what it \
 had stored, and what the dead left is an orphan for `bin/darkroom cleanup` | 1 |

@@ -27,7 +27,7 @@ def page(stored: str) -> str:
 def _rows() -> Iterator[str]:
     yield f"| route | {' | '.join(ROLES)} | scope of a key |"
     yield "|---" * (len(ROLES) + 2) + "|"
-    routes = [route for _, route in routes_of(Gateway) if route.auth is api_key]
+    routes = [route for _, route in routes_of(Gateway) if route.auth and route.auth.scheme == api_key.scheme]
     yield from (_row(route) for route in sorted(routes, key=lambda route: (route.url, route.method)))
 
 

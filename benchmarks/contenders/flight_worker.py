@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from benchmarks.contenders import engine_worker, slow_worker
 from benchmarks.contenders.taking_provider import TakingProvider
-from services.generation import calls
+from services.generation import asking
 from shared.storage import ObjectStore
 
 T = TypeVar("T")
@@ -32,8 +32,8 @@ def counted(work: Callable[..., T]) -> Callable[..., T]:
 
 def make(orders: dict[str, Any], provider: TakingProvider, store: ObjectStore) -> slow_worker.Work:
     """Return the scheduler's loop; what its poller asks the database is counted."""
-    calls.due = counted(calls.due)
-    calls.ask_later = counted(calls.ask_later)
+    asking.due = counted(asking.due)
+    asking.ask_later = counted(asking.ask_later)
     work = engine_worker.make(orders, provider, store)
 
     def working(stopping: Callable[[], bool]) -> None:

@@ -30,7 +30,7 @@ def main() -> None:
         due += randomness.expovariate(orders["per_second"])
         time.sleep(max(0.0, due - time.monotonic()))
         with database.transaction() as session:
-            database.publish(session, [samples.stamped(item, time.monotonic_ns())])
+            database.publish(session, [samples.stamped(item, time.monotonic_ns(), padding=orders.get("padding", 0))])
     talk.say("done")
     talk.wait()
 

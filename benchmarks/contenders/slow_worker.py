@@ -12,7 +12,8 @@ from eventlet.hubs import trampoline
 from benchmarks.child import Conversation
 from benchmarks.contenders.slow_provider import SlowProvider
 from shared import images, logs, off_hub, runner
-from shared.storage import ObjectStore, open_store
+from shared.ids import new_id
+from shared.storage import NewObject, ObjectStore, open_store
 
 Work = Callable[[Callable[[], bool]], None]
 
@@ -27,13 +28,16 @@ def run(
     runner.raise_file_limit()
     picture = Path(orders["picture"]).read_bytes()
     provider = provider_class(seconds=orders["seconds"], concurrency=orders["limit"], picture=picture)
-    work = make(orders, provider, open_store(orders["storage_url"]))
+    store = open_store(orders["storage_url"])
+    work = make(orders, provider, store)
     stopping = threading.Event()
+    store.put_together([NewObject(key=f"images/warm-up/{new_id('img')}.jpg", data=picture, content_type="image/jpeg")])
     eyes = [threading.Thread(target=off_hub.off_hub, args=(images.inspect, picture)) for _ in range(off_hub.WORKERS)]
     for each in eyes:
         each.start()
     for each in eyes:
         each.join()
+    runner.collect_rarely()
     talk.say("ready")
     _heard(talk)
     working = threading.Thread(target=work, args=(stopping.is_set,))

@@ -37,6 +37,10 @@ class TakingProvider(SlowProvider):
         """Know of nothing: no answer of its is ever lost."""
         return Absent(detail=operation_id)
 
+    def known_as(self, work_id: object, *, model: str) -> Submitted | None:  # noqa: ARG002  its interface
+        """Know nothing again, for the same reason."""
+        return None
+
     def cancel(self, external_id: str) -> bool:  # noqa: ARG002  its interface
         """Stop nothing."""
         return False

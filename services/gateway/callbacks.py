@@ -1,7 +1,7 @@
 """Webhooks of AI providers: who may send one, and what is made of it: a hint, told once, to ask the provider now.
 
-Ours is the signature in the address, the vendor's that of the delivery; nothing is kept of one that lacks either. What
-it says is never read.
+Ours is the signature in the address, the vendor's that of the delivery; nothing is kept of one that lacks either. Of
+what it says only that is read which the vendor calls the work.
 """
 
 import time
@@ -49,11 +49,12 @@ def vendors_of(settings: Settings) -> Mapping[str, Vendor]:
 
 @dataclass(frozen=True, kw_only=True)
 class Hint:
-    """That a vendor says it is done with an operation."""
+    """That a vendor says it is done with an operation, which it calls ``work_id``."""
 
     provider: str
     operation_id: str
     delivery_id: str
+    work_id: str | None = None
 
 
 def receive(service: Any, request: Request, *, provider: str) -> None:
@@ -70,14 +71,18 @@ def receive(service: Any, request: Request, *, provider: str) -> None:
     except NotGenuine as error:
         log.warning("webhook_refused", provider=provider, operation_id=operation_id, reason=str(error))
         raise Unauthenticated("This is not signed by the provider, or was not signed just now.") from error
-    is_new = note(service.db, Hint(provider=provider, operation_id=operation_id, delivery_id=delivery_id))
+    hint = Hint(
+        provider=provider, operation_id=operation_id, delivery_id=delivery_id, work_id=vendor.work_of(request.raw)
+    )
+    is_new = note(service.db, hint)
     log.info("webhook_taken", provider=provider, operation_id=operation_id, is_new=is_new)
 
 
 def note(db: Database, hint: Hint) -> bool:
     """Hand a hint on; return False where it was handed on before, and nothing was done."""
     with db.transaction() as session:
-        row = insert(WebhookReceipt).values(**vars(hint)).on_conflict_do_nothing().returning(WebhookReceipt.provider)
+        values = {name: value for name, value in vars(hint).items() if name != "work_id"}
+        row = insert(WebhookReceipt).values(**values).on_conflict_do_nothing().returning(WebhookReceipt.provider)
         is_new = session.execute(row).scalar_one_or_none() is not None
         if is_new:
             db.publish(session, [ProviderCallbackReceived(**vars(hint))])

@@ -4,7 +4,7 @@ A subject that is linked is its member, whatever else the token says. One that i
 that the issuer has verified: that of a member, or of an open invitation, which is thereby accepted.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import sqlalchemy as sa
 import structlog
@@ -21,6 +21,12 @@ from shared.problems import Forbidden, Unavailable
 
 log = structlog.get_logger(__name__)
 
+_LINKED = sa.text("""
+SELECT asked.issuer, asked.subject, member.org_id, member.id
+FROM unnest(CAST(:issuers AS text[]), CAST(:subjects AS text[])) AS asked(issuer, subject)
+JOIN linked_identities AS linked ON linked.issuer = asked.issuer AND linked.subject = asked.subject
+JOIN members AS member ON member.org_id = linked.org_id AND member.id = linked.user_id AND member.status = 'active'
+""")
 _TRIES = 3
 # What was true a moment ago is not any more: the same person's other request, or an owner, was quicker.
 _OVERTAKEN = (IntegrityError, InvitationUsed, InvitationRevoked, InvitationExpired, AccountExists)
@@ -54,6 +60,12 @@ def principal_of(db: Database, claimed: Claimed) -> Principal:
     known = member or _link(db, claimed)
     with db.transaction(org_id=known.org_id) as session:
         return _principal(known, flags.features_of(session, org_id=known.org_id))
+
+
+def members_of(session: Session, claimed: Collection[Claimed]) -> dict[tuple[str, str], tuple[str, str]]:
+    """Return ``{(issuer, subject): (org_id, user_id)}`` of those who are members now; nobody becomes one by this."""
+    asked = {"issuers": [one.issuer for one in claimed], "subjects": [one.subject for one in claimed]}
+    return {(row.issuer, row.subject): (row.org_id, row.id) for row in session.execute(_LINKED, asked)}
 
 
 def _principal(member: Member, features: frozenset[str]) -> Principal:

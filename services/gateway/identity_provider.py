@@ -14,7 +14,7 @@ from services.gateway.issuer_keys import IssuerKeys, KeyUnknown
 from services.gateway.schemas.accounts import NAME_MAX
 from services.gateway.schemas.people import EmailAddress
 from shared.config import Settings
-from shared.problems import Unauthenticated
+from shared.problems import Unauthenticated, Unavailable
 
 LEEWAY_SECONDS: Final = 30
 _SUBJECT_CHARACTERS: Final = 255
@@ -27,10 +27,15 @@ _email = EmailAddress()
 
 @dataclass(frozen=True, kw_only=True)
 class Claimed:
-    """Whom a good token names. ``email`` is None unless the issuer says that it verified it; ``name`` may be None."""
+    """Whom a good token names. ``email`` is None unless the issuer says that it verified it; ``name`` may be None.
+
+    It is good until ``ends_at``, in seconds since 1970, if the key it was signed with is listed for as long.
+    """
 
     issuer: str
     subject: str
+    key_id: str | None
+    ends_at: int
     email: str | None = None
     name: str | None = None
 
@@ -66,11 +71,24 @@ class IdentityProvider:
         except (KeyUnknown, jwt.PyJWTError):
             raise _not_good() from None
         self._require_audience(claims)
-        return _claimed(claims)
+        return _claimed(claims, key_id=jwt.get_unverified_header(_header(token)).get("kid"))
+
+    def lists(self, key_id: str | None) -> bool:
+        """Tell whether the issuer lists a key still; True also where it cannot be asked.
+
+        What was signed with a key that is gone is refused; the others go on while the issuer is away, and end by
+        themselves.
+        """
+        try:
+            self._keys.find(key_id)
+        except KeyUnknown:
+            return False
+        except Unavailable:
+            return True
+        return True
 
     def _verified(self, token: str) -> Mapping[str, Any]:
-        # The header alone: the library takes a token apart letter by letter, and a forged key id is told by it already.
-        header = jwt.get_unverified_header(f"{token.partition('.')[0]}..")
+        header = jwt.get_unverified_header(_header(token))
         kind, key_id = header.get("typ", "JWT"), header.get("kid")
         if not isinstance(kind, str) or kind.lower().removeprefix("application/") not in _TYPES:
             raise jwt.InvalidTokenError("of another type")
@@ -105,11 +123,23 @@ def of(settings: Settings) -> IdentityProvider | None:
     return IdentityProvider(issuer=settings.oidc_issuer, audience=settings.oidc_audience, keys=keys)
 
 
-def _claimed(claims: Mapping[str, Any]) -> Claimed:
+def _header(token: str) -> str:
+    """Return the header alone: the library takes a token apart letter by letter, and a forged key id is told by it."""
+    return f"{token.partition('.')[0]}.."
+
+
+def _claimed(claims: Mapping[str, Any], *, key_id: str | None) -> Claimed:
     subject = claims["sub"]
     if not 0 < len(subject) <= _SUBJECT_CHARACTERS or not subject.isprintable():
         raise _not_good()
-    return Claimed(issuer=claims["iss"], subject=subject, email=_verified_email(claims), name=_name(claims))
+    return Claimed(
+        issuer=claims["iss"],
+        subject=subject,
+        key_id=key_id,
+        ends_at=int(claims["exp"]) + LEEWAY_SECONDS,
+        email=_verified_email(claims),
+        name=_name(claims),
+    )
 
 
 def _verified_email(claims: Mapping[str, Any]) -> str | None:

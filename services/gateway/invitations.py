@@ -20,6 +20,7 @@ from services.gateway.invitation_problems import AlreadyMember, InvitationUsed
 from services.gateway.models import Invitation, Member, Organization
 from services.gateway.permissions import OWNER
 from shared import tokens
+from shared.config import Settings
 from shared.database import Database
 from shared.events import MemberInvited
 from shared.http import Principal
@@ -35,10 +36,14 @@ _END: Any = sa.literal_column(f"date_trunc('second', now()) + interval '{LIFETIM
 
 @dataclass(frozen=True, kw_only=True)
 class Inviter:
-    """Who invites: a user's id, or ``admin:<name>``; and the name that the invited person reads."""
+    """Who invites: a user's id, or ``admin:<name>``; and the name that the invited person reads.
+
+    ``public_name`` is what everybody else reads: no address, and the organization's name where there is no other.
+    """
 
     id: str
     name: str
+    public_name: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +70,8 @@ def invite(db: Database, wanted: Wanted, *, asker: Principal) -> dict[str, Any]:
         organization_name = members.lock_organization(session, org_id=wanted.org_id)
         found = session.get(Invitation, wanted.id)
         if found is None:
-            by = Inviter(id=asker.user_id or asker.id, name=queries.owner_name(session, asker))
+            name, public_name = queries.owner_names(session, asker)
+            by = Inviter(id=asker.user_id or asker.id, name=name, public_name=public_name)
             found, event = add(session, wanted, by=by, organization_name=organization_name)
             db.publish(session, [event])
             log.info("member_invited", org_id=wanted.org_id, invitation_id=wanted.id, invited_by=by.id)
@@ -103,10 +109,11 @@ def add(session: Session, wanted: Wanted, *, by: Inviter, organization_name: str
         invitation_id=wanted.id,
         role=wanted.role,
         invited_by=by.id,
-        inviter_name=by.name,
+        inviter_name=by.public_name or organization_name,
         organization_name=organization_name,
         expires_at=rfc3339(invitation.expires_at),
         email=wanted.email,
+        inviter=by.name,
     )
 
 
@@ -209,8 +216,15 @@ def as_dict(invitation: Invitation) -> dict[str, Any]:
     }
 
 
+def as_answered(invitation: dict[str, Any], *, settings: Settings) -> dict[str, Any]:
+    """Return an invitation as whoever invites is answered: with its link to pass on, only where no mail is sent."""
+    if settings.smtp_url:
+        return invitation
+    return {**invitation, **link(invitation, secret=settings.signing_secret, public_url=settings.public_url)}
+
+
 def link(invitation: dict[str, Any], *, secret: str, public_url: str) -> dict[str, str]:
-    """Return ``{token, url}`` of an invitation, for whoever invites to pass on."""
+    """Return ``{token, url}`` of an invitation."""
     end = int(datetime.fromisoformat(invitation["expires_at"]).timestamp())
     token = tokens.mint(secret=secret, purpose=tokens.INVITATION, subject=invitation["id"], expires_at=end)
     return {"token": token, "url": f"{public_url}/signup?token={token}"}

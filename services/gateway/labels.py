@@ -5,8 +5,8 @@ from typing import Final
 
 from PIL import Image, ImageDraw, ImageFont
 
-from services.gateway.turns import Line
 from shared import images, xmp
+from shared.line import Line
 from shared.off_hub import off_hub
 from shared.problems import NotFound
 from shared.storage import ObjectMissing, ObjectStore

@@ -67,7 +67,7 @@ def _invite_owner(session: Session, wanted: NewOrganization) -> list[MemberInvit
     if wanted.owner_email is None:
         return []
     owner = Wanted(id=new_id("inv"), org_id=wanted.id, email=wanted.owner_email, role=OWNER)
-    by = Inviter(id=f"admin:{wanted.created_by}", name=wanted.created_by)
+    by = Inviter(id=f"admin:{wanted.created_by}", name=wanted.created_by, public_name=wanted.created_by)
     return [invitations.add(session, owner, by=by, organization_name=wanted.name)[1]]
 
 

@@ -7,9 +7,9 @@ import structlog
 
 from services.gateway import uploads
 from services.gateway.links import Links
-from services.gateway.turns import Line
 from services.gateway.uploads import Received
 from shared.images import CorruptImage, ImageTooLarge, UnsupportedImage
+from shared.line import Line
 from shared.problems import Conflict, Problem
 from shared.storage import ObjectMissing, ObjectStore
 

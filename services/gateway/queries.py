@@ -63,8 +63,10 @@ def note_key_used(session: Session, *, key_id: str) -> None:
     session.execute(_USED, {"id": key_id})
 
 
-def owner_name(session: Session, asker: Principal) -> str:
+def owner_names(session: Session, asker: Principal) -> tuple[str, str | None]:
     """Return what to call the owner who asks: the member's name, else the address, else the name of the key.
+
+    The second is the same without an address, for what others than the one who is invited may read.
 
     Raises:
         Forbidden: the asker was an owner a moment ago, and is none any more.
@@ -79,7 +81,8 @@ def owner_name(session: Session, asker: Principal) -> str:
     ).one_or_none()
     if row is None:
         raise Forbidden("This is for owners, and you are none any more.")
-    return row.name or row.email or asker.name
+    public = row.name or (None if row.email else asker.name)
+    return public or row.email, public
 
 
 def owner(session: Session, *, org_id: str) -> dict[str, Any]:

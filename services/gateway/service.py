@@ -42,7 +42,7 @@ from services.gateway.routes.webhooks import WebhookRoutes
 from services.gateway.routes.webhooks_in import WebhookInRoutes
 from services.gateway.routes.workflows import WorkflowRoutes
 from services.gateway.streams import Streams
-from services.gateway.turns import Line, Turns
+from services.gateway.turns import Turns, image_line
 from services.gateway.watching import Watch
 from shared import events
 from shared.broadcast import Heard
@@ -101,12 +101,16 @@ class Gateway(
     turns = Built(lambda _: Turns())
     streams = Heard(
         events.EventRecorded,
-        lambda settings: Streams(per_organization=settings.streams_per_organization, in_all=settings.streams),
+        lambda settings: Streams(
+            per_organization=settings.streams_per_organization,
+            per_principal=settings.streams_per_principal,
+            in_all=settings.streams,
+        ),
     )
     watch = Built(lambda _: Watch())
     failed_sign_ups = Built(lambda _: FailedSignUps())
     documents = Built(lambda _: documents_of(Gateway))  # before the first request: nobody else would have a turn
-    image_line = Built(lambda _: Line())
+    image_line = Built(lambda _: image_line())
     credits = RpcClient("credits")
     catalog = RpcClient("catalog", gathers={"resolve": Gathers(twin="resolve_many", size=workflows.named_in_all)})
     # How large a job is follows from its pictures; the largest have hundreds.
@@ -118,7 +122,7 @@ class Gateway(
 
     @every(seconds=watching.EVERY_SECONDS)
     def end_streams_without_credential(self) -> None:
-        self.watch.look(self.db, self.streams)
+        self.watch.look(self.db, self.streams, self.identity_provider)
 
     @every(seconds=10)
     def report_failed_sign_ups(self) -> None:

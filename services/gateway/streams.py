@@ -4,21 +4,18 @@ It knows neither sockets nor the log: `services.gateway.following` makes of a st
 """
 
 import threading
-import time
-from collections import defaultdict, deque
-from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from typing import Any, Final
+from collections import Counter, defaultdict, deque
+from collections.abc import Collection, Iterable
+from typing import Final
 
-import msgspec
 import structlog
 
 from services.gateway import metrics
-from services.gateway.turns import Line
+from services.gateway.passing import Passing, Wanted, passing_of
 from shared.events import EventRecorded
-from shared.http import Principal
+from shared.http import Wire
 from shared.http_problems import ReducedCapacity
+from shared.line import Line, Place
 from shared.problems import Problem
 
 log = structlog.get_logger(__name__)
@@ -30,11 +27,12 @@ READERS_OF_ORGANIZATION: Final = 4
 READ_WITHIN_SECONDS: Final = 20.0
 SLOW_SECONDS: Final = 5.0
 PER_ORGANIZATION: Final = 100
+PER_PRINCIPAL: Final = 25
 IN_ALL: Final = 2_000
 
 
 class TooManyStreams(Problem):
-    """The organization follows its events in as many places as it may, in one process of ours."""
+    """An organization, or one of those who ask for it, follows its events in as many places of ours as it may."""
 
     status = 429
     code = "too_many_streams"
@@ -43,78 +41,52 @@ class TooManyStreams(Problem):
     retryable = True
 
 
-@dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """A stream that is asked for, by whom, from where (None: from now on), and which events it has.
-
-    ``chosen`` is ``{types, session_id, job_id}``. ``recheck`` says whose a credential that has no row of ours is now,
-    and raises a Problem where it is good no longer.
-    """
-
-    asker: Principal
-    org_id: str
-    after: str | None
-    chosen: Mapping[str, Any]
-    recheck: Callable[[], Principal] | None = None
-
-    def has(self, passing: "Passing") -> bool:
-        """Tell whether an event is one of those."""
-        types, session_id, job_id = (self.chosen[name] for name in ("types", "session_id", "job_id"))
-        return (
-            passing.livemode == self.asker.livemode
-            and (types is None or passing.type in types)
-            and (session_id is None or passing.session_id == session_id)
-            and (job_id is None or passing.job_id == job_id)
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Passing:
-    """An event as it passes, written out once for all who get it; None where only the log has it."""
-
-    sequence: int
-    type: str
-    frame: bytes | None
-    livemode: bool
-    job_id: str | None
-    session_id: str | None
-    at: float = field(default_factory=time.monotonic)
-
-
-def frame(sequence: int | str, kind: str, data: object) -> bytes:
-    """Return one server-sent event (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
-    return b"id: %s\nevent: %s\ndata: %s\n\n" % (str(sequence).encode(), kind.encode(), msgspec.json.encode(data))
-
-
 class OpenStream:
-    """One client's stream. ``behind`` says that only the log has all that follows."""
+    """One client's stream. ``behind`` says that only the log has all that follows, ``over`` that nothing is sent."""
 
     def __init__(self, streams: "Streams", wanted: Wanted, *, heard_max: int = HEARD_MAX) -> None:
         self.wanted = wanted
         self.behind = False
         self.closed = False
+        self.over = False
         self._streams = streams
         self._heard: deque[Passing] = deque()
         self._heard_max = heard_max
         self._news = threading.Event()
+        self._turn: Place | None = None
+        self._wire: Wire | None = None
 
-    def turn_to_read(self, *, seconds: float | None = None) -> AbstractContextManager[None]:
-        """Wait for a turn to look into the log, ``seconds`` at most where they are given; keep it for the block.
-
-        Raises:
-            Unavailable: by the block's begin, where there was none in time.
-        """
-        return self._streams.readers.place_of(self.wanted.org_id, seconds=seconds)
+    def turn_to_read(self, *, seconds: float | None = None) -> Place:
+        """Return a turn to look into the log: waited for ``seconds`` at most where they are given, or until the end."""
+        self._turn = self._streams.readers.place_of(self.wanted.org_id, seconds=seconds)
+        if self.closed:
+            self._turn.give_up()
+        return self._turn
 
     def open(self) -> None:
         """Be one of those that hear what passes.
 
         Raises:
-            TooManyStreams: the organization has as many as it may.
+            TooManyStreams: the organization, or who asks, has as many as it may.
             ReducedCapacity: the process has.
         """
         if not self.closed:
             self._streams.add(self)
+
+    def sent_over(self, wire: Wire) -> None:
+        """Take note of the connection it is sent over."""
+        self._wire = wire
+        wire.hold_little()
+
+    def cut(self) -> None:
+        """Break the connection, whatever the client has not taken yet."""
+        if self._wire and not self.over:
+            log.info("stream_cut", org_id=self.wanted.org_id, principal_id=self.wanted.asker.id)
+            self._wire.cut()
+
+    def is_left(self) -> bool:
+        """Tell whether its client has hung up."""
+        return self._wire is not None and not self.over and self._wire.is_gone()
 
     def close(self, reason: str | None = None) -> None:
         """Come to an end, once what is being sent has been; doing so again changes nothing."""
@@ -123,8 +95,12 @@ class OpenStream:
             if reason:
                 metrics.sse_ended.labels(reason).inc()
                 log.info("stream_ended", org_id=self.wanted.org_id, principal_id=self.wanted.asker.id, reason=reason)
+                self._streams.ended(self)
         self._streams.remove(self)
+        self._heard.clear()
         self._news.set()
+        if self._turn:
+            self._turn.give_up()
 
     def hear(self, passing: Passing) -> None:
         """Keep an event until it is sent; a client that does not take what it is sent is sent away."""
@@ -165,14 +141,23 @@ class OpenStream:
 class Streams:
     """Every open stream of the process: told of what passes, bounded in number, ended with their credentials."""
 
-    def __init__(self, *, per_organization: int = PER_ORGANIZATION, in_all: int = IN_ALL) -> None:
+    def __init__(
+        self,
+        *,
+        per_organization: int = PER_ORGANIZATION,
+        per_principal: int = PER_PRINCIPAL,
+        in_all: int = IN_ALL,
+    ) -> None:
         self._per_organization = per_organization
+        self._per_principal = per_principal
         self._in_all = in_all
         self._open: dict[str, set[OpenStream]] = defaultdict(set)
+        self._of_principal: Counter[str] = Counter()
         self._count = 0
+        self._ended: list[OpenStream] = []
         self.readers = Line(
             places=READERS,
-            per_organization=READERS_OF_ORGANIZATION,
+            of_one=READERS_OF_ORGANIZATION,
             in_line=in_all,
             seconds=READ_WITHIN_SECONDS,
             refusal="Too many are looking into the log of events; try again in a moment.",
@@ -188,22 +173,38 @@ class Streams:
         Raises:
             TooManyStreams, ReducedCapacity: there are too many already.
         """
-        of_organization = self._open[stream.wanted.org_id]
-        if len(of_organization) >= self._per_organization:
-            raise TooManyStreams(
-                f"An organization follows its events in {self._per_organization} places at most.", retry_after=10
-            )
+        if self._refusal_of(stream):  # who comes back in a hurry may find its own stream of before in its way
+            self.let_go(list(self._open.get(stream.wanted.org_id, ())))
+        refusal = self._refusal_of(stream)
+        if refusal:
+            raise refusal
+        self._open[stream.wanted.org_id].add(stream)
+        self._note(stream, 1)
+
+    def _refusal_of(self, stream: OpenStream) -> Problem | None:
+        """Return why there is no room for a stream, None where there is."""
+        if len(self._open.get(stream.wanted.org_id, ())) >= self._per_organization:
+            text = f"An organization follows its events in {self._per_organization} places at most."
+            return TooManyStreams(text, retry_after=10)
+        if self._of_principal[stream.wanted.asker.id] >= self._per_principal:
+            text = f"One key, or one person, follows events in {self._per_principal} places at most."
+            return TooManyStreams(text, retry_after=10)
         if self._count >= self._in_all:
-            raise ReducedCapacity("Too many streams of events are open; try again in a moment.", retry_after=5)
-        of_organization.add(stream)
-        self._note(1)
+            return ReducedCapacity("Too many streams of events are open; try again in a moment.", retry_after=5)
+        return None
+
+    def let_go(self, streams: Collection[OpenStream]) -> None:
+        """Close those of them whose clients have hung up."""
+        for stream in streams:
+            if stream.is_left():
+                stream.close()
 
     def remove(self, stream: OpenStream) -> None:
-        """Forget a stream."""
+        """Tell a stream nothing any more."""
         of_organization = self._open.get(stream.wanted.org_id, set())
         if stream in of_organization:
             of_organization.remove(stream)
-            self._note(-1)
+            self._note(stream, -1)
         if not of_organization:
             self._open.pop(stream.wanted.org_id, None)
 
@@ -211,7 +212,7 @@ class Streams:
         """Tell every stream of its organization of an event that was recorded."""
         listening = self._open.get(event.org_id)
         if listening:
-            passing = _passing(event)
+            passing = passing_of(event)
             for stream in list(listening):
                 stream.hear(passing)
 
@@ -229,30 +230,22 @@ class Streams:
         for stream in streams:
             stream.close(reason)
 
-    def _note(self, more: int) -> None:
+    def ended(self, stream: OpenStream) -> None:
+        """Take note of one that we have ended."""
+        self._ended.append(stream)
+
+    def cut_off(self) -> None:
+        """Break the connections of those that were ended since this was called last, and have not taken what was begun.
+
+        Whoever takes it in drops, or not at all, would else keep theirs for a minute.
+        """
+        for stream in self._ended:
+            stream.cut()
+        self._ended.clear()
+
+    def _note(self, stream: OpenStream, more: int) -> None:
         self._count += more
+        self._of_principal[stream.wanted.asker.id] += more
+        if not self._of_principal[stream.wanted.asker.id]:
+            del self._of_principal[stream.wanted.asker.id]
         metrics.sse_clients.set(self._count)
-
-
-def _passing(event: EventRecorded) -> Passing:
-    data: Any = (event.event or {}).get("data", {})
-    return Passing(
-        sequence=event.orgsequence,
-        type=event.type,
-        frame=None if event.event is None else frame(event.orgsequence, event.type, event.event),
-        livemode=data.get("livemode", True),
-        job_id=event.job_id,
-        session_id=event.session_id,
-    )
-
-
-def credentials_of(streams: Collection[OpenStream]) -> dict[str, set[str]]:
-    """Return the ids of what the streams were opened with: ``{key: …, session: …}``."""
-    known: dict[str, set[str]] = {"key": set(), "session": set()}
-    for stream in streams:
-        asker = stream.wanted.asker
-        if asker.kind == "key":
-            known["key"].add(asker.id)
-        elif asker.session_id:
-            known["session"].add(asker.session_id)
-    return known

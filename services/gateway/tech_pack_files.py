@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 
 from services.gateway import tech_pack_pages
-from services.gateway.turns import Line
+from shared.line import Line
 from shared.off_hub import Pool
 from shared.storage import ObjectMissing, ObjectStore
 

@@ -14,11 +14,11 @@ from werkzeug.datastructures import FileStorage, MultiDict
 from werkzeug.formparser import FormDataParser
 from werkzeug.http import parse_options_header
 
-from services.gateway.turns import Line
 from shared import images
 from shared.crash import crash_point
 from shared.http import Request
 from shared.http_schemas import error_at, pointer, refusal
+from shared.line import Line
 from shared.off_hub import Pool
 from shared.outside import Outside, UrlUnreachable
 from shared.problems import Conflict, LimitExceeded, NotFound, Problem
@@ -78,15 +78,15 @@ def received(request: Request) -> Received:
     return file
 
 
-def fetched(outside: Outside, url: str, *, seconds: float) -> Received:
+def fetched(outside: Outside, url: str, *, whose: str, seconds: float) -> Received:
     """Return the file at ``url``, whatever its server says that it is.
 
     Raises:
-        UrlRefused, UrlUnreachable: the address, or what is there, is not fit.
+        UrlRefused, UrlUnreachable, Unavailable: the address, or what is there, is not fit, or cannot be looked up now.
         LimitExceeded: it is larger than 10 MB.
     """
     try:
-        answer = outside.fetch(url, max_bytes=MAX_BYTES, seconds=seconds)
+        answer = outside.fetch(url, max_bytes=MAX_BYTES, whose=whose, seconds=seconds)
     except LimitExceeded as error:
         raise too_large(MAX_BYTES, None) from error
     if not answer.data:

@@ -6,15 +6,15 @@ What is out of the ordinary is left to `recording`, one by one. One transaction,
 their ids.
 """
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from itertools import groupby
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 import structlog
 from sqlalchemy.orm import Session
@@ -26,10 +26,11 @@ from services.generation.jobs import AT_WORK, GENERATION_ENDS, roll_up
 from services.generation.operations import Answered, Spent, spent
 from services.generation.recording import Recorded, StoredImage
 from services.generation.staging_progress import is_step
-from services.generation.telling import about, renewed_view
+from services.generation.telling import about, fallback_from, renewed_view
 from services.generation.workflows import DoneOperation, last_result, workflow
 from shared.database import once_committed
 from shared.events import Event, GenerationCompleted, MadeImage, RenewedView, correlated
+from shared.prepared import Prepared
 
 log = structlog.get_logger(__name__)
 
@@ -38,13 +39,18 @@ Row = sa.Row[*tuple[Any, ...]]
 _AT_WORK = ", ".join(f"'{status}'" for status in AT_WORK)
 _ENDS = ", ".join(f"'{status}'" for status in sorted(GENERATION_ENDS))
 
-_JOBS = sa.text("""
-SELECT id, org_id, user_id, workflow, status, livemode, correlation_id, session_id, session_name, waiting_reason,
-       open_generations, created_at, clock_timestamp() AS now
+_JOBS = Prepared(
+    "lock_jobs_with_results",
+    """
+SELECT id, org_id, user_id, workflow, status, livemode, correlation_id, session_id, session_name, retry_of,
+       waiting_reason, open_generations, created_at, clock_timestamp() AS now
 FROM jobs WHERE id = ANY (:ids) ORDER BY id FOR UPDATE
-""")
-_HELD = sa.text(f"""
-SELECT o.id AS operation_id, o.fence, o.provider, o.model_requested, o.model_used, o.prompt_version,
+""",
+)
+_HELD = Prepared(
+    "lock_operations_with_results",
+    f"""
+SELECT o.id AS operation_id, o.fence, o.asked_first, o.provider, o.model_requested, o.model_used, o.prompt_version,
        o.cost_microusd, o.name, g.id, g.job_id, g.sku, g.amount, g.product_id, g.revision_id, g.style, g.room_type,
        g.view_type, g.settings, g.started_at, o.inputs -> 'sources' AS sources,
        (SELECT count(*) FROM operations other WHERE other.generation_id = g.id) AS operations
@@ -53,12 +59,15 @@ JOIN operations o ON o.id = asked.id AND o.fence = asked.fence
 JOIN generations g ON g.id = o.generation_id
 WHERE o.status IN ({_AT_WORK}) AND g.status NOT IN ({_ENDS}) AND o.makes_image
 ORDER BY o.id FOR UPDATE OF o
-""")
-_KEEP = sa.text(f"""
+""",
+)
+_KEEP = Prepared(
+    "keep_results",
+    f"""
 WITH done AS MATERIALIZED (
     SELECT * FROM jsonb_to_recordset(CAST(:done AS jsonb)) AS done (
         id text, attempt integer, generation_id text, model text, cost_microusd bigint, prompt_tokens integer,
-        completion_tokens integer, digest text, output jsonb, result jsonb
+        completion_tokens integer, digest text, output jsonb, result jsonb, fallback_from text
     )
 ), made AS (
     SELECT * FROM jsonb_to_recordset(CAST(:images AS jsonb)) AS made (
@@ -83,7 +92,7 @@ WITH done AS MATERIALIZED (
     FROM done WHERE o.id = done.id
 ), completed AS (
     UPDATE generations g SET status = 'succeeded', finished_at = clock_timestamp(), charged = coalesce(g.amount, 0),
-        result = done.result
+        result = done.result, fallback_from = done.fallback_from
     FROM done WHERE g.id = done.generation_id
 )
 INSERT INTO images (id, org_id, job_id, generation_id, operation_id, key, thumbnail_key, content_type, sha256, crc32,
@@ -92,12 +101,18 @@ SELECT made.image_id, o.org_id, o.job_id, o.generation_id, o.id, made.key, made.
        made.sha256, made.crc32, made.bytes, made.width, made.height, o.seed, g.style, g.room_type, g.product_id,
        g.settings, made.provenance, o.livemode
 FROM made JOIN operations o ON o.id = made.operation_id JOIN generations g ON g.id = o.generation_id
-""")
-_ENDED = sa.text("""
-SELECT job_id, id, status, sku, amount, charged, failure_reason FROM generations
+""",
+)
+_ENDED = Prepared(
+    "read_ended_jobs",
+    """
+SELECT job_id, id, status, sku, amount, charged, failure_reason, fallback_from FROM generations
 WHERE job_id = ANY (:ids) ORDER BY job_id, number
-""")
-_COUNT_DOWN = sa.text("""
+""",
+)
+_COUNT_DOWN = Prepared(
+    "count_down_jobs",
+    """
 UPDATE jobs j SET open_generations = j.open_generations - ended.count, progressed_at = clock_timestamp(),
     status = coalesce(ended.status, j.status),
     finished_at = CASE WHEN ended.status IS NULL THEN j.finished_at ELSE clock_timestamp() END,
@@ -105,7 +120,8 @@ UPDATE jobs j SET open_generations = j.open_generations - ended.count, progresse
     paused_at = CASE WHEN ended.status IS NULL THEN j.paused_at END
 FROM unnest(CAST(:ids AS text[]), CAST(:counts AS integer[]), CAST(:statuses AS text[])) AS ended (id, count, status)
 WHERE j.id = ended.id
-""")
+""",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,9 +173,9 @@ def _usual(session: Session, results: Sequence[Result]) -> dict[tuple[str, int],
     """Lock jobs, then operations; return those that are of the usual kind."""
     if not results:
         return {}
-    jobs = {job.id: job for job in session.execute(_JOBS, {"ids": sorted({each.item.job_id for each in results})})}
+    jobs = {job.id: job for job in _JOBS.execute(session, {"ids": sorted({each.item.job_id for each in results})})}
     claims = {"ids": [each.item.id for each in results], "fences": [each.item.fence for each in results]}
-    rows = {(row.operation_id, row.fence): row for row in session.execute(_HELD, claims)}
+    rows = {(row.operation_id, row.fence): row for row in _HELD.execute(session, claims)}
     return {
         each.item.claim: _Kept(result=each, row=row, job=jobs[row.job_id], used=spent(each.answer))
         for each in results
@@ -190,7 +206,7 @@ def _kept(session: Session, usual: Sequence[_Kept]) -> dict[tuple[str, int], Rec
     now: datetime = max(each.job.now for each in usual)
     done = [_done(each) for each in usual]
     made = [_made(each, image) for each in usual for image in each.result.images]
-    session.execute(_KEEP, {"done": json.dumps(done), "images": json.dumps(made), "now": now})
+    _KEEP.execute(session, {"done": _json(done), "images": _json(made), "now": now})
     for each in usual:
         once_committed(session, partial(_count_cost, each.row.provider, each.used.cost_microusd or 0))
     finished = _count_down(session, usual)
@@ -201,15 +217,20 @@ def _kept(session: Session, usual: Sequence[_Kept]) -> dict[tuple[str, int], Rec
     return recorded
 
 
+def _json(rows: Sequence[Mapping[str, Any]]) -> str:
+    return msgspec.json.encode(rows).decode()
+
+
 def _done(each: _Kept) -> dict[str, Any]:
     answer = each.result.answer
     return {
         "id": each.row.operation_id,
         "attempt": each.result.item.attempt,
         "generation_id": each.row.id,
-        **asdict(each.used),
+        **vars(each.used),
         "output": {"images": [image.image_id for image in each.result.images], "result": answer.result},
         "result": answer.result,
+        "fallback_from": fallback_from([each.row]),
     }
 
 
@@ -222,7 +243,7 @@ def _made(each: _Kept, image: StoredImage) -> dict[str, Any]:
         "prompt_version": each.row.prompt_version,
         "livemode": each.job.livemode,
     }
-    return {"operation_id": each.row.operation_id, **asdict(image), "provenance": provenance}
+    return {"operation_id": each.row.operation_id, **vars(image), "provenance": provenance}
 
 
 def _count_cost(provider: str, cost_microusd: int) -> None:
@@ -243,6 +264,7 @@ def _completed(each: _Kept, *, now: datetime) -> GenerationCompleted:
         model=each.used.model or row.model_used or row.model_requested,
         duration_ms=int((now - (row.started_at or now)).total_seconds() * 1000),
         provider_cost_microusd=(row.cost_microusd or 0) + (each.used.cost_microusd or 0),
+        fallback_from=fallback_from([row]),
         renewed_view=_renewed_view(each, images[-1]) if images else None,
     )
 
@@ -259,11 +281,11 @@ def _count_down(session: Session, usual: Sequence[_Kept]) -> dict[str, Event]:
     ending = [job_id for job_id, count in counts.items() if jobs[job_id].open_generations == count]
     lines: dict[str, list[Row]] = {}
     if ending:
-        rows = session.execute(_ENDED, {"ids": ending})
+        rows = _ENDED.execute(session, {"ids": ending})
         lines = {job_id: list(each) for job_id, each in groupby(rows, key=lambda row: row.job_id)}
     statuses = {job_id: roll_up([line.failure_reason for line in each]) for job_id, each in lines.items()}
-    session.execute(
-        _COUNT_DOWN,
+    _COUNT_DOWN.execute(
+        session,
         {
             "ids": list(counts),
             "counts": list(counts.values()),

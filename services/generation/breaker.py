@@ -24,7 +24,15 @@ PAUSE_AT_MOST: Final = timedelta(hours=1)
 WORTH_WAITING: Final = timedelta(seconds=30)
 # The provider's own doing. Anything else it refuses, it has looked at: it works.
 _FAILURES: Final = frozenset(
-    {"provider_error", "connect_failed", "provider_timeout", "capacity", "auth_failed", "model_retired"}
+    {
+        "provider_error",
+        "connect_failed",
+        "provider_timeout",
+        "capacity",
+        "auth_failed",
+        "model_retired",
+        "model_changed",
+    }
 )
 _OUR_OWN: Final = frozenset(
     {"source_missing", "storage_failed", "unpriceable", "internal_error", "cancelled", "deadline_exceeded"}

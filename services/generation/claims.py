@@ -16,6 +16,7 @@ from services.generation.breaker import burst
 from services.generation.jobs import AGES_AFTER_SECONDS, AT_WORK, GENERATION_ENDS, INTERACTIVE, JOB_ENDS, STANDARD, TEST
 from services.generation.models import Operation
 from shared.events import Event, GenerationStarted, correlated
+from shared.prepared import Prepared
 
 LEASE_SECONDS = 12.0
 HEARTBEAT_SECONDS = 3.0
@@ -74,11 +75,16 @@ CLAIM_STATEMENTS = (
 WITH RECURSIVE clock AS MATERIALIZED (
     SELECT clock_timestamp() AS now
 ), at_work AS MATERIALIZED (
-    SELECT id, org_id, provider, lane, status FROM operations WHERE status IN ({_AT_WORK})
+    SELECT id, fence, org_id, provider, lane, status FROM operations WHERE status IN ({_AT_WORK})
 ), busy AS (
-    -- What is being stored has its answer: the provider is no longer at it.
+    -- What is being stored has its answer: the provider is no longer at it. Nor is it at what this worker is about to
+    -- note down so.
     SELECT provider, count(*) AS running, count(*) FILTER (WHERE lane = :test) AS tests
-    FROM at_work WHERE status <> 'storing' GROUP BY provider
+    FROM at_work
+    LEFT JOIN unnest(CAST(:answered_ids AS text[]), CAST(:answered_fences AS bigint[])) AS answered (id, fence)
+        ON answered.id = at_work.id AND answered.fence = at_work.fence
+    WHERE status <> 'storing' AND answered.id IS NULL
+    GROUP BY provider
 ), served AS MATERIALIZED (
     SELECT org_id, lane <> :test AS livemode, count(*) AS running,
            count(*) FILTER (WHERE lane = :interactive) AS interactive,
@@ -163,7 +169,10 @@ WITH RECURSIVE clock AS MATERIALIZED (
         WHERE o.status = 'queued' AND o.due_at <= (SELECT now FROM clock) AND o.provider = v.provider
           AND o.model_requested = v.model AND o.livemode = v.livemode AND o.org_id = v.org_id AND o.lane = lanes.lane
         ORDER BY o.due_at, o.id
-        LIMIT CAST(least(v.room, :free, (SELECT ceil(CAST(:breadth AS float) / count(*)) FROM visited)) AS bigint)
+        LIMIT CAST(
+            least(v.room, CAST(:free AS bigint), (SELECT ceil(CAST(:breadth AS float) / count(*)) FROM visited))
+            AS bigint
+        )
     ) AS next
     LEFT JOIN served ON served.org_id = v.org_id AND served.livemode = v.livemode
     LEFT JOIN shares ON shares.org_id = v.org_id
@@ -194,7 +203,7 @@ WITH RECURSIVE clock AS MATERIALIZED (
 ), picked AS (
     SELECT id FROM allowed
     WHERE place <= most AND place <= bearable AND (livemode OR place_of_test <= greatest(1, most / 2))
-    ORDER BY turn LIMIT :free
+    ORDER BY turn LIMIT CAST(:free AS bigint)
 ), chosen AS (
     SELECT o.id FROM operations o WHERE o.id IN (SELECT id FROM picked) AND o.status = 'queued'
     FOR UPDATE OF o SKIP LOCKED
@@ -238,11 +247,13 @@ RETURNING o.id, o.org_id, o.job_id, o.generation_id, o.name, o.provider, o.model
           CAST(extract(epoch FROM o.started_at - o.due_at) AS double precision) AS waited_seconds
 """,
 )
-_CLAIM = sa.text(";\n".join(CLAIM_STATEMENTS))
+_CLAIM = Prepared("claim_operations", CLAIM_STATEMENTS[1], first=CLAIM_STATEMENTS[0])
 
 # Rows are locked in the one order of ids: workers that send, and who cancels, lock several of them too. What its
 # provider has taken meanwhile is held by nobody: it is not lost, and is not to be held again.
-_HEARTBEAT = sa.text("""
+_HEARTBEAT = Prepared(
+    "prolong_leases",
+    """
 WITH kept AS MATERIALIZED (
     SELECT o.id FROM unnest(CAST(:ids AS text[]), CAST(:fences AS bigint[])) AS held (id, fence)
     JOIN operations o ON o.id = held.id AND o.fence = held.fence
@@ -252,7 +263,8 @@ UPDATE operations o
 SET lease_until = CASE WHEN o.lease_until IS NOT NULL THEN clock_timestamp() + make_interval(secs => :lease) END
 FROM kept WHERE o.id = kept.id
 RETURNING o.id
-""")
+""",
+)
 
 _EXPIRED = sa.text(f"""
 SELECT id, org_id, job_id, generation_id, name, provider, model_requested, prompt, seed, inputs, makes_image,
@@ -267,23 +279,29 @@ _JOB_ENDS = ", ".join(f"'{status}'" for status in sorted(JOB_ENDS))
 _GENERATION_ENDS = ", ".join(f"'{status}'" for status in sorted(GENERATION_ENDS))
 
 # Two statements, sent together: the second sees what whoever held the locks before has written.
-_LOCK_OPEN = sa.text(f"""
-SELECT id FROM jobs WHERE id = ANY (:job_ids) ORDER BY id FOR UPDATE;
+_LOCK_OPEN = Prepared(
+    "find_open_generations",
+    f"""
 SELECT g.id, g.job_id, g.style, j.org_id, j.user_id, j.workflow, j.livemode, j.correlation_id, j.session_id,
        g.status = 'queued' OR g.started_at IS NULL AS waits, g.started_at IS NULL AS is_new
 FROM generations g JOIN jobs j ON j.id = g.job_id
 WHERE g.id = ANY (:ids) AND g.status NOT IN ({_GENERATION_ENDS}) AND j.status NOT IN ({_JOB_ENDS})
 ORDER BY g.id
-""")
+""",
+    first="SELECT id FROM jobs WHERE id = ANY (:job_ids) ORDER BY id FOR UPDATE",
+)
 # A job that is begun says when anything of it has moved; what is running already goes on running.
-_BEGIN = sa.text("""
+_BEGIN = Prepared(
+    "begin_generations",
+    """
 WITH begun AS (
     UPDATE generations SET status = 'running', started_at = coalesce(started_at, clock_timestamp())
     WHERE id = ANY (:ids)
 )
 UPDATE jobs SET status = CASE WHEN status = 'queued' THEN 'running' ELSE status END, progressed_at = clock_timestamp()
 WHERE id = ANY (:job_ids)
-""")
+""",
+)
 
 
 def claim(
@@ -294,6 +312,7 @@ def claim(
     limits: Mapping[str, int],
     per_organization: int,
     rates: Mapping[str, int | None] | None = None,
+    answered: Collection[Claimed] = (),
     lease_seconds: float = LEASE_SECONDS,
 ) -> list[Claimed]:
     """Claim at most ``free`` due operations: those of live keys, and where room is left, those of test keys.
@@ -306,6 +325,7 @@ def claim(
         per_organization: how many operations of one organization may be at work, and one of its test keys besides;
             an organization's own share may say otherwise.
         rates: per provider, how many operations may be sent to it in a minute by the whole system; None: no limit.
+        answered: what this worker has the provider's answer to although the rows may not say so yet.
         lease_seconds: how long the claim holds without a heartbeat.
     """
     values = {
@@ -322,8 +342,10 @@ def claim(
         "least_of_a_line": LEAST_OF_A_LINE,
         "breadth": max(BREADTH, free),
         "lease": lease_seconds,
+        "answered_ids": [item.id for item in answered],
+        "answered_fences": [item.fence for item in answered],
     }
-    return [Claimed(**row) for row in session.execute(_CLAIM, values).mappings()]
+    return [Claimed(**row) for row in _CLAIM.execute(session, values).mappings()]
 
 
 def provider_limits(limits: Mapping[str, int], rates: Mapping[str, int | None]) -> list[dict[str, Any]]:
@@ -340,10 +362,10 @@ def begin(session: Session, claimed: Sequence[Claimed]) -> tuple[list[Claimed], 
     What has begun already, at an earlier attempt, is left as it is.
     """
     values = {"job_ids": sorted({item.job_id for item in claimed}), "ids": [item.generation_id for item in claimed]}
-    generations = {row.id: row for row in session.execute(_LOCK_OPEN, values)}
+    generations = {row.id: row for row in _LOCK_OPEN.execute(session, values)}
     live = [item for item in claimed if item.generation_id in generations]
     waited = [row.id for row in generations.values() if row.waits]
-    session.execute(_BEGIN, {"ids": waited, "job_ids": sorted({item.job_id for item in live})})
+    _BEGIN.execute(session, {"ids": waited, "job_ids": sorted({item.job_id for item in live})})
     _release(session, sorted({item.id for item in claimed}.difference(item.id for item in live)))
     return live, [_started(row) for row in generations.values() if row.is_new]
 
@@ -376,7 +398,7 @@ def heartbeat(session: Session, held: Collection[Claimed], *, lease_seconds: flo
         "ids": [item.id for item in held],
         "fences": [item.fence for item in held],
     }
-    return set(session.execute(_HEARTBEAT, values).scalars())
+    return set(_HEARTBEAT.execute(session, values).scalars())
 
 
 def expired(session: Session, *, most: int = 100) -> list[Claimed]:

@@ -145,6 +145,13 @@ _REASONS = (
         billed="each",
     ),
     Reason(code="model_retired", message=_OURS, retryable=False, fallback="yes", alert="page"),
+    Reason(
+        code="model_changed",
+        message="The AI service answered with another model than was asked for. Please retry.",
+        retryable=True,
+        alert="page",
+        billed="each",
+    ),
     Reason(code="auth_failed", message=_OURS, retryable=False, fallback="yes", alert="page"),
     Reason(code="unpriceable", message=_OURS, retryable=False, fallback="yes", alert="page"),
     Reason(

@@ -14,9 +14,9 @@ from sqlalchemy.orm import Session
 
 from services.generation import (
     cached_plans,
-    calls,
     coalescing,
     endings,
+    hints,
     histories,
     holding,
     planning,
@@ -108,7 +108,7 @@ def sync(db: Database, *, org_id: str, livemode: bool, job_id: str) -> dict[str,
     """
     with db.transaction(org_id=org_id, livemode=livemode) as session:
         shown = queries.job(session, org_id=org_id, livemode=livemode, job_id=job_id)
-        calls.hint_job(session, job_id)
+        hints.hint_job(session, job_id)
     return shown
 
 
@@ -153,9 +153,9 @@ def answer_overdue(session: Session, events: Sequence[ReservationOverdue]) -> li
     return answers
 
 
-def ask_providers_now(session: Session, events: Sequence[ProviderCallbackReceived]) -> list[Event]:
+def ask_providers_now(session: Session, events: Sequence[ProviderCallbackReceived], *, engine: Engine) -> list[Event]:
     """Have operations asked for that providers say are done; it is a hint, and a wrong one does no harm."""
-    calls.hint(session, sorted({event.operation_id for event in events}))
+    hints.take(session, engine, events)
     return []
 
 

@@ -24,7 +24,8 @@ WITH RECURSIVE line (id, sources, back) AS (
     SELECT i.id, o.inputs -> 'sources', line.back + 1
     FROM line
     CROSS JOIN LATERAL (
-        SELECT DISTINCT split_part(key, '/', 3) AS id FROM jsonb_array_elements_text(line.sources) AS source (key)
+        SELECT DISTINCT split_part(split_part(key, '/', 3), '.', 1) AS id
+        FROM jsonb_array_elements_text(line.sources) AS source (key)
         WHERE key LIKE 'images/%'
     ) AS source
     JOIN images i ON i.id = source.id AND i.org_id = :org_id

@@ -4,6 +4,7 @@ A model is named by the id its vendor resolves to the same weights for good; ali
 vendors' list prices, by date.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -12,6 +13,10 @@ from typing import Final
 from services.generation.pricing import PerImage, PerToken, Price, Reported, Unpriceable, Usage
 
 SUNSET_NOTICE: Final = timedelta(days=30)
+# A number of three digits up, a date, or a digest: `-001`, `-2026-03-17`, `-09-2026`, `@20260317`, `:5c7d…`.
+_VERSION: Final = re.compile(
+    r"[-@:](?:[0-9]{3,8}|[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{2}-[0-9]{4}|[0-9a-f]{32,64})", re.ASCII
+)
 
 
 class NoModel(LookupError):
@@ -201,6 +206,21 @@ def find(provider: str, name: str, *, models: Sequence[Model] | None = None) -> 
         if model.provider == provider and (name == model.id or name in model.aliases):
             return model
     raise NoModel(f"the model registry has no {provider} model {name!r}")
+
+
+def is_same(provider: str, *, asked: str, said: str, models: Sequence[Model] | None = None) -> bool:
+    """Return whether ``said``, by which a provider calls what has answered, is the model ``asked`` for.
+
+    That is its id, an alias, or its id with a version behind it, to which the vendor has resolved it; nothing said is
+    taken for that too. What is more, is less, or is of another date is another model.
+    """
+    said = said.removeprefix("models/")  # as Google writes names of resources
+    if not said or said == asked:
+        return True
+    known = [model for model in _known(models) if model.provider == provider and model.id == asked]
+    if any(said in model.aliases for model in known):
+        return True
+    return said.startswith(asked) and _VERSION.fullmatch(said[len(asked) :]) is not None
 
 
 def model_for(provider: str, operation: str, *, on: date, models: Sequence[Model] | None = None) -> Model:

@@ -37,7 +37,7 @@ class Refused:
     """The provider, or the way to it, said no; ``code`` is of the taxonomy, ``detail`` is for our log only.
 
     ``ran``: it had begun, and may bill it; else it is certain that it did not. ``cost_microusd`` is what it will have
-    billed for work without a result, at most.
+    billed for work without a result, at most, and ``model`` what has done it, where that was told.
     """
 
     code: str
@@ -45,13 +45,18 @@ class Refused:
     retry_after_seconds: float | None = None
     ran: bool = False
     cost_microusd: int = 0
+    model: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lost:
-    """The request went out and no answer came back: the provider may have done the work, and billed it."""
+    """The request went out and no answer came back: the provider may have done the work, and billed it.
+
+    ``may_call_back``: it was told where to, and by that call the work can be known again.
+    """
 
     detail: str
+    may_call_back: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +137,14 @@ class LookUp:
     detail: str
 
 
-Decision = Succeed | Repeat | GiveUp | LookUp
+@dataclass(frozen=True, kw_only=True)
+class AwaitCall:
+    """Nobody knows whether the provider has it, which will call if it does: until its time is up."""
+
+    detail: str
+
+
+Decision = Succeed | Repeat | GiveUp | LookUp | AwaitCall
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +172,7 @@ def spent(outcome: Outcome) -> Spent:
             digest=digest.hexdigest(),
         )
     if isinstance(outcome, Refused):
-        return Spent(cost_microusd=_counted(outcome.cost_microusd, most=_MOST_MICROUSD))
+        return Spent(model=outcome.model, cost_microusd=_counted(outcome.cost_microusd, most=_MOST_MICROUSD))
     return Spent()
 
 
@@ -228,6 +240,8 @@ def decide(outcome: Outcome, *, attempt: int, after_lost_answer: AfterLostAnswer
     if isinstance(outcome, Lost):
         if after_lost_answer == "lookup":
             return LookUp(detail=outcome.detail)
+        if after_lost_answer == "give_up" and outcome.may_call_back:
+            return AwaitCall(detail=outcome.detail)
         waits = _RESEND_WAITS_SECONDS if after_lost_answer == "resend" else ()
         return _again_or_not("outcome_unknown", outcome.detail, attempt=attempt, waits=waits)
     waits = reason(outcome.code).waits_seconds

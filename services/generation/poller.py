@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
-from services.generation import calls, metrics, recording
-from services.generation.calls import Due
+from services.generation import asking, calls, metrics, recording
+from services.generation.asking import Due
 from services.generation.engine import Engine
 from services.generation.observing import Observer
 from services.generation.operations import (
@@ -41,6 +41,8 @@ log = structlog.get_logger(__name__)
 
 IDLE_SECONDS = 0.25
 RETRY_SECONDS = 0.5
+# Where many are asked for, places become free one by one: so that a claim fills several.
+_BETWEEN_SECONDS = 0.01
 # A batch and half of all places together leave some for others, whoever hangs.
 _BATCH = 24
 # How long after its time limit a provider is asked for what it did after all, and billed.
@@ -87,13 +89,12 @@ class Poller:
             self._one_is_done.wait(IDLE_SECONDS)
             return
         with self._db.transaction() as session:
-            due = calls.due(session, worker=self._worker, most=free, left_alone=self._slow())
+            due = asking.due(session, worker=self._worker, most=free, left_alone=self._slow())
         for each in due:
             with self._count:
                 self._asking[each.item.provider] += 1
             pool.submit(self._follow, each)
-        if len(due) < free:
-            time.sleep(IDLE_SECONDS)
+        time.sleep(IDLE_SECONDS if len(due) < free else _BETWEEN_SECONDS)
 
     def _slow(self) -> list[str]:
         """Return the providers that have enough to answer: one that hangs must not keep the others from being asked."""
@@ -164,7 +165,7 @@ class Poller:
         if isinstance(found, Submitted):
             log.info("lost_operation_found", provider=provider.name)
             with self._db.transaction() as session:
-                calls.adopt(session, due, external_id=found.external_id)
+                asking.adopt(session, due, external_id=found.external_id)
         elif isinstance(found, Absent):
             self._settlement.settle(
                 due.item, Refused(code="connect_failed", detail=found.detail), tries=due.tries, taken=True
@@ -183,7 +184,7 @@ class Poller:
             return Lost(detail=type(error).__name__)
         if isinstance(found, Submitted):
             with self._db.transaction() as session:
-                if calls.is_of_earlier_attempt(session, due.item, external_id=found.external_id):
+                if asking.is_of_earlier_attempt(session, due.item, external_id=found.external_id):
                     return Absent(detail="there is only what an earlier attempt led to")
         return found
 
@@ -210,7 +211,7 @@ class Poller:
         found = self._found(provider, due)
         if isinstance(found, Submitted):
             with self._db.transaction() as session:
-                calls.adopt(session, due, external_id=found.external_id)
+                asking.adopt(session, due, external_id=found.external_id)
         elif isinstance(found, Absent) or due.age_seconds > max(provider.time_limit_seconds, _PATIENCE_SECONDS):
             self._let_go(due)
         else:
@@ -225,7 +226,7 @@ class Poller:
             took = False
         log.info("cancelled_at_provider", provider=provider.name, took=took)
         with self._db.transaction() as session:
-            calls.cancelled_there(session, due)
+            asking.cancelled_there(session, due)
 
     def _wait_for_provider(self, due: Due) -> None:
         """Wait for a provider whose key is not here (another worker may have it), but not for ever."""
@@ -242,11 +243,11 @@ class Poller:
 
     def _later(self, due: Due, *, seconds: float) -> None:
         with self._db.transaction() as session:
-            calls.leave_for(session, due, seconds=seconds)
+            asking.leave_for(session, due, seconds=seconds)
 
     def _let_go(self, due: Due) -> None:
         with self._db.transaction() as session:
-            calls.let_go(session, due)
+            asking.let_go(session, due)
             calls.end_attempt(session, due.item, status="late", spent=Spent(), code="outcome_unknown")
 
     @contextlib.contextmanager

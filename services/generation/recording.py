@@ -9,7 +9,7 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.orm import Session
 
-from services.generation import calls, endings, known_analyses, metrics, tech_pack_results
+from services.generation import asking, calls, endings, known_analyses, metrics, tech_pack_results
 from services.generation.claims import LEASE_SECONDS, Claimed, still_held
 from services.generation.engine import Engine
 from services.generation.jobs import GENERATION_ENDS, charge
@@ -22,6 +22,7 @@ from services.generation.submissions import operation_row
 from services.generation.workflows import DoneOperation, PlannedOperation, workflow
 from shared.database import once_committed
 from shared.events import Event, GenerationStarted, correlated
+from shared.prepared import Prepared
 from shared.problems import Unavailable
 
 log = structlog.get_logger(__name__)
@@ -30,7 +31,9 @@ _NOTHING = Spent()
 
 # In the one order of ids, as everywhere where several operations are locked. "storing" is what this wrote already,
 # where the answer to its commit was lost.
-_STORING = sa.text("""
+_STORING = Prepared(
+    "note_storing",
+    """
 WITH held AS MATERIALIZED (
     SELECT o.id FROM unnest(CAST(:ids AS text[]), CAST(:fences AS bigint[])) AS held (id, fence)
     JOIN operations o ON o.id = held.id AND o.fence = held.fence
@@ -43,7 +46,8 @@ RETURNING o.id, o.fence, EXISTS (
     SELECT FROM circuits c WHERE c.provider = o.provider AND c.model = o.model_requested
       AND (c.failures > 0 OR c.state <> 'closed')
 ) AS was_in_trouble
-""")
+""",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +84,7 @@ def storing(session: Session, several: Sequence[Claimed]) -> dict[tuple[str, int
         "fences": [claimed.fence for claimed in several],
         "lease": LEASE_SECONDS,
     }
-    return {(row.id, row.fence): row.was_in_trouble for row in session.execute(_STORING, values)}
+    return {(row.id, row.fence): row.was_in_trouble for row in _STORING.execute(session, values)}
 
 
 def success(
@@ -174,7 +178,7 @@ def unknown(session: Session, claimed: Claimed, *, detail: str, after_seconds: f
     """
     job, operation = _locked(session, claimed)
     if operation is None:
-        calls.look_for_cancelled(session, claimed, after_seconds=after_seconds)
+        asking.look_for_cancelled(session, claimed, after_seconds=after_seconds)
         return []
     if job.status == "cancelling":
         return failure(session, claimed, decision=GiveUp(code="cancelled_running", detail=detail), runs_on=True)

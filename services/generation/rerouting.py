@@ -22,8 +22,10 @@ from shared.database import Database
 log = structlog.get_logger(__name__)
 
 MOST = 500
-# Said before anything was begun: of all others a vendor may have done, and billed, a part.
+# Said before anything was begun: of all others a vendor may have done, and billed, a part. An error of the vendor's own
+# is such an answer where it was the one to the request: not once it had taken the work.
 _NEVER_RAN = ("rate_limited", "capacity", "connect_failed")
+_NOT_TAKEN = "provider_error"
 
 # Claims come one after the other, and this between two of them: none sees an operation that is half elsewhere.
 _LOCK = sa.text("SELECT pg_advisory_xact_lock(:lock)")
@@ -35,7 +37,10 @@ WHERE id IN (
       AND o.provider = :provider AND o.model_requested = :model AND o.name = :name
       AND NOT EXISTS (
           SELECT FROM attempts a WHERE a.operation_id = o.id
-            AND NOT (a.status = 'failed' AND a.error_code = ANY (CAST(:never_ran AS text[])))
+            AND NOT (a.status = 'failed' AND coalesce(a.cost_microusd, 0) = 0 AND (
+                a.error_code = ANY (CAST(:never_ran AS text[]))
+                OR a.error_code = :not_taken AND a.external_id IS NULL
+            ))
       )
     LIMIT :most FOR UPDATE OF o SKIP LOCKED
 )
@@ -79,7 +84,9 @@ def _detours(engine: Engine, known: Mapping[tuple[str, str], Circuit], *, now: d
 
 def _go(session: Session, detour: Detour) -> int:
     session.execute(_LOCK, {"lock": CLAIM_LOCK})
-    changed: Any = session.execute(_GO, {**vars(detour), "never_ran": list(_NEVER_RAN), "most": MOST})
+    changed: Any = session.execute(
+        _GO, {**vars(detour), "never_ran": list(_NEVER_RAN), "not_taken": _NOT_TAKEN, "most": MOST}
+    )
     if changed.rowcount:
         log.warning("operations_go_elsewhere", operations=changed.rowcount, **vars(detour))
     return int(changed.rowcount)

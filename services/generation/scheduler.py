@@ -10,6 +10,7 @@ import hashlib
 import json
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -34,8 +35,12 @@ log = structlog.get_logger(__name__)
 IDLE_POLL_SECONDS = 0.5
 # A claim may bring fewer than there is room for although more are due; the places of those that end are filled at once.
 NEXT_CLAIM_SECONDS = 0.02
+# Answers come one by one: a claim for each would cost more than all else.
+BETWEEN_CLAIMS_SECONDS = 0.01
 # So much at a time, that the other workers get their share of what a provider has room for.
 CLAIMED_AT_MOST = 50
+# An organization that has more at work here waits in a line with others like it.
+FEW = 8
 RETRY_SECONDS = 0.5
 # Between writing down that a request goes out and sending it; less than the lease that begins with the former.
 SEND_WITHIN_SECONDS = claims.LEASE_SECONDS / 2
@@ -63,12 +68,19 @@ class Scheduler:
         self._limits = {name: provider.concurrency for name, provider in engine.providers.items()}
         self._rates = {name: provider.requests_per_minute for name, provider in engine.providers.items()}
         self._held: dict[str, Claimed] = {}
+        self._answered: dict[str, Claimed] = {}
         # There may be room for another operation; and: something has become due.
         self._room = threading.Event()
         self._due = threading.Event()
         self._writes = Writes(db, engine)
         self._settlement = Settlement(
-            db, store, engine, held=self._held, writes=self._writes, has_answered=self._room.set
+            db,
+            store,
+            engine,
+            held=self._held,
+            writes=self._writes,
+            answered=self._answered,
+            has_answered=self._room.set,
         )
         self._poller = Poller(db, engine, self._settlement, worker=worker, writes=self._writes)
 
@@ -86,7 +98,8 @@ class Scheduler:
                     wait_seconds = self._fill(pool)
                     # Claims of all workers come one after the other. Whoever has claimed leaves the others as much
                     # time, and claims more at once then; but nobody who has just come waits for that.
-                    self._due.wait(min(time.monotonic() - began, NEXT_CLAIM_SECONDS))
+                    took = time.monotonic() - began
+                    self._due.wait(min(max(took, BETWEEN_CLAIMS_SECONDS), NEXT_CLAIM_SECONDS))
                     self._room.wait(wait_seconds)
 
     def _listen(self, stopping: Callable[[], bool]) -> None:
@@ -105,10 +118,12 @@ class Scheduler:
         """Claim as much as there is room for and set it to work; return how long to wait at most before the next."""
         free = min(self._slots - len(self._held), CLAIMED_AT_MOST)
         claimed = self._claim(free) if free > 0 else []
-        for item in claimed:
+        # Whoever has little at work goes first, and does not wait for the many of another to be written down.
+        at_work = Counter(item.org_id for item in [*self._held.values(), *claimed])
+        for item in sorted(claimed, key=lambda item: at_work[item.org_id]):
             self._held[item.id] = item
             metrics.queue_wait_seconds.labels(metrics.LANES[item.lane]).observe(item.waited_seconds)
-            pool.submit(self._work, item)
+            pool.submit(self._work, item, one_of_many=at_work[item.org_id] > FEW)
         return NEXT_CLAIM_SECONDS if claimed else IDLE_POLL_SECONDS
 
     def _claim(self, free: int) -> list[Claimed]:
@@ -120,16 +135,17 @@ class Scheduler:
                 limits=self._limits,
                 rates=self._rates,
                 per_organization=self._per_organization,
+                answered=list(self._answered.values()),
             )
         if claimed:
             crash_point("scheduler.after_claim")
         return claimed
 
-    def _work(self, item: Claimed) -> None:
+    def _work(self, item: Claimed, *, one_of_many: bool) -> None:
         """Do one operation from call to record; the claim is given up only when the outcome is written down."""
         try:
             with logs.bound(operation_id=item.id, job_id=item.job_id):
-                self.carry(item)
+                self.carry(item, one_of_many=one_of_many)
         except Exception:
             # The lease will run out and the sweeper decide: the one path for everything unforeseen.
             log.exception("operation_abandoned", operation_id=item.id)
@@ -137,14 +153,14 @@ class Scheduler:
             self._held.pop(item.id, None)
             self._room.set()
 
-    def carry(self, item: Claimed) -> None:
-        """Send a claimed operation, and do what follows."""
+    def carry(self, item: Claimed, *, one_of_many: bool = False) -> None:
+        """Send a claimed operation, and do what follows. ``one_of_many``: its organization has much at work."""
         asked = self.request(item)
         if not isinstance(asked, Request):
             self._settlement.settle(item, asked, tries=item.attempt)
             return
         began = time.monotonic()
-        tries = self._sent(item, asked)
+        tries = self._sent(Sending(item=item, digest=digest_of(asked), one_of_many=one_of_many))
         if tries is None:
             return
         crash_point("scheduler.after_sent")
@@ -178,14 +194,14 @@ class Scheduler:
             callback_url=self._engine.callback_url(item.provider, operation_id=item.id),
         )
 
-    def _sent(self, item: Claimed, asked: Request) -> int | None:
+    def _sent(self, sending: Sending) -> int | None:
         """Write down that the request goes out now; return the try, or None where it must not go out."""
         try:
-            tries = self._writes.send(Sending(item=item, digest=digest_of(asked)))
+            tries = self._writes.send(sending)
         except Exception as error:
             if not is_unavailable(error):
                 raise
-            self._withhold(item, why=f"it could not be written down: {type(error).__name__}")
+            self._withhold(sending.item, why=f"it could not be written down: {type(error).__name__}")
             return None
         if tries is None:
             log.warning("operation_not_sent", claim_lost=True)

@@ -1,5 +1,6 @@
 """The engine's commands, queries and event handlers, as nameko sees them; the work itself is done by the worker."""
 
+from functools import partial
 from typing import Any
 
 import structlog
@@ -270,7 +271,7 @@ class Generation:
 
     @subscribe(ProviderCallbackReceived)
     def on_provider_callback_received(self, events: Batch[ProviderCallbackReceived]) -> None:
-        self.db.once(events, handlers.ask_providers_now)
+        self.db.once(events, partial(handlers.ask_providers_now, engine=self.engine))
 
     @subscribe(PlanChanged)
     def on_plan_changed(self, events: Batch[PlanChanged]) -> None:

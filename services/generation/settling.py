@@ -21,6 +21,7 @@ from services.generation.jobs import TEST
 from services.generation.observing import Observer
 from services.generation.operations import (
     Answered,
+    AwaitCall,
     GiveUp,
     LookUp,
     MadeImage,
@@ -34,7 +35,8 @@ from services.generation.operations import (
 )
 from services.generation.providers import fallback
 from services.generation.recording import StoredImage
-from services.generation.writes import Ending, Writes
+from services.generation.substitutes import as_asked
+from services.generation.writes import Ending, Noted, Writes
 from shared import images
 from shared.crash import crash_point
 from shared.database import Database, is_unavailable
@@ -42,7 +44,7 @@ from shared.gathering import Gathering
 from shared.ids import new_id
 from shared.off_hub import WORKERS, WorkFailed, off_hub
 from shared.problems import Problem
-from shared.storage import ObjectStore, StorageUnavailable, TooLarge
+from shared.storage import NewObject, ObjectStore, StorageUnavailable, TooLarge
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -60,7 +62,7 @@ _EXTENSIONS = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
 class Settlement:
     """Takes outcomes of one process's operations. ``held`` are those whose leases are prolonged meanwhile.
 
-    ``has_answered`` is called when a provider is no longer at an operation, and that is written down.
+    ``answered`` are those to which there is an answer, until that is written down; ``has_answered`` is called for each.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Settlement:
         *,
         held: dict[str, Claimed],
         writes: Writes | None = None,
+        answered: dict[str, Claimed] | None = None,
         has_answered: Callable[[], object] = lambda: None,
     ) -> None:
         self._db = db
@@ -79,6 +82,7 @@ class Settlement:
         self._held = held
         self._writes = writes or Writes(db, engine)
         self._observer = Observer(db)
+        self._answered = {} if answered is None else answered
         self._has_answered = has_answered
         # Each of the processes that look at images gets what has come while it was at the last ones.
         self._looking: Gathering[int, bytes, images.Preview] = Gathering(_looked_at, most=_LOOK_BYTES, size=len)
@@ -96,7 +100,9 @@ class Settlement:
             taken: the provider had said that it took it; one that has lost it since need not be searched.
             seconds: after how long the provider said so; None where it did not.
         """
-        policy = self._engine.providers[item.provider].after_lost_answer
+        outcome = as_asked(outcome, provider=item.provider, asked=item.model_requested)
+        provider = self._engine.providers[item.provider]
+        policy = provider.after_lost_answer
         decision = decide(
             outcome,
             attempt=tries,
@@ -111,7 +117,9 @@ class Settlement:
         if seconds is not None:
             self._observer.note(item, outcome)
         if isinstance(decision, LookUp):
-            self.insist(lambda: self._record_unknown(item, decision))
+            self.insist(lambda: self._record_unknown(item, decision, after_seconds=_LOOK_AFTER_SECONDS))
+        elif isinstance(decision, AwaitCall):
+            self.insist(lambda: self._record_unknown(item, decision, after_seconds=provider.time_limit_seconds))
         else:
             self.insist(lambda: self._end(item, self._elsewhere(item, outcome, decision), spent(outcome)))
 
@@ -132,8 +140,7 @@ class Settlement:
 
     def _keep(self, item: Claimed, answer: Answered, *, tries: int) -> None:
         """Store an answer's images, then record it; what is not adopted leaves no bytes behind."""
-        noted = self.insist(lambda: self._writes.storing(item))
-        self._has_answered()
+        noted = self._noted(item)
         if noted != "well":
             self._observer.note(item, answer)
         if noted == "lost":
@@ -161,6 +168,15 @@ class Settlement:
             if not adopted:
                 self._discard(stored)
 
+    def _noted(self, item: Claimed) -> Noted:
+        """Write down that the provider is no longer at it; its place is free from this moment on."""
+        self._answered[item.id] = item
+        self._has_answered()
+        try:
+            return self.insist(lambda: self._writes.storing(item))
+        finally:
+            self._answered.pop(item.id, None)
+
     def _stored(self, item: Claimed, number: int, image: MadeImage, answer: Answered) -> StoredImage:
         """Store an image, again and again while it is we who cannot, as often as the taxonomy says."""
         look = self._look_with_others
@@ -178,16 +194,15 @@ class Settlement:
         seen = look(image.data)
         image_id = new_id("img")
         origin = provenance.of_result(item, answer, image_id=image_id)
-        stem = f"images/{item.org_id}/{image_id}/{item.fence}"
-        stored = self._objects.put(
+        stem = f"images/{item.org_id}/{image_id}.{item.fence}"
+        whole = NewObject(
             key=f"{stem}.{_EXTENSIONS[seen.content_type]}",
-            chunks=provenance.mark(image.data, origin),
+            data=provenance.mark(image.data, origin),
             content_type=seen.content_type,
-            max_bytes=MAX_RESULT_BYTES,
         )
-        crash_point("scheduler.between_image_and_thumbnail")
-        small = provenance.mark(seen.thumbnail, origin)
-        thumbnail = self._objects.put(key=f"{stem}.thumb.jpg", chunks=small, content_type="image/jpeg")
+        marked = provenance.mark(seen.thumbnail, origin)
+        small = NewObject(key=f"{stem}.thumb.jpg", data=marked, content_type="image/jpeg")
+        stored, thumbnail = self._objects.put_together([whole, small], max_bytes=MAX_RESULT_BYTES)
         log.debug("image_stored", image_id=image_id, number=number, key=stored.key)
         return StoredImage(
             image_id=image_id,
@@ -211,9 +226,9 @@ class Settlement:
     def _end(self, item: Claimed, decision: Repeat | GiveUp, used: Spent) -> None:
         self._writes.record(Ending(item=item, decision=decision, used=used))
 
-    def _record_unknown(self, item: Claimed, decision: LookUp) -> None:
+    def _record_unknown(self, item: Claimed, decision: LookUp | AwaitCall, *, after_seconds: float) -> None:
         with self._db.transaction() as session:
-            events = recording.unknown(session, item, detail=decision.detail, after_seconds=_LOOK_AFTER_SECONDS)
+            events = recording.unknown(session, item, detail=decision.detail, after_seconds=after_seconds)
             self._db.publish(session, events)
 
     def _elsewhere(self, item: Claimed, outcome: Outcome, decision: Repeat | GiveUp) -> Repeat | GiveUp:

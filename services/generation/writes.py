@@ -12,9 +12,9 @@ from typing import Literal
 
 from sqlalchemy.orm import Session
 
-from services.generation import adopting, calls, claims, endings, recording
+from services.generation import adopting, asking, calls, claims, endings, recording
 from services.generation.adopting import Result
-from services.generation.calls import Due
+from services.generation.asking import Due
 from services.generation.claims import Claimed
 from services.generation.engine import Engine
 from services.generation.known_analyses import ANALYSES_CHANNEL
@@ -29,10 +29,14 @@ Noted = Literal["lost", "in_trouble", "well"]
 
 @dataclass(frozen=True, kw_only=True)
 class Sending:
-    """An operation that is about to be sent, and the SHA-256 of what is asked."""
+    """An operation that is about to be sent, and the SHA-256 of what is asked.
+
+    Those that are ``one_of_many`` of their organizations are written down apart from the others, who have few.
+    """
 
     item: Claimed
     digest: str
+    one_of_many: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +70,7 @@ class Writes:
     """The writes of one process. All raise what the database raises; then nothing of the item was written, or all."""
 
     def __init__(self, db: Database, engine: Engine) -> None:
-        self._sending: Gathering[Database, Sending, int | None] = Gathering(send)
+        self._sending: Gathering[bool, Sending, int | None] = Gathering(lambda _, several: send(db, several))
         self._storing: Gathering[Database, Claimed, Noted] = Gathering(note_storing)
         self._taking: Gathering[Database, Taking, bool] = Gathering(note_taken)
         self._asking: Gathering[Database, AskingLater, None] = Gathering(ask_later)
@@ -75,7 +79,7 @@ class Writes:
 
     def send(self, sending: Sending) -> int | None:
         """Begin an operation and write down that it is sent now; return the try, None where it must not be sent."""
-        return self._sending(self._db, sending)
+        return self._sending(sending.one_of_many, sending)
 
     def storing(self, item: Claimed) -> Noted:
         """Note that its answer is here, and its place at the provider free."""
@@ -132,7 +136,7 @@ def ask_later(db: Database, several: Sequence[AskingLater]) -> list[None]:
     with db.transaction() as session:
         moved = [each.due.item.job_id for each in several if each.progress.phase != each.due.phase]
         endings.note_progress(session, moved)
-        calls.ask_later(session, [(each.due, each.progress, each.after_seconds) for each in several])
+        asking.ask_later(session, [(each.due, each.progress, each.after_seconds) for each in several])
     return [None] * len(several)
 
 

@@ -19,6 +19,9 @@ _HOUR: Final = timedelta(hours=1)
 REST: Final = {CIRCUIT: _HOUR, DEAD_LETTERS: _HOUR, LEDGER: timedelta(hours=36), SIGN_UPS: _HOUR}
 # Of these nobody says that they are over: they are when nothing has been heard of them for their rest.
 FADING: Final = frozenset({LEDGER, SIGN_UPS})
+# Whatever is open longer than this without a word is news when it is heard of again, since its end may have been lost.
+# What lies aside is heard of all the time: it is told again once a day.
+FORGOTTEN: Final = timedelta(days=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +107,9 @@ def is_news(known: Known | None, alarm: Alarm, *, now: datetime) -> bool:
         return True
     if known.closed_at is not None:
         return alarm.since - known.closed_at > REST[alarm.kind]
-    return alarm.kind in FADING and now - known.last_at > REST[alarm.kind]
+    if alarm.kind == DEAD_LETTERS:
+        return now - known.since >= FORGOTTEN
+    return now - known.last_at > (REST[alarm.kind] if alarm.kind in FADING else FORGOTTEN)
 
 
 def is_over_already(known: Known | None, alarm: Alarm) -> bool:

@@ -11,15 +11,15 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
-import sqlalchemy as sa
 import structlog
 from sqlalchemy.orm import Session
 
 from services.notifications import alarms, incidents, metrics, webhooks
 from services.notifications.alarms import Alarm, AllClear
 from services.notifications.courier import Courier, insist
-from services.notifications.deliveries import Decision, Delivered, GivenUp, decide
+from services.notifications.deliveries import Decision, Delivered, GivenUp, Postponed, decide
 from services.notifications.incidents import ALERTS_CHANNEL
+from services.notifications.leases import Leases
 from shared.config import ConfigurationError, Settings
 from shared.database import Database, once_committed
 from shared.events import Event
@@ -33,25 +33,7 @@ SLOTS: Final = 2
 LEASE_SECONDS: Final = 60.0
 SECRET_BYTES_MIN: Final = 24
 TYPE: Final = "OperatorAlert"
-_CLAIM = sa.text("""
-WITH due AS (
-    SELECT id FROM incidents
-    WHERE status = 'pending' AND due_at <= statement_timestamp()
-        AND (lease_until IS NULL OR lease_until <= statement_timestamp())
-    ORDER BY due_at LIMIT :free FOR UPDATE SKIP LOCKED
-)
-UPDATE incidents i
-SET attempt = i.attempt + 1, fence = i.fence + 1, lease_until = clock_timestamp() + make_interval(secs => :lease)
-FROM due WHERE i.id = due.id
-RETURNING i.id, i.kind, i.text, i.remedy, i.since, i.created_at, i.attempt, i.fence
-""")
-_SETTLE = sa.text("""
-UPDATE incidents
-SET status = :status, failure = :failure, lease_until = NULL,
-    due_at = clock_timestamp() + make_interval(secs => :seconds)
-WHERE id = :id AND fence = :fence AND status = 'pending'
-RETURNING id
-""")
+_leases = Leases("incidents", columns=("kind", "text", "remedy", "since", "created_at"), ends=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,8 +125,7 @@ def run(db: Database, alerts: Alerts, stopping: Callable[[], bool]) -> None:
         if alerts.url is None:
             return []
         with db.transaction() as session:
-            rows = session.execute(_CLAIM, {"free": free, "lease": LEASE_SECONDS}).mappings()
-            return [ClaimedAlert(**row) for row in rows]
+            return [ClaimedAlert(**row) for row in _leases.claim(session, free=free, seconds=LEASE_SECONDS)]
 
     Courier(db, channel=ALERTS_CHANNEL, slots=SLOTS, claim=claim, work=lambda item: post(db, alerts, item)).run(
         stopping
@@ -205,13 +186,15 @@ def _record(db: Database, item: ClaimedAlert, decision: Decision) -> None:
         Delivered: ("sent", "delivered"),
         GivenUp: ("failed", "failed"),
     }.get(type(decision), ("pending", "retried"))
-    values = {
-        "id": item.id,
-        "fence": item.fence,
-        "status": status,
-        "failure": getattr(decision, "failure", None),
-        "seconds": getattr(decision, "seconds", 0.0),
-    }
     with db.transaction() as session:
-        if session.scalar(_SETTLE, values):
+        settled = _leases.settle(
+            session,
+            id=item.id,
+            fence=item.fence,
+            status=status,
+            failure=getattr(decision, "failure", None),
+            seconds=getattr(decision, "seconds", 0.0),
+            unused=isinstance(decision, Postponed),
+        )
+        if settled:
             once_committed(session, lambda: metrics.deliveries.labels("alert", label).inc())

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 import sqlalchemy as sa
 import structlog
@@ -17,8 +17,6 @@ from shared.database import Database
 from shared.problems import PreconditionFailed, UnsubscribeInvalid
 
 log = structlog.get_logger(__name__)
-
-_DIGESTED: Final = ("generation_completed", "generation_failed")
 
 
 def change(
@@ -52,7 +50,7 @@ def change(
 
 
 def unsubscribe(db: Database, *, token: str, secret: str, now: float | None = None) -> dict[str, Any]:
-    """Switch off mails of the kind that a link's token came with; doing so again changes nothing.
+    """Switch off what a link's token came with, also what has not left yet; doing so again changes nothing.
 
     Returns:
         ``{kinds}``: what is off now.
@@ -68,14 +66,14 @@ def unsubscribe(db: Database, *, token: str, secret: str, now: float | None = No
         mail = session.get(Mail, mail_id)
         if mail is None or mail.user_id is None:
             raise UnsubscribeInvalid("This link is not valid any more.")
-        kinds = _DIGESTED if mail.kind == "daily_digest" else (letters.OPTIONAL[mail.kind],)
+        choices = letters.OPTIONAL[mail.kind]
         known = _locked(session, org_id=mail.org_id, user_id=mail.user_id)
-        wanted = preferences.changed(
-            preferences.with_defaults(known.chosen if known else {}), {"email": dict.fromkeys(kinds, False)}
-        )
+        wanted = preferences.with_defaults(known.chosen if known else {})
+        for channel, name in choices:
+            wanted[channel][name] = False
         _keep(session, wanted, org_id=mail.org_id, user_id=mail.user_id)
         log.info("unsubscribed", org_id=mail.org_id, user_id=mail.user_id, kind=mail.kind)
-        return {"kinds": list(kinds)}
+        return {"kinds": [name for _, name in choices]}
 
 
 def _locked(session: Session, *, org_id: str, user_id: str) -> Preference | None:
@@ -85,11 +83,13 @@ def _locked(session: Session, *, org_id: str, user_id: str) -> Preference | None
 
 
 def _keep(session: Session, wanted: Mapping[str, Any], *, org_id: str, user_id: str) -> int:
+    """Write somebody's preferences, and send nothing more of what is off by now; return their version."""
     row = insert(Preference).values(org_id=org_id, user_id=user_id, chosen=dict(wanted))
     kept = row.on_conflict_do_update(
         index_elements=["org_id", "user_id"],
         set_={"chosen": row.excluded.chosen, "version": Preference.version + 1, "updated_at": sa.func.now()},
     )
+    mailing.cancel(session, org_id=org_id, user_id=user_id, kinds=letters.switched_off(wanted))
     return int(session.execute(kept.returning(Preference.version)).scalar_one())
 
 

@@ -1,30 +1,23 @@
-"""Claiming due webhooks, and recording what became of them. Leases use the database's time; fences prove claims.
+"""Claiming due webhooks. Leases use the database's time; fences prove claims.
 
 No receiver may hold the others back: each has few deliveries under way at a time; one that fails, is slow or has not
 answered yet has one, all such together half of a worker's room; turns go to the organization with the least under way.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
-import structlog
 from sqlalchemy.orm import Session
 
 from services.notifications import metrics
-from services.notifications.deliveries import Again, Answer, Decision, Delivered, GivenUp, is_slow
-from shared.database import once_committed
-from shared.events import Event, WebhookEndpointDisabled
-from shared.times import rfc3339
-
-log = structlog.get_logger(__name__)
+from services.notifications.leases import FREE
 
 LEASE_SECONDS = 60.0  # four times what a delivery may take
 PER_ENDPOINT = 4
 PER_ORGANIZATION = 16
 CANCELLED_AT_ONCE = 2_000
-DISABLED_AFTER_DAYS = 5.0
 _CLAIM_LOCK = 7_301_020
 
 
@@ -61,8 +54,8 @@ _WAITING = """waiting AS (
             WHERE d.status = 'pending' AND d.endpoint_id > waiting.endpoint_id ORDER BY d.endpoint_id LIMIT 1)
     FROM waiting WHERE waiting.endpoint_id IS NOT NULL
 )"""
-# For the same reason time is compared with `statement_timestamp`: by `clock_timestamp`, which changes from row to row,
-# no index can say where to begin.
+# For the same reason an ordered endpoint is asked for its first delivery, due or not, and never for a later one: while
+# the first one waits, all the others are due.
 _CLAIM = sa.text(f"""
 WITH RECURSIVE {_WAITING}, receivers AS (
     SELECT e.id, e.org_id, e.ordered, e.slow OR e.failing_since IS NOT NULL AS slow,
@@ -79,13 +72,19 @@ WITH RECURSIVE {_WAITING}, receivers AS (
     FROM receivers r
     JOIN at_work USING (org_id)
     CROSS JOIN LATERAL (
-        SELECT d.id, d.due_at FROM webhook_deliveries d
-        WHERE d.endpoint_id = r.id AND d.status = 'pending' AND d.due_at <= statement_timestamp()
-            AND (d.lease_until IS NULL OR d.lease_until <= statement_timestamp())
-            AND (NOT r.ordered OR d.id = (
-                SELECT min(first.id) FROM webhook_deliveries first
-                WHERE first.endpoint_id = r.id AND first.status = 'pending'))
-        ORDER BY d.due_at, d.id LIMIT greatest(r.room - r.running, 0)
+        (
+            SELECT id, due_at FROM webhook_deliveries
+            WHERE NOT r.ordered AND endpoint_id = r.id AND status = 'pending' AND due_at <= statement_timestamp()
+                AND {FREE}
+            ORDER BY due_at, id LIMIT greatest(r.room - r.running, 0)
+        )
+        UNION ALL
+        SELECT id, due_at FROM (
+            SELECT id, due_at, lease_until FROM webhook_deliveries
+            WHERE r.ordered AND r.running < r.room AND endpoint_id = r.id AND status = 'pending'
+            ORDER BY id LIMIT 1
+        ) AS first
+        WHERE due_at <= statement_timestamp() AND {FREE}
     ) AS next
 ), placed AS (
     SELECT id, turn, due_at, slow, row_number() OVER (PARTITION BY slow ORDER BY turn, due_at, id) AS place
@@ -94,7 +93,7 @@ WITH RECURSIVE {_WAITING}, receivers AS (
     SELECT d.id FROM webhook_deliveries d
     JOIN (SELECT id FROM placed WHERE NOT slow OR place <= :slow_free ORDER BY turn, due_at, id LIMIT :free) AS pick
         ON pick.id = d.id
-    WHERE d.status = 'pending' AND (d.lease_until IS NULL OR d.lease_until <= statement_timestamp())
+    WHERE d.status = 'pending' AND {FREE}
     FOR UPDATE OF d SKIP LOCKED
 ), claimed AS (
     UPDATE webhook_deliveries d
@@ -110,38 +109,9 @@ JOIN webhook_endpoints e ON e.id = c.endpoint_id
 LEFT JOIN recorded_events r ON r.org_id = c.org_id AND r.sequence = c.sequence
 ORDER BY c.id
 """)
-_LOCK_ENDPOINT = sa.text("SELECT status FROM webhook_endpoints WHERE id = :endpoint_id FOR NO KEY UPDATE")
-_SETTLE = sa.text("""
-UPDATE webhook_deliveries
-SET status = :status, failure = :failure, lease_until = NULL,
-    due_at = clock_timestamp() + make_interval(secs => :seconds),
-    ended_at = CASE WHEN :status = 'pending' THEN NULL ELSE now() END
-WHERE id = :id AND fence = :fence AND status = 'pending'
-RETURNING id
-""")
-_NOTE_ATTEMPT = sa.text("""
-INSERT INTO webhook_attempts (delivery_id, number, org_id, url, duration_ms, status, error, response)
-VALUES (:id, :number, :org_id, :url, :duration_ms, :status, :error, :response)
-""")
-_NOTE_SUCCESS = sa.text("""
-UPDATE webhook_endpoints SET failing_since = NULL, slow = :slow, paused_until = NULL
-WHERE id = :endpoint_id AND (failing_since IS NOT NULL OR slow <> :slow OR paused_until IS NOT NULL)
-""")
-_NOTE_FAILURE = sa.text("""
-UPDATE webhook_endpoints
-SET failing_since = coalesce(failing_since, now()), slow = :slow,
-    paused_until = greatest(paused_until, now() + make_interval(secs => :pause))
-WHERE id = :endpoint_id
-RETURNING failing_since, failing_since < now() - make_interval(secs => :disabled_after) AS dead
-""")
 _PENDING = sa.text(
     "SELECT count(*) FROM (SELECT FROM webhook_deliveries WHERE status = 'pending' LIMIT 100000) AS pending"
 )
-_DISABLE = sa.text("""
-UPDATE webhook_endpoints
-SET status = 'disabled', disabled_reason = :reason, version = version + 1, updated_at = now()
-WHERE id = :endpoint_id AND status = 'enabled'
-""")
 # A backlog may be of any size, so it is cancelled some at a time; nothing of a disabled endpoint is claimed meanwhile.
 _CANCEL = sa.text(f"""
 WITH RECURSIVE {_WAITING}, chosen AS (
@@ -176,33 +146,6 @@ def claim(session: Session, *, free: int, slow_free: int, lease_seconds: float =
     return [Claimed(**row) for row in session.execute(_CLAIM, values).mappings()]
 
 
-def record(
-    session: Session,
-    item: Claimed,
-    answer: Answer,
-    decision: Decision,
-    *,
-    disabled_after_days: float = DISABLED_AFTER_DAYS,
-) -> list[Event]:
-    """Write down what became of a delivery, unless the claim was lost meanwhile; return the events of it.
-
-    An endpoint that answered "gone", or has only failed for ``disabled_after_days``, is disabled.
-    """
-    # The endpoint first, whatever follows: who disables it takes its deliveries after it.
-    status = session.scalar(_LOCK_ENDPOINT, {"endpoint_id": item.endpoint_id})
-    if not session.scalar(_SETTLE, {"id": item.id, "fence": item.fence, **_settled(decision)}):
-        log.warning("delivery_claim_lost", delivery_id=item.id, endpoint_id=item.endpoint_id)
-        return []
-    session.execute(_NOTE_ATTEMPT, {"number": item.attempt, **_tried(item, answer)})
-    once_committed(session, lambda: metrics.deliveries.labels("webhook", _outcome(decision)).inc())
-    if answer.ours:
-        return []
-    if isinstance(decision, Delivered):
-        session.execute(_NOTE_SUCCESS, {"endpoint_id": item.endpoint_id, "slow": is_slow(answer)})
-        return []
-    return _failed(session, item, answer, decision, status=status, disabled_after_days=disabled_after_days)
-
-
 def cancel_for_disabled(session: Session, *, endpoint_id: str | None = None) -> int:
     """Cancel what is on its way to an endpoint that is disabled, or to all such, some at a time; return how many."""
     result: Any = session.execute(_CANCEL, {"endpoint_id": endpoint_id, "most": CANCELLED_AT_ONCE})
@@ -212,62 +155,3 @@ def cancel_for_disabled(session: Session, *, endpoint_id: str | None = None) -> 
 def report_pending(session: Session) -> None:
     """Show how many deliveries there are to make."""
     metrics.deliveries_pending.labels("webhook").set(session.scalar(_PENDING) or 0)
-
-
-def _failed(
-    session: Session,
-    item: Claimed,
-    answer: Answer,
-    decision: Again | GivenUp,
-    *,
-    status: str | None,
-    disabled_after_days: float,
-) -> list[Event]:
-    row = session.execute(
-        _NOTE_FAILURE,
-        {
-            "endpoint_id": item.endpoint_id,
-            "slow": is_slow(answer),
-            "pause": decision.pause_seconds if isinstance(decision, Again) else 0.0,
-            "disabled_after": disabled_after_days * 86_400,
-        },
-    ).one()
-    gone = isinstance(decision, GivenUp) and decision.gone
-    if status != "enabled" or not (gone or row.dead):
-        return []
-    reason = "gone" if gone else "failing"
-    session.execute(_DISABLE, {"endpoint_id": item.endpoint_id, "reason": reason})
-    cancel_for_disabled(session, endpoint_id=item.endpoint_id)
-    log.warning("webhook_endpoint_disabled", endpoint_id=item.endpoint_id, org_id=item.org_id, reason=reason)
-    return [
-        WebhookEndpointDisabled(
-            endpoint_id=item.endpoint_id,
-            org_id=item.org_id,
-            reason=reason,
-            failing_since=rfc3339(row.failing_since),
-        )
-    ]
-
-
-def _settled(decision: Decision) -> Mapping[str, Any]:
-    if isinstance(decision, Delivered):
-        return {"status": "delivered", "failure": None, "seconds": 0.0}
-    if isinstance(decision, Again):
-        return {"status": "pending", "failure": decision.failure, "seconds": decision.seconds}
-    return {"status": "failed", "failure": decision.failure, "seconds": 0.0}
-
-
-def _tried(item: Claimed, answer: Answer) -> Mapping[str, Any]:
-    return {
-        "id": item.id,
-        "org_id": item.org_id,
-        "url": item.url,
-        "duration_ms": round(answer.seconds * 1000),
-        "status": answer.status,
-        "error": answer.error,
-        "response": answer.excerpt,
-    }
-
-
-def _outcome(decision: Decision) -> str:
-    return {Delivered: "delivered", Again: "retried", GivenUp: "failed"}[type(decision)]

@@ -24,7 +24,8 @@ _SECONDS: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 class Answer:
     """What a receiver answered: ``status`` is None where nothing came, and ``error`` says in our words why.
 
-    ``ours`` says that nothing was sent, for a reason that is not the receiver's.
+    ``ours`` says that nothing was sent, for a reason that is not the receiver's; where that passes by itself,
+    ``later_seconds`` is when to try, and this was no attempt.
     """
 
     status: int | None
@@ -33,6 +34,7 @@ class Answer:
     retry_after: str | None = None
     excerpt: str = ""
     ours: bool = False
+    later_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,14 @@ class Again:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Postponed:
+    """Nothing was sent, which is our affair: it is tried after ``seconds``, and has as many attempts left as before."""
+
+    seconds: float
+    failure: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class GivenUp:
     """It is not sent again; where ``gone``, the receiver wants nothing ever again."""
 
@@ -57,7 +67,7 @@ class GivenUp:
     gone: bool = False
 
 
-Decision = Delivered | Again | GivenUp
+Decision = Delivered | Again | Postponed | GivenUp
 
 
 def decide(answer: Answer, *, attempt: int, now: datetime, jitter: float = 0.0) -> Decision:
@@ -72,6 +82,8 @@ def decide(answer: Answer, *, attempt: int, now: datetime, jitter: float = 0.0) 
     if answer.status is not None and HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
         return Delivered()
     failure = answer.error or f"status {answer.status}"
+    if answer.later_seconds is not None:
+        return Postponed(seconds=answer.later_seconds * (1 + JITTER * jitter), failure=failure)
     if answer.status == HTTPStatus.GONE:
         return GivenUp(failure=failure, gone=True)
     if attempt >= len(SCHEDULE_SECONDS):

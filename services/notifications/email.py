@@ -6,6 +6,7 @@ A mail server that drops, delays or refuses is what this is written for; what a 
 import os
 import re
 import smtplib
+import socket
 import tempfile
 from dataclasses import dataclass
 from email.message import EmailMessage
@@ -20,12 +21,14 @@ from services.notifications.letters import single_line
 from shared import budget
 from shared.config import ConfigurationError
 from shared.outside_connections import Tls
+from shared.outside_names import NameUnknown, NoTurn, Resolve, SystemResolver
 
 log = structlog.get_logger(__name__)
 
 SECONDS: Final = 45.0
 _ANSWER_SECONDS: Final = 15.0
 _FAILURE_MAX: Final = 200
+_READY: Final = 220
 _PERMANENT: Final = range(500, 600)
 _ADDRESS: Final = re.compile(r"[^\s<>]+@[^\s<>]+")
 _STARTTLS: Final = ("offered", "required", "never")
@@ -64,6 +67,31 @@ class _NotSecure(smtplib.SMTPException):
     """The connection is not encrypted, and has to be."""
 
 
+class _Server(smtplib.SMTP):
+    """A conversation with a mail server, begun by `reach`: the library's way of looking names up stops everybody."""
+
+    def reach(self, host: str, port: int, *, resolve: Resolve) -> None:
+        """Connect to the first of the server's addresses that answers."""
+        self._host = host  # whom its certificate has to name
+        self._resolve = resolve
+        code, said = self.connect(host, port)
+        if code != _READY:
+            raise smtplib.SMTPConnectError(code, said)
+
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+        failed: OSError | None = None
+        for address in self._resolve(host, timeout):
+            try:
+                return socket.create_connection((address, port), timeout)
+            except OSError as error:
+                failed = error
+        raise failed or OSError("the mail server has no address")
+
+
+class _TlsServer(smtplib.SMTP_SSL, _Server):
+    """The same, encrypted from the first byte on."""
+
+
 class Folder:
     """Writes each mail into a folder as an .eml file, named by its Message-ID: the same mail again, the same file."""
 
@@ -87,8 +115,9 @@ class Folder:
 class SmtpServer:
     """Hands each mail to a mail server, over a connection of its own.
 
-    ``starttls`` is ``offered`` (encrypt where the server can), ``required`` or ``never``. A password is sent only over
-    an encrypted connection, or within this machine. ``authorities`` (a PEM file) are the web's unless given.
+    ``login`` is a user and a password; they are sent only over an encrypted connection, or within this machine.
+    ``starttls`` is ``offered`` (encrypt where the server can), ``required`` or ``never``. ``authorities`` (a PEM file)
+    are the web's unless given, and ``resolve`` is the machine's own resolver.
     """
 
     def __init__(
@@ -96,31 +125,32 @@ class SmtpServer:
         *,
         host: str,
         port: int,
-        user: str | None = None,
-        password: str | None = None,
+        login: tuple[str, str] | None = None,
         tls: bool = False,
         starttls: str = "offered",
         authorities: str | None = None,
         seconds: float = SECONDS,
+        resolve: Resolve | None = None,
     ) -> None:
         self._host = host
         self._port = port
-        self._login = (user, password or "") if user else None
+        self._login = login
         self._tls = tls
         self._starttls = starttls
         self._seconds = seconds
         self._trusted = Tls(authorities or certifi.where())
+        self._resolve = resolve or SystemResolver()
 
     def send(self, letter: EmailMessage) -> Outcome:
         """Hand one mail over, within a time limit for all of it."""
         try:
             with budget.interrupted_after(self._seconds, "handing over a mail"):
                 return self._handed_over(letter)
-        except (smtplib.SMTPException, OSError, UnicodeError, budget.TimeLimitExceeded) as error:
+        except (smtplib.SMTPException, OSError, UnicodeError, NameUnknown, NoTurn, budget.TimeLimitExceeded) as error:
             return _outcome_of(error)
 
     def _handed_over(self, letter: EmailMessage) -> Outcome:
-        server = self._connected()
+        server = self._connected(name=letter["From"].addresses[0].domain)
         try:
             server.send_message(letter)
         except BaseException:
@@ -132,13 +162,14 @@ class SmtpServer:
             server.close()
         return Sent()
 
-    def _connected(self) -> smtplib.SMTP:
-        server: smtplib.SMTP
+    def _connected(self, *, name: str) -> smtplib.SMTP:
+        # Without a name of ours the library would look for the machine's.
         if self._tls:
-            server = smtplib.SMTP_SSL(self._host, self._port, timeout=_ANSWER_SECONDS, context=self._trusted)
+            server: _Server = _TlsServer(local_hostname=name, timeout=_ANSWER_SECONDS, context=self._trusted)
         else:
-            server = smtplib.SMTP(self._host, self._port, timeout=_ANSWER_SECONDS)
+            server = _Server(local_hostname=name, timeout=_ANSWER_SECONDS)
         try:
+            server.reach(self._host, self._port, resolve=self._resolve)
             self._introduce(server)
         except BaseException:
             server.close()
@@ -186,8 +217,7 @@ def transport_for(url: str) -> Transport:
     return SmtpServer(
         host=parts.hostname,
         port=port or (465 if tls else 25),
-        user=unquote(parts.username) if parts.username else None,
-        password=unquote(parts.password) if parts.password else None,
+        login=(unquote(parts.username), unquote(parts.password or "")) if parts.username else None,
         tls=tls,
         starttls=starttls,
         authorities=options["authorities"][0] if "authorities" in options else None,

@@ -1,4 +1,4 @@
-"""Webhook endpoints: made, changed, tested, given another secret, and sent again what they missed."""
+"""Webhook endpoints: made, changed, given another secret, deleted."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -6,37 +6,23 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-import msgspec
 import sqlalchemy as sa
 import structlog
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from services.notifications import claiming, receivers, webhooks
-from services.notifications import log as event_log
-from services.notifications.models import RecordedEvent, WebhookDelivery, WebhookEndpoint
+from services.notifications.models import WebhookEndpoint
 from services.notifications.posting import Post
-from services.notifications.recording import WEBHOOKS_CHANNEL
 from shared import events
 from shared.database import Database
-from shared.ids import new_id
-from shared.problems import BadRequest, Conflict, LimitExceeded, NotFound, PreconditionFailed
-from shared.times import rfc3339
+from shared.notification_limits import DESCRIPTION_MAX, OVERLAP_MAX_SECONDS, OVERLAP_SECONDS
+from shared.problems import BadRequest, Conflict, LimitExceeded, PreconditionFailed
 
 log = structlog.get_logger(__name__)
 
 ENDPOINTS_MAX: Final = 20
-REPLAYED_MAX: Final = 10_000
 DROPPED_AT_ONCE: Final = 5_000
-DESCRIPTION_MAX: Final = 200
-OVERLAP: Final = timedelta(hours=24)
-OVERLAP_MAX_SECONDS: Final = 7 * 86_400
-TEST_TYPE: Final = "WebhookTest"
-_WAITING = sa.text("""
-SELECT count(*) FROM (
-    SELECT FROM webhook_deliveries WHERE endpoint_id = :endpoint_id AND status = 'pending' LIMIT :most
-) AS waiting
-""")
 _LOCK_ORGANIZATION = sa.text("SELECT pg_advisory_xact_lock(7301021, hashtext(:org_id))")
 _DROP_SOME = sa.text("""
 WITH dropped AS (
@@ -59,15 +45,6 @@ class Wanted:
     created_by: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Range:
-    """Which events of the log to send again: one by its id, or those after a cursor up to another."""
-
-    event_id: str | None = None
-    after: str | None = None
-    until: str | None = None
-
-
 def create(db: Database, post: Post, wanted: Wanted) -> dict[str, Any]:
     """Make an endpoint and return it as `receivers.as_dict` does, with its ``secret``, which is shown this once.
 
@@ -80,7 +57,7 @@ def create(db: Database, post: Post, wanted: Wanted) -> dict[str, Any]:
         Conflict: the id is another organization's.
     """
     _check(types=wanted.types, description=wanted.description)
-    post.outside.check(wanted.url)
+    post.outside.check(wanted.url, whose=wanted.org_id)
     secret = webhooks.new_secret()
     values = {name: value for name, value in dataclasses.asdict(wanted).items() if name != "endpoint_id"}
     row = {**values, "id": wanted.endpoint_id, "types": _listed(wanted.types), "secret": post.cipher.encrypt(secret)}
@@ -116,7 +93,7 @@ def change(
     if "url" in changes:
         with db.transaction(org_id=org_id) as session:  # nobody learns of an address by an endpoint they do not have
             receivers.found(session, org_id=org_id, endpoint_id=endpoint_id)
-        post.outside.check(changes["url"])
+        post.outside.check(changes["url"], whose=org_id)
     with db.transaction(org_id=org_id) as session:
         endpoint = receivers.found(session, org_id=org_id, endpoint_id=endpoint_id, lock=True)
         if version is not None and version != endpoint.version:
@@ -164,7 +141,7 @@ def rotate(
     org_id: str,
     endpoint_id: str,
     secret: str | None = None,
-    overlap_seconds: int = int(OVERLAP.total_seconds()),
+    overlap_seconds: int = OVERLAP_SECONDS,
 ) -> dict[str, Any]:
     """Give an endpoint another secret and return it, shown this once; for the overlap the old one signs too.
 
@@ -194,120 +171,6 @@ def rotate(
         session.flush()
         log.info("webhook_secret_rotated", endpoint_id=endpoint_id, org_id=org_id)
         return {**receivers.as_dict(endpoint), "secret": wanted}
-
-
-def test(db: Database, *, org_id: str, endpoint_id: str) -> dict[str, Any]:
-    """Send an event of the type `WebhookTest`, which is in no log, to an endpoint; return its delivery.
-
-    Raises:
-        NotFound: the organization has no such endpoint.
-        Conflict: it is disabled.
-        LimitExceeded: too much is on its way to it already.
-    """
-    with db.transaction(org_id=org_id) as session:
-        endpoint = _enabled(session, org_id=org_id, endpoint_id=endpoint_id)
-        _check_waiting(session, endpoint_id=endpoint_id, more=1)
-        event = {
-            "specversion": "1.0",
-            "id": new_id("evt"),
-            "source": "/darkroom/notifications",
-            "type": TEST_TYPE,
-            "subject": endpoint_id,
-            "time": rfc3339(_now(session), precision="microseconds"),
-            "datacontenttype": "application/json",
-            "orgid": org_id,
-            "data": {"endpoint_id": endpoint_id, "message": "If you can read this, your endpoint works."},
-        }
-        owed = WebhookDelivery(
-            org_id=org_id,
-            endpoint_id=endpoint.id,
-            event_id=event["id"],
-            type=TEST_TYPE,
-            body=msgspec.json.encode(event).decode(),
-            cause="test",
-        )
-        session.add(owed)
-        session.flush()
-        session.refresh(owed)
-        db.notify(session, WEBHOOKS_CHANNEL)
-        return receivers.delivery_as_dict(owed, [])
-
-
-def replay(db: Database, *, org_id: str, endpoint_id: str, chosen: Range) -> dict[str, Any]:
-    """Send events of the log to an endpoint once more, under their ids; return ``{endpoint_id, replayed}``.
-
-    Only types that the endpoint gets are sent. One who calls this twice sends twice: receivers go by the id.
-
-    Raises:
-        NotFound: there is no such endpoint, or no such event any more.
-        Conflict: the endpoint is disabled.
-        BadRequest: neither an event nor where to begin is named, or a cursor is none.
-        LimitExceeded: these are too many at once, or with what is on its way already.
-    """
-    if (chosen.event_id is None) == (chosen.after is None):
-        raise BadRequest(
-            "Name one event by event_id, or those after a cursor with after, and until where it should end."
-        )
-    with db.transaction(org_id=org_id) as session:
-        endpoint = _enabled(session, org_id=org_id, endpoint_id=endpoint_id)
-        wanted = [RecordedEvent.org_id == org_id, *_chosen(chosen)]
-        if endpoint.types is not None:
-            wanted.append(RecordedEvent.type.in_(endpoint.types))
-        count = session.scalar(sa.select(sa.func.count()).select_from(RecordedEvent).where(*wanted)) or 0
-        if chosen.event_id and not count:
-            raise NotFound("There is no such event in the log, or not of a type this endpoint gets.")
-        if count > REPLAYED_MAX:
-            raise LimitExceeded(
-                f"At most {REPLAYED_MAX} events are replayed at once.", limit=REPLAYED_MAX, excess=count - REPLAYED_MAX
-            )
-        _check_waiting(session, endpoint_id=endpoint_id, more=count)
-        session.execute(_owed_again(endpoint_id, wanted))
-        db.notify(session, WEBHOOKS_CHANNEL)
-        log.info("webhooks_replayed", endpoint_id=endpoint_id, org_id=org_id, count=count)
-        return {"endpoint_id": endpoint_id, "replayed": count}
-
-
-def _check_waiting(session: Session, *, endpoint_id: str, more: int) -> None:
-    """Refuse what would let ever more wait for a receiver: of what is asked for, events that happen come on top.
-
-    The endpoint is locked, so that no two count the same.
-    """
-    waiting = session.scalar(_WAITING, {"endpoint_id": endpoint_id, "most": REPLAYED_MAX}) or 0
-    if waiting + more > REPLAYED_MAX:
-        raise LimitExceeded(
-            f"{waiting} deliveries are on their way to this endpoint, and {REPLAYED_MAX} may be; ask again later.",
-            limit=REPLAYED_MAX,
-            excess=waiting + more - REPLAYED_MAX,
-        )
-
-
-def _chosen(chosen: Range) -> list[sa.ColumnElement[bool]]:
-    if chosen.event_id is not None:
-        return [RecordedEvent.event_id == chosen.event_id]
-    conditions = [RecordedEvent.sequence > event_log.cursor_of(chosen.after or "0")]
-    if chosen.until is not None:
-        conditions.append(RecordedEvent.sequence <= event_log.cursor_of(chosen.until))
-    return conditions
-
-
-def _owed_again(endpoint_id: str, wanted: Sequence[sa.ColumnElement[bool]]) -> sa.Insert:
-    event = RecordedEvent
-    again = (
-        sa.select(
-            event.org_id, sa.literal(endpoint_id), event.event_id, event.type, event.sequence, sa.literal("replay")
-        )
-        .where(*wanted)
-        .order_by(event.sequence)
-    )
-    columns = ["org_id", "endpoint_id", "event_id", "type", "sequence", "cause"]
-    return sa.insert(WebhookDelivery).from_select(columns, again)
-
-
-def _enabled(session: Session, *, org_id: str, endpoint_id: str) -> WebhookEndpoint:
-    endpoint = receivers.found(session, org_id=org_id, endpoint_id=endpoint_id, lock=True)
-    if endpoint.status != "enabled":
-        raise Conflict("The endpoint is disabled, so that nothing is sent to it. Enable it first.")
-    return endpoint
 
 
 def _now(session: Session) -> datetime:

@@ -31,8 +31,7 @@ WHERE kind = :kind AND key = ANY (:keys) AND closed_at IS NULL
 """)
 _SWEEP = sa.text("""
 DELETE FROM incidents
-WHERE greatest(last_at, closed_at) < now() - make_interval(days => :days) AND status <> 'pending'
-    AND (closed_at IS NOT NULL OR kind = ANY (:fading))
+WHERE greatest(last_at, closed_at) < now() - make_interval(days => :days)
 """)
 
 
@@ -55,6 +54,8 @@ def raise_alarm(db: Database, session: Session, alarm: Alarm, *, emails: Sequenc
         if not alarms.is_over_already(known, alarm):
             row.closed_at = None
         return None
+    if row is not None:
+        row.closed_at = row.closed_at or now  # the end of the one before was never told
     opened = _row(alarm, now=now, status="pending" if by_webhook else "none")
     session.add(opened)
     session.flush()
@@ -88,9 +89,9 @@ def close_all(session: Session, *, kind: str, keys: Collection[str]) -> None:
 
 
 def sweep(db: Database) -> None:
-    """Delete incidents that are long over."""
+    """Delete incidents of which nothing has been heard for long, told or not, and whether or not they are over."""
     with db.transaction() as session:
-        session.execute(_SWEEP, {"days": KEPT_DAYS, "fading": list(alarms.FADING)})
+        session.execute(_SWEEP, {"days": KEPT_DAYS})
 
 
 def _newest(session: Session, key: str) -> Incident | None:

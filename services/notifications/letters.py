@@ -4,7 +4,7 @@ Pure, but for the templates it reads. Links get their tokens here, when the mail
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.errors import MessageError
@@ -26,12 +26,14 @@ SUBJECT_MAX: Final = 200
 NAME_MAX: Final = 100
 SENTENCE_MAX: Final = 500
 UNSUBSCRIBE_DAYS: Final = 60
-# The kinds that can be switched off, and by which preference for mails.
-OPTIONAL: Final = {
-    "generation_completed": "generation_completed",
-    "generation_failed": "generation_failed",
-    "weekly_usage_summary": "weekly_usage_summary",
-    "tips": "tips_and_best_practices",
+# The kinds that can be switched off, and by which preferences: of a channel, and in it.
+OPTIONAL: Final[Mapping[str, Sequence[tuple[str, str]]]] = {
+    "generation_completed": [("email", "generation_completed")],
+    "generation_failed": [("email", "generation_failed")],
+    "weekly_usage_summary": [("email", "weekly_usage_summary")],
+    "tips": [("email", "tips_and_best_practices")],
+    "low_quota": [("browser", "low_quota_warning")],
+    "daily_digest": [("email", "generation_completed"), ("email", "generation_failed")],
 }
 _MONTHS: Final = (
     *("January", "February", "March", "April", "May", "June"),
@@ -94,12 +96,12 @@ def write(
     Raises:
         Unwritable: the recipient is no address, or the template and the facts do not fit.
     """
-    seen = {**facts, **_links(desk, mail_id=mail_id, kind=kind, facts=facts, created_at=created_at)}
     try:
+        seen = {**facts, **_links(desk, mail_id=mail_id, kind=kind, facts=facts, created_at=created_at)}
         subject = single_line(_templates.get_template(f"{kind}.subject").render(seen), most=SUBJECT_MAX)
         text = _templates.get_template(f"{kind}.txt").render(seen)
         html = _templates.get_template(f"{kind}.html").render({**seen, "subject": subject})
-    except jinja2.TemplateError as error:
+    except (jinja2.TemplateError, KeyError, ValueError, TypeError) as error:
         raise Unwritable(f"the mail {kind} cannot be written: {type(error).__name__}") from error
     letter = EmailMessage(policy=_POLICY)
     try:
@@ -109,7 +111,7 @@ def write(
         letter["Date"] = format_datetime(created_at.astimezone(UTC))
         letter["Message-ID"] = f"<{mail_id}@{desk.sender.domain}>"
         letter["Auto-Submitted"] = "auto-generated"
-        if kind in OPTIONAL or kind == "daily_digest":
+        if kind in OPTIONAL:
             # RFC 8058: one click of the reader's mail program, a POST to this address, is enough.
             letter["List-Unsubscribe"] = f"<{seen['unsubscribe_url']}>"
             letter["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
@@ -119,6 +121,11 @@ def write(
     except (MessageError, ValueError, IndexError) as error:
         raise Unwritable(f"the mail {kind} cannot be put together: {type(error).__name__}") from error
     return letter
+
+
+def switched_off(wanted: Mapping[str, Any]) -> set[str]:
+    """Return the kinds of mail that somebody with these preferences wants none of."""
+    return {kind for kind, choices in OPTIONAL.items() if not any(wanted[channel][name] for channel, name in choices)}
 
 
 def single_line(text: str, *, most: int) -> str:
@@ -151,9 +158,11 @@ def _links(desk: Desk, *, mail_id: str, kind: str, facts: Mapping[str, Any], cre
             f"{desk.public_url}/password-reset",
             _token(desk, tokens.PASSWORD_RESET, facts["reset_id"], facts["expires_at"]),
         )
-    end = int(created_at.timestamp()) + UNSUBSCRIBE_DAYS * 86_400
-    token = tokens.mint(secret=desk.secret, purpose=tokens.UNSUBSCRIBE, subject=mail_id, expires_at=end)
-    return {**links, "unsubscribe_url": _with_token(f"{desk.public_url}/v1/unsubscribe", token)}
+    if kind in OPTIONAL:
+        end = int(created_at.timestamp()) + UNSUBSCRIBE_DAYS * 86_400
+        token = tokens.mint(secret=desk.secret, purpose=tokens.UNSUBSCRIBE, subject=mail_id, expires_at=end)
+        links["unsubscribe_url"] = _with_token(f"{desk.public_url}/v1/unsubscribe", token)
+    return links
 
 
 def _token(desk: Desk, purpose: str, subject: str, expires_at: str) -> str:

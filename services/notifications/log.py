@@ -13,6 +13,8 @@ from shared import pages
 from shared.problems import BadRequest
 
 PAGE_BYTES = 2_000_000
+# An event's number and what it weighs, which is known without reading it.
+SIZED = (RecordedEvent.sequence, sa.func.octet_length(RecordedEvent.body).label("bytes"))
 _CURSOR = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
@@ -61,8 +63,8 @@ def events(
     if job_id is not None:
         conditions.append(RecordedEvent.job_id == job_id)
     if livemode is not None:
-        conditions.append(RecordedEvent.of_test_key.is_(not livemode))
-    rows, more = _page(session, conditions, limit=limit)
+        conditions.append(of_mode(livemode))
+    rows, more = _page(session, conditions, org_id=org_id, limit=limit)
     oldest = session.scalar(sa.select(sa.func.min(RecordedEvent.sequence)).where(RecordedEvent.org_id == org_id))
     oldest = last + 1 if oldest is None else int(oldest)
     return {
@@ -75,26 +77,39 @@ def events(
     }
 
 
+def of_mode(livemode: bool) -> sa.ColumnElement[bool]:  # noqa: FBT001  it is all there is to say
+    """Return the condition on events to be only what test keys have made (False), or only everything else.
+
+    In these words, as the indexes have them.
+    """
+    return sa.not_(RecordedEvent.of_test_key) if livemode else sa.and_(RecordedEvent.of_test_key)
+
+
 def _page(
-    session: Session, conditions: Sequence[sa.ColumnElement[bool]], *, limit: int
+    session: Session, conditions: Sequence[sa.ColumnElement[bool]], *, org_id: str, limit: int
 ) -> tuple[Sequence[RecordedEvent], bool]:
     """Return the first events, as many as were asked for and one answer can carry, and whether there are more."""
-    sizes = session.execute(
-        sa.select(RecordedEvent.sequence, sa.func.octet_length(RecordedEvent.body))
-        .where(*conditions)
+    first = sa.select(*SIZED).where(*conditions).order_by(RecordedEvent.sequence).limit(limit + 1)
+    sizes = session.execute(first).all()
+    chosen = fitting(sizes[:limit])
+    rows = session.scalars(
+        sa.select(RecordedEvent)
+        .where(RecordedEvent.org_id == org_id, RecordedEvent.sequence.in_(chosen))
         .order_by(RecordedEvent.sequence)
-        .limit(limit + 1)
     ).all()
-    fitting: list[int] = []
+    return rows, len(sizes) > len(chosen)
+
+
+def fitting(sizes: Sequence[Any]) -> list[int]:
+    """Return the numbers of the first of these events (`SIZED`), as many as one answer can carry, and at least one."""
+    found: list[int] = []
     taken = 0
-    for sequence, size in sizes[:limit]:
-        taken += size
-        if fitting and taken > PAGE_BYTES:
+    for row in sizes:
+        taken += row.bytes
+        if found and taken > PAGE_BYTES:
             break
-        fitting.append(sequence)
-    found = sa.select(RecordedEvent).where(*conditions, RecordedEvent.sequence.in_(fitting))
-    rows = session.scalars(found.order_by(RecordedEvent.sequence)).all()
-    return rows, len(sizes) > len(fitting)
+        found.append(row.sequence)
+    return found
 
 
 def cursor_of(text: str) -> int:

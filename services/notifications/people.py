@@ -42,8 +42,8 @@ class Recipient:
     name: str | None = None
 
 
-def keep(session: Session, item: Event) -> None:
-    """Note what an event says about a person or an organization."""
+def keep(session: Session, item: Event) -> tuple[str, str]:
+    """Note what an event says about a person or an organization; return whom it names, by organization and user."""
     row: dict[str, Any] = {"email": getattr(item, "email", None), "name": getattr(item, "name", None)}
     match item:
         case OrganizationCreated():
@@ -63,6 +63,7 @@ def keep(session: Session, item: Event) -> None:
     sequence = item.meta.sequence if item.meta else None
     session.execute(_KEEP_PERSON, {"org_id": item.org_id, "sequence": sequence or "", **row})
     session.execute(_FORGET, {"org_id": item.org_id, "user_id": row["user_id"]})
+    return item.org_id, row["user_id"]
 
 
 def members(session: Session, org_ids: Sequence[str]) -> dict[str, list[Person]]:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from services.notifications import claiming, metrics, webhooks
+from services.notifications import claiming, metrics, outcomes, webhooks
 from services.notifications.claiming import Claimed
 from services.notifications.courier import Courier, insist
 from services.notifications.deliveries import Answer, Decision, GivenUp, decide
@@ -85,6 +85,7 @@ def _sent(post: Post, item: Claimed) -> tuple[Answer, Decision]:
             message_id=item.event_id,
             body=_numbered(item.body, item.sequence),
             signing_secrets=signing_secrets,
+            whose=item.org_id,
         )
     jitter = secrets.SystemRandom().uniform(-1, 1)
     return answer, decide(answer, attempt=item.attempt, now=datetime.now(UTC), jitter=jitter)
@@ -97,4 +98,4 @@ def _numbered(body: str, sequence: int | None) -> str:
 
 def _record(db: Database, item: Claimed, answer: Answer, decision: Decision) -> None:
     with db.transaction() as session:
-        db.publish(session, claiming.record(session, item, answer, decision))
+        db.publish(session, outcomes.record(session, item, answer, decision))

@@ -5,7 +5,7 @@ Pure, but for the two functions at the end that read rows.
 
 import copy
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, time, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -85,9 +85,10 @@ def quiet_until(wanted: Mapping[str, Any], *, now: datetime) -> datetime | None:
     return datetime.combine(day, end, tzinfo=local.tzinfo).astimezone(UTC)
 
 
-def of(session: Session, user_ids: Sequence[str]) -> dict[tuple[str, str], dict[str, Any]]:
-    """Return the preferences of those who have chosen some, by organization and user."""
-    rows = session.scalars(sa.select(Preference).where(Preference.user_id.in_(user_ids)))
+def of(session: Session, readers: Collection[tuple[str, str]]) -> dict[tuple[str, str], dict[str, Any]]:
+    """Return the preferences of those of these, by organization and user, who have chosen some."""
+    asked = sa.tuple_(Preference.org_id, Preference.user_id).in_(sorted(readers))
+    rows = session.scalars(sa.select(Preference).where(asked))
     return {(row.org_id, row.user_id): with_defaults(row.chosen) for row in rows}
 
 

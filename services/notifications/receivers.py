@@ -9,20 +9,21 @@ from sqlalchemy.orm import Session
 
 from services.notifications.models import WebhookAttempt, WebhookDelivery, WebhookEndpoint
 from shared import pages
+from shared.notification_limits import DELIVERY_STATUSES
 from shared.problems import BadRequest, NotFound
 from shared.times import rfc3339
 
-STATUSES = ("pending", "delivered", "failed", "cancelled")
-
 
 def found(session: Session, *, org_id: str, endpoint_id: str, lock: bool = False) -> WebhookEndpoint:
-    """Return an endpoint's row, locked where it is to be changed.
+    """Return an endpoint's row, locked where it is to be changed: events may still be owed to it meanwhile.
 
     Raises:
         NotFound: the organization has none with this id.
     """
     statement = sa.select(WebhookEndpoint).where(WebhookEndpoint.org_id == org_id, WebhookEndpoint.id == endpoint_id)
-    endpoint = session.scalar(statement.with_for_update() if lock else statement)
+    if lock:
+        statement = statement.with_for_update(key_share=True).execution_options(populate_existing=True)
+    endpoint = session.scalar(statement)
     if endpoint is None:
         raise NotFound("There is no such webhook endpoint.")
     return endpoint
@@ -61,8 +62,8 @@ def deliveries(
         BadRequest: there is no such status or cursor.
     """
     pages.check_limit(limit)
-    if status is not None and status not in STATUSES:
-        raise BadRequest(f"A delivery is {', '.join(STATUSES)}.")
+    if status is not None and status not in DELIVERY_STATUSES:
+        raise BadRequest(f"A delivery is {', '.join(DELIVERY_STATUSES)}.")
     found(session, org_id=org_id, endpoint_id=endpoint_id)
     delivery = WebhookDelivery
     statement = sa.select(delivery).where(delivery.org_id == org_id, delivery.endpoint_id == endpoint_id)

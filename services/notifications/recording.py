@@ -7,31 +7,41 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from services.notifications import story
 from shared import events
 from shared.database import Database
-from shared.events import Event, EventRecorded
+from shared.events import Event, EventRecorded, JobFinished
 
 WEBHOOKS_CHANNEL = "webhooks"
 SENT_ALONG_BYTES = 64_000
 SWEPT_AT_ONCE = 5_000
 
 # The sequences are locked in one order everywhere, and held until the commit: the numbers become visible in order, and
-# a transaction that fails leaves no gap. `place` keeps the order of the batch.
+# a transaction that fails leaves no gap. It is a statement of its own: the next one sees the endpoints that were made
+# while this one waited.
+_COUNT = sa.text("""
+INSERT INTO event_sequences AS known (org_id, last)
+SELECT org_id, count(*) FROM unnest(CAST(:org_ids AS text[])) AS given (org_id) GROUP BY org_id ORDER BY org_id
+ON CONFLICT (org_id) DO UPDATE SET last = known.last + excluded.last
+RETURNING org_id, last
+""")
+# `place` keeps the order of the batch. The time is that of this statement, not of the transaction, which may have
+# waited: so what is deleted by its time is deleted in the order of its numbers.
 _RECORD = sa.text("""
 WITH given AS (
     SELECT * FROM unnest(
         CAST(:org_ids AS text[]), CAST(:event_ids AS text[]), CAST(:types AS text[]), CAST(:bodies AS text[]),
-        CAST(:job_ids AS text[]), CAST(:session_ids AS text[]), CAST(:of_test_keys AS boolean[])
-    ) WITH ORDINALITY AS given (org_id, event_id, type, body, job_id, session_id, of_test_key, place)
+        CAST(:job_ids AS text[]), CAST(:session_ids AS text[]), CAST(:of_test_keys AS boolean[]),
+        CAST(:told AS boolean[]), CAST(:succeeded AS bigint[]), CAST(:failed AS bigint[])
+    ) WITH ORDINALITY AS given (
+        org_id, event_id, type, body, job_id, session_id, of_test_key, told, succeeded, failed, place)
 ), counted AS (
-    INSERT INTO event_sequences AS known (org_id, last)
-    SELECT org_id, count(*) FROM given GROUP BY org_id ORDER BY org_id
-    ON CONFLICT (org_id) DO UPDATE SET last = known.last + excluded.last
-    RETURNING org_id, last
+    SELECT * FROM unnest(CAST(:counted AS text[]), CAST(:lasts AS bigint[])) AS counted (org_id, last)
 ), recorded AS (
-    INSERT INTO recorded_events (org_id, sequence, event_id, type, body, job_id, session_id, of_test_key)
+    INSERT INTO recorded_events (
+        org_id, sequence, event_id, type, body, job_id, session_id, of_test_key, told, succeeded, failed, recorded_at)
     SELECT org_id, last + 1 - row_number() OVER (PARTITION BY org_id ORDER BY place DESC),
-        event_id, type, body, job_id, session_id, of_test_key
+        event_id, type, body, job_id, session_id, of_test_key, told, succeeded, failed, statement_timestamp()
     FROM given JOIN counted USING (org_id)
     RETURNING org_id, sequence, event_id, type
 ), owed AS (
@@ -68,16 +78,23 @@ def record(db: Database, session: Session, items: Sequence[Event]) -> list[Event
     shown = [events.public(item) for item in items]
     jobs = [_text(item, "job_id") for item in items]
     sessions = [_text(item, "session_id") for item in items]
+    org_ids = [each["orgid"] for each in shown]
+    counted = session.execute(_COUNT, {"org_ids": org_ids}).all()
     numbers = session.execute(
         _RECORD,
         {
-            "org_ids": [each["orgid"] for each in shown],
+            "counted": [row.org_id for row in counted],
+            "lasts": [row.last for row in counted],
+            "org_ids": org_ids,
             "event_ids": [each["id"] for each in shown],
             "types": [each["type"] for each in shown],
             "bodies": [msgspec.json.encode(each).decode() for each in shown],
             "job_ids": jobs,
             "session_ids": sessions,
             "of_test_keys": [not getattr(item, "livemode", True) for item in items],
+            "told": [each["type"] in story.TOLD_TYPES for each in shown],
+            "succeeded": [item.succeeded if isinstance(item, JobFinished) else None for item in items],
+            "failed": [item.failed if isinstance(item, JobFinished) else None for item in items],
         },
     ).all()
     if any(row.owed for row in numbers):

@@ -21,8 +21,12 @@ from services.notifications import (
     preferences,
     receivers,
     recording,
+    requested,
+    sending,
+    sessions,
     summaries,
     telling,
+    tips,
     webhooks,
 )
 from shared.config import Settings
@@ -56,7 +60,7 @@ class Notifications:
     db = DatabaseProvider()
     settings: Settings = SettingsProvider()
     post = Built(posting.post_for)
-    mail_room = Built(mailing.mail_room_for)
+    mail_room = Built(sending.mail_room_for)
     alerts = Built(alerting.alerts_for)
 
     @rpc
@@ -113,12 +117,12 @@ class Notifications:
     @rpc
     def test_endpoint(self, *, org_id: str, endpoint_id: str) -> dict[str, Any]:
         """Send a webhook endpoint a test."""
-        return endpoints.test(self.db, org_id=org_id, endpoint_id=endpoint_id)
+        return requested.test(self.db, org_id=org_id, endpoint_id=endpoint_id)
 
     @rpc
     def replay(self, *, org_id: str, endpoint_id: str, **chosen: Any) -> dict[str, Any]:
         """Send a webhook endpoint events once more."""
-        return endpoints.replay(self.db, org_id=org_id, endpoint_id=endpoint_id, chosen=endpoints.Range(**chosen))
+        return requested.replay(self.db, org_id=org_id, endpoint_id=endpoint_id, chosen=requested.Range(**chosen))
 
     @rpc
     def deliveries(self, *, org_id: str, **page: Any) -> dict[str, Any]:
@@ -156,7 +160,7 @@ class Notifications:
     @rpc
     def send_tips(self, *, tip_id: str, subject: str, paragraphs: list[str]) -> dict[str, Any]:
         """Send a tip to all who want some."""
-        return summaries.send_tips(self.db, tip_id=tip_id, subject=subject, paragraphs=paragraphs)
+        return tips.send(self.db, tip_id=tip_id, subject=subject, paragraphs=paragraphs)
 
     @rpc
     def report_failed_sign_ups(self, **what: Any) -> dict[str, Any]:
@@ -196,7 +200,7 @@ class Notifications:
     @background
     def send_mails(self, stopping: Callable[[], bool]) -> None:
         """Hand due mails to the mail server."""
-        mailing.run(self.db, self.mail_room, stopping)
+        sending.run(self.db, self.mail_room, stopping)
 
     @background
     def deliver_webhooks(self, stopping: Callable[[], bool]) -> None:
@@ -233,12 +237,22 @@ class Notifications:
 
     @every(seconds=3600)
     def sweep_mails(self) -> None:
-        """Delete mails and messages that nobody needs any more."""
+        """Delete mails, messages and what else of the past nobody needs any more."""
         mailing.sweep(self.db)
         incidents.sweep(self.db)
+        sessions.sweep(self.db)
 
     @every(seconds=300)
-    def send_summaries(self) -> None:
-        """Send the summaries of weeks and days that are due."""
+    def send_weekly(self) -> None:
+        """Send the summaries of the week."""
         summaries.send_weekly(self.db)
+
+    @every(seconds=300)
+    def send_digests(self) -> None:
+        """Send the summaries of days that are due."""
         summaries.send_digests(self.db)
+
+    @every(seconds=5)
+    def spread_tips(self) -> None:
+        """Make the mails of tips that are on their way."""
+        tips.spread(self.db)

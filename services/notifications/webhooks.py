@@ -14,11 +14,12 @@ from standardwebhooks import Webhook
 
 from services.notifications.deliveries import Answer
 from shared.outside import Outside, UrlRefused, UrlUnreachable
-from shared.problems import Problem
+from shared.problems import Problem, Unavailable
 
 log = structlog.get_logger(__name__)
 
 SECONDS: Final = 15.0
+LATER_SECONDS: Final = 5.0
 EXCERPT_BYTES: Final = 1_000
 _ANSWER_BYTES: Final = 64 << 10
 _SECRET_BYTES: Final = 32
@@ -44,6 +45,7 @@ def send(
     message_id: str,
     body: str,
     signing_secrets: Sequence[str],
+    whose: str = "",
     now: datetime | None = None,
 ) -> Answer:
     """Post ``body`` to ``url`` and return what came back; it raises nothing for whatever the receiver does.
@@ -54,25 +56,36 @@ def send(
         message_id: alike at every attempt, so that the receiver can tell what it has seen.
         body: the CloudEvent as JSON.
         signing_secrets: one, or both while they are being exchanged.
+        whose: the organization's that it is sent for, which has few names looked up at a time.
         now: the time that is signed; the receiver accepts 5 minutes to either side.
     """
     headers = _headers(message_id, body, signing_secrets, now=now or datetime.now(UTC))
     began = time.monotonic()
-    status, error, retry_after, excerpt = None, None, None, b""
+    status, error, retry_after, excerpt, later = None, None, None, b"", None
     try:
         with outside.opened(
-            url, method="POST", headers=headers, body=body.encode(), max_bytes=_ANSWER_BYTES, seconds=SECONDS
+            url,
+            method="POST",
+            headers=headers,
+            body=body.encode(),
+            max_bytes=_ANSWER_BYTES,
+            whose=whose,
+            seconds=SECONDS,
         ) as reply:
             status, retry_after = reply.status, reply.headers.get("Retry-After")
             excerpt = _beginning(reply.pieces())
     except (UrlRefused, UrlUnreachable) as problem:
         error = problem.detail
+    except Unavailable as problem:  # raised before anything is sent
+        error, later = problem.detail, LATER_SECONDS
     return Answer(
         status=status,
         seconds=time.monotonic() - began,
         error=error,
         retry_after=retry_after,
         excerpt=excerpt.decode("utf-8", "replace").replace("\x00", "\N{REPLACEMENT CHARACTER}"),
+        ours=later is not None,
+        later_seconds=later,
     )
 
 

@@ -1,6 +1,7 @@
 """What happened: read page by page, or followed, with nothing missed and nothing twice when the stream breaks."""
 
 import json
+import time
 from itertools import islice
 
 import pytest
@@ -69,6 +70,38 @@ def test_an_event_of_which_only_a_part_came_comes_whole_the_next_time(play: Play
 
     assert found == ["1", "2"]
     assert server.asked[-1].headers["Last-Event-ID"] == "1"
+
+
+def chunked(body: bytes, *, size: int) -> bytes:
+    parts = [body[begin : begin + size] for begin in range(0, len(body), size)]
+    return b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in [*parts, b""])
+
+
+@pytest.mark.parametrize("size", [1_000, 16_384, 2_000_000])
+def test_an_event_of_a_megabyte_comes_at_once(play: Play, size: int) -> None:
+    """However it is cut into HTTP's chunks; the others before and after it are not held up."""
+    text = "m" * 1_000_000
+    large = (
+        b"id: 2\r\nevent: JobFinished\r\ndata: %s\r\n\r\n"
+        % json.dumps({**cloud_event(2), "data": {"text": text}}).encode()
+    )
+    body = chunked(QUICKLY + frame(1) + large + frame(3), size=size)
+    headers = {"Content-Type": "text/event-stream", "Transfer-Encoding": "chunked"}
+    darkroom, _ = play(Scripted(body=body, headers=headers))
+    began = time.monotonic()
+
+    found = list(islice(darkroom.events.stream(after="0"), 3))
+
+    assert [event.id for event in found] == ["1", "2", "3"]
+    assert found[1].data == {"text": text}
+    assert time.monotonic() - began < 5
+
+
+def test_who_is_cut_off_before_the_first_event_goes_on_from_where_it_began(play: Play) -> None:
+    darkroom, server = play(a_stream(b"id: 7\n\n"), a_stream(frame(8)))
+
+    assert next(darkroom.events.stream()).id == "8"
+    assert [asked.headers.get("Last-Event-ID") for asked in server.asked] == [None, "7"]
 
 
 def test_a_heartbeat_moves_the_place_to_go_on_from(play: Play) -> None:

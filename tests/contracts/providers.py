@@ -26,9 +26,12 @@ def hostile_vendors(
 
 
 def environment_of(server: HostileProviders) -> dict[str, str]:
-    """Return the variables that lead every vendor's adapter to the server."""
-    place = server.address.removeprefix("http://")
-    variables = {"OUTSIDE_ALLOWED": place}
+    """Return the variables that lead every vendor's adapter to the server, and by which its webhooks are verified."""
+    variables = {
+        "OUTSIDE_ALLOWED": server.address.removeprefix("http://"),
+        "PROVIDER_REPLICATE_WEBHOOK_SECRET": server.webhooks.replicate_secret,
+        "PROVIDER_FAL_JWKS_URL": f"{server.address}/.well-known/jwks.json",
+    }
     for name, key in KEYS.items():
         variables |= {
             f"PROVIDER_{name.upper()}_API_KEY": key,

@@ -9,11 +9,12 @@ import pytest
 
 from services.generation.operations import Answered, Lost, Outcome, Refused
 from services.generation.providers import Request, available
+from services.generation.substitutes import as_asked
 from shared.images import inspect
 from shared.problems import Problem
 from tests.contracts.providers import VENDORS, a_request, hostile_vendors, keys_in
 from tests.waiting import carry_out
-from tools.hostile_providers.scripts import SCRIPTS
+from tools.hostile_providers.scripts import LOST_AND, SCRIPTS
 
 DUMMY = {f"PROVIDER_{name.upper()}_API_KEY": "none" for name in VENDORS}
 CASES = sorted(
@@ -52,15 +53,19 @@ EXPECTED = {
     "failed": "provider_error",
     "aborted": "answered",
     "unknown_status": "answered",
+    # Where a vendor says which one it was; else nobody can know.
+    "other_model": "answered",
+    **dict.fromkeys(LOST_AND, "lost"),
 }
 # Where a vendor differs: it has no such state, or says it in another way.
 OF_VENDOR = {
-    "replicate": {"aborted": "deadline_exceeded", "unknown_status": "lost"},
+    "replicate": {"other_model": "model_changed", "aborted": "deadline_exceeded", "unknown_status": "lost"},
     "fal": {"aborted": "provider_timeout", "unknown_status": "lost"},
     # These answer with the image itself, so that there is no address to expire.
     "getimg": {"expired_url": "answered without image"},
     "openai": {"expired_url": "answered without image", "nsfw": "moderation_input", "recitation": "moderation_input"},
     "gemini": {
+        "other_model": "model_changed",
         "expired_url": "no_image",
         "no_image": "no_image",
         "recitation": "recitation",
@@ -74,6 +79,7 @@ OF_ANALYSES = {
     "expired_url": "result_corrupt",
     "nsfw": "moderation_output",
     "recitation": "moderation_output",
+    "other_model": "model_changed",
 }
 OF_GEMINI_ANALYSES = {**OF_ANALYSES, "recitation": "recitation", "unknown_status": "result_corrupt"}
 # Billed although refused, or not billed although the script has the vendor bill for images.
@@ -135,7 +141,9 @@ def story() -> Iterator[Callable[[str, str, str], Story]]:
             vendor, operation, script = case
             server, providers = impatient if script in HOPELESS else patient
             asked = a_request(providers[vendor], operation, prompt=f"Please. [[script:{script}]]")
-            outcome = carry_out(providers[vendor], asked, poll_seconds=0.02)
+            outcome = as_asked(
+                carry_out(providers[vendor], asked, poll_seconds=0.02), provider=vendor, asked=asked.model
+            )
             told[case] = Story(asked=asked, outcome=outcome, bills=server.world.billed(asked.operation_id))
 
         def story(vendor: str, operation: str, script: str) -> Story:

@@ -99,24 +99,24 @@ def test_a_partial_job_makes_what_can_be_paid_for_and_charges_only_that(new_dark
 
 def test_a_paused_job_goes_on_by_itself_once_the_plan_allows_it(new_darkroom: NewDarkroom) -> None:
     darkroom = new_darkroom(0, plan="free")
-    photos = [darkroom.uploads.create(small_photo(number)).id for number in range(45)]
-    used = darkroom.jobs.create("studio", scenes(photos[:17], variants=5))
+    photos = [darkroom.uploads.create(small_photo(number)).id for number in range(17)]
+    used = darkroom.jobs.create("studio", scenes(photos, variants=5))
     darkroom.jobs.wait(used, timeout_seconds=120, poll_seconds=POLL_SECONDS)
 
     with pytest.raises(QuotaExceeded) as refused:
-        darkroom.jobs.create("studio", scenes(photos, variants=4))
-    paused = darkroom.jobs.create("studio", scenes(photos, variants=4), on_insufficient="pause")
+        darkroom.jobs.create("studio", scenes(photos[:5], variants=4))
+    paused = darkroom.jobs.create("studio", scenes(photos[:5], variants=4), on_insufficient="pause")
     until(lambda: darkroom.jobs.get(paused.id).status == "paused", seconds=60, what="the pause")
     waiting = darkroom.jobs.get(paused.id)
     upgraded = darkroom.credits.change_plan("pro")
     job = darkroom.jobs.wait(paused, timeout_seconds=180, poll_seconds=POLL_SECONDS)
 
     figures = (refused.value.limit, refused.value.used, refused.value.requested, refused.value.max_affordable)
-    assert (refused.value.status, figures) == (402, (100, 85, 180, 15))
+    assert (refused.value.status, figures) == (402, (100, 85, 20, 15))
     assert (waiting.counts.succeeded, waiting.waiting_reason) == (15, "quota_exceeded")
     assert upgraded.quota.limit is None
-    assert (job.status, job.counts.succeeded, job.charged) == ("succeeded", 180, 180)
-    assert darkroom.credits.balance().quota.used == 265
+    assert (job.status, job.counts.succeeded, job.charged) == ("succeeded", 20, 20)
+    assert darkroom.credits.balance().quota.used == 105
 
 
 def test_every_request_that_moves_money_has_one_effect_however_often_it_is_sent(

@@ -50,8 +50,9 @@ ARMED_SECONDS = 30.0
 class Vendor:
     """Whose work the jobs of a row are.
 
-    ``is_asked``: it takes work and is polled. ``is_searched``: an answer that was lost is found there, after two
-    minutes; else what the worker that died had sent is given back, once the vendor's time limit has passed.
+    ``is_asked``: it takes work, is polled, and calls back. ``is_searched``: an answer that was lost is found there,
+    after two minutes; else what the worker that died had sent, and no webhook tells of, is given back, once the
+    vendor's time limit has passed.
     """
 
     name: str = "local"

@@ -20,7 +20,6 @@ import psutil
 import sqlalchemy as sa
 
 from deploy.local import ports
-from deploy.local.stack import Broker
 from services.generation import handlers
 from services.generation.engine import Engine
 from services.generation.models import Attempt, Image, Operation
@@ -31,7 +30,7 @@ from shared.database import Database
 from shared.ids import new_id
 from shared.rpc import Remote, RpcConnection
 from shared.storage import ObjectStore, open_store
-from tests.conftest import MakeDatabase
+from tests.conftest import MakeDatabase, NewVhost
 from tests.contracts.providers import VENDORS, a_photo, environment_of
 from tests.polling import until
 from tests.service.generation.steps import SOURCE, job_of
@@ -163,27 +162,41 @@ class System:
         return Engine(providers=self._providers, routes={}, operations_per_organization=1000)
 
     def submitted(self, vendor: str, *, script: str, count: int = 1) -> list[str]:
-        """Submit jobs of one image each that ``vendor`` is to make by ``script``; return their ids."""
-        engine = replace(self.engine, routes={"image.stage": [vendor]})
-        asked = [self._a_submission() for _ in range(count)]
+        """Submit jobs of one staged image each that ``vendor`` is to make by ``script``; return their ids."""
+        return self.submitted_together(vendor, [("image.stage", script)] * count)
+
+    def submitted_together(self, vendor: str, several: Sequence[tuple[str, str]]) -> list[str]:
+        """Submit jobs that ``vendor`` is to do, of one operation and by one script each; return their ids, in order.
+
+        An operation that no workflow plans is put in the place of one that is, of a picture or of an analysis.
+        """
+        engine = replace(self.engine, routes={"image.stage": [vendor], "vision.analyze": [vendor]})
+        asked = [self._a_submission(operation) for operation, _ in several]
         for answer in handlers.submit_many(self.db, self._credits, engine, asked):
             assert not isinstance(answer, Exception), answer
         ids = [each.job_id for each in asked]
         self.execute(
-            "UPDATE operations SET prompt = prompt || :directive WHERE job_id = ANY(:ids)",
-            directive=f" [[script:{script}]]",
+            "UPDATE operations o"
+            " SET prompt = prompt || asked.directive, name = asked.name, model_requested = asked.model"
+            " FROM unnest(CAST(:ids AS text[]), CAST(:directives AS text[]), CAST(:names AS text[]),"
+            " CAST(:models AS text[])) AS asked (job_id, directive, name, model) WHERE o.job_id = asked.job_id",
             ids=ids,
+            directives=[f" [[script:{script}]]" for _, script in several],
+            names=[operation for operation, _ in several],
+            models=[self._providers[vendor].model_for(operation) for operation, _ in several],
         )
         return ids
 
-    def _a_submission(self) -> Submission:
+    def _a_submission(self, operation: str) -> Submission:
         upload = new_id("ast")
+        staging = {"upload_id": upload, "style": "modern", "room_type": "bedroom", "variants": 1}
+        pictured = operation.startswith("image.")
         return Submission(
             job_id=new_id("job"),
             org_id=self.org_id,
             user_id=None,
-            workflow="staging",
-            inputs={"upload_id": upload, "style": "modern", "room_type": "bedroom", "variants": 1},
+            workflow="staging" if pictured else "photo_analysis",
+            inputs=staging if pictured else {"upload_ids": [upload]},
             assets={upload: {"key": SOURCE}},
         )
 
@@ -230,7 +243,7 @@ class System:
 
 @contextmanager
 def system(
-    make_database: MakeDatabase, rabbitmq: Broker, *, folder: Path, time_scale: float, **settings: str
+    make_database: MakeDatabase, new_vhost: NewVhost, *, folder: Path, time_scale: float, **settings: str
 ) -> Iterator[System]:
     """Run a `System` on databases and a virtual host of its own; ``settings`` are variables of its processes."""
     databases = {service: make_database(service) for service in SERVICES}
@@ -239,7 +252,7 @@ def system(
         environment = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(ROOT),
-            "AMQP_URL": _virtual_host(rabbitmq),
+            "AMQP_URL": new_vhost(),
             "STORAGE_URL": (folder / "objects").as_uri(),
             **{
                 f"{service.upper()}_DATABASE_URL": database.url.render_as_string(hide_password=False)
@@ -249,8 +262,6 @@ def system(
             "GATEWAY_ADDRESS": gateway,
             "GATEWAY_PUBLIC_URL": f"http://{gateway}",
             **environment_of(vendors),
-            "PROVIDER_REPLICATE_WEBHOOK_SECRET": vendors.webhooks.replicate_secret,
-            "PROVIDER_FAL_JWKS_URL": f"{vendors.address}/.well-known/jwks.json",
             **{f"PROVIDER_{vendor.upper()}_CONCURRENCY": "300" for vendor in VENDORS},
             **{f"PROVIDER_{vendor.upper()}_REQUESTS_PER_MINUTE": "60000" for vendor in VENDORS},
             "OPERATIONS_PER_ORGANIZATION": "1000",
@@ -259,14 +270,3 @@ def system(
         topology.declare(environment["AMQP_URL"])
         with System(databases, environment, folder=folder, vendors=vendors).running() as running:
             yield running
-
-
-def _virtual_host(rabbitmq: Broker) -> str:
-    """Return the address of an empty virtual host."""
-    name, everything = f"flows-{secrets.token_hex(3)}", '<<".*">>'
-    rabbitmq.ctl(
-        "eval",
-        f'rabbit_vhost:add(<<"{name}">>, <<"test">>), rabbit_auth_backend_internal:set_permissions('
-        f'<<"darkroom">>, <<"{name}">>, {everything}, {everything}, {everything}, <<"test">>), ok.',
-    )
-    return f"{rabbitmq.url.rpartition('/')[0]}/{name}"

@@ -368,7 +368,7 @@ class World:
 
     def _store(self, item: Claimed, data: bytes) -> StoredImage:
         image_id = new_id("img")
-        stem = f"images/{item.org_id}/{image_id}/{item.fence}"
+        stem = f"images/{item.org_id}/{image_id}.{item.fence}"
         stored = self.store.put(key=f"{stem}.jpg", chunks=data, content_type="image/jpeg")
         thumbnail = self.store.put(key=f"{stem}.thumb.jpg", chunks=data, content_type="image/jpeg")
         return StoredImage(

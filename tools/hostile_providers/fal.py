@@ -5,7 +5,7 @@ import threading
 import time
 from typing import Any
 
-from tools.hostile_providers.webhooks import Webhooks
+from tools.hostile_providers.webhooks import Webhooks, webhook_of
 from tools.hostile_providers.world import Answer, Asked, HangUp, World, as_json, html, spoiled
 
 _REQUEST = re.compile(r"/([\w-]+/[\w.-]+)/requests/(\w+)(/status|/cancel)?")
@@ -78,7 +78,7 @@ def _submitted(world: World, webhooks: Webhooks, asked: Asked, *, app: str) -> A
         "cancel_url": f"{place}/cancel",
     }
     url = asked.query.get("fal_webhook")
-    if url and script != "webhook_missing":
+    if url and webhook_of(script) != "webhook_missing":
         _announce(world, webhooks, url, job, asked.address)
     return html(200) if script == "html_200" else spoiled(world, as_json(taken), script=script, waits=False)
 
@@ -91,7 +91,7 @@ def _announce(world: World, webhooks: Webhooks, url: str, job: dict[str, Any], a
             "status": "OK",
             "payload": _payload(world, job, address),
         }
-        webhooks.fal(url, job["id"], payload, script=job["script"])
+        webhooks.fal(url, job["id"], payload, script=webhook_of(job["script"]))
 
     if job["script"] == "webhook_early":
         job["done_at"] = 0

@@ -48,7 +48,8 @@ def answer(world: World, _webhooks: Webhooks, asked: Asked, path: str) -> Answer
     pictured = "IMAGE" in config.get("responseModalities", [])
     world.bill("gemini", asked, model=found[1], images=int(pictured))
     made = _candidate(world, config, prompt, script=script, pictured=pictured)
-    content = {"candidates": [made], "usageMetadata": _usage(pictured=pictured), "modelVersion": found[1]}
+    did_it = f"{found[1]}-lite" if script == "other_model" else found[1]
+    content = {"candidates": [made], "usageMetadata": _usage(pictured=pictured), "modelVersion": did_it}
     return spoiled(world, as_json(content), script=script)
 
 

@@ -82,7 +82,7 @@ def _responded(world: World, asked: Asked) -> Answer:
         "id": world.new_id("resp_"),
         "object": "response",
         "status": "completed",
-        "model": given["model"],
+        "model": f"{given['model']}-lite" if script == "other_model" else given["model"],
         "output": [{"type": "message", "role": "assistant", "content": [said]}],
         "usage": {"input_tokens": 1800, "output_tokens": 200, "total_tokens": 2000},
     }

@@ -11,7 +11,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tools.hostile_providers.webhooks import Webhooks
+from tools.hostile_providers.webhooks import Webhooks, webhook_of
 from tools.hostile_providers.world import Answer, Asked, HangUp, World, as_json, html, spoiled
 
 _CREATE = re.compile(r"/v1/models/([\w-]+/[\w.-]+)/predictions")
@@ -102,7 +102,7 @@ def _create(world: World, webhooks: Webhooks, asked: Asked, *, model: str) -> An
     job = {
         "prediction": {
             "id": prediction_id,
-            "model": model,
+            "model": f"{model}-lite" if script == "other_model" else model,
             "version": "hidden",
             "input": given,
             "logs": "",
@@ -121,7 +121,7 @@ def _create(world: World, webhooks: Webhooks, asked: Asked, *, model: str) -> An
     if script not in {"failed", "aborted"}:
         world.bill("replicate", asked, model=model, images=1)
     first = as_json(job["prediction"], status=201)
-    if content.get("webhook") and script != "webhook_missing":
+    if content.get("webhook") and webhook_of(script) != "webhook_missing":
         _announce(world, webhooks, content["webhook"], job)
     return html(200) if script == "html_200" else spoiled(world, first, script=script, waits=False)
 
@@ -129,12 +129,12 @@ def _create(world: World, webhooks: Webhooks, asked: Asked, *, model: str) -> An
 def _announce(world: World, webhooks: Webhooks, url: str, job: dict[str, Any]) -> None:
     if job["script"] == "webhook_early":
         job["done_at"] = 0
-        webhooks.replicate(url, _now(world, job), script=job["script"])
+        webhooks.replicate(url, _now(world, job), script=webhook_of(job["script"]))
         return
 
     def later() -> None:
         time.sleep(max(0, job["done_at"] - time.monotonic()))
-        webhooks.replicate(url, _now(world, job), script=job["script"])
+        webhooks.replicate(url, _now(world, job), script=webhook_of(job["script"]))
 
     threading.Thread(target=later, daemon=True).start()
 

@@ -29,6 +29,7 @@ SCRIPTS: Final[dict[str, tuple[str, bool]]] = {
     "failed": ("the vendor took the work and failed at it", False),
     "aborted": ("the vendor took the work and gave it up before it began", False),
     "unknown_status": ("the vendor tells of a status that nobody knows", True),
+    "other_model": ("the work is done by another model than was asked for", True),
     "webhook_missing": ("no webhook is sent", True),
     "webhook_duplicate": ("every webhook is sent five times", True),
     "webhook_early": ("the webhook comes before the answer to the request", True),
@@ -37,4 +38,13 @@ SCRIPTS: Final[dict[str, tuple[str, bool]]] = {
     "webhook_unsigned": ("the webhook has no signature", True),
     "webhook_stale": ("the webhook was signed ten minutes ago", True),
     "webhook_altered": ("the webhook's body is not the one that was signed", True),
+    "lost_silent": ("as accept_then_drop, and no webhook is sent", True),
+    "lost_forged": ("as accept_then_drop, and the webhook's signature is somebody else's", True),
+    "lost_repeated": ("as accept_then_drop, and the webhook is sent five times", True),
+}
+# The answer is lost, and then the webhook is that of another script.
+LOST_AND: Final = {
+    "lost_silent": "webhook_missing",
+    "lost_forged": "webhook_forged",
+    "lost_repeated": "webhook_duplicate",
 }

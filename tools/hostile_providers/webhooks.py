@@ -18,11 +18,17 @@ from urllib.request import Request, urlopen
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from tools.hostile_providers.scripts import LOST_AND
 from tools.hostile_providers.world import World
 
 STALE_SECONDS = 600
 LATE_SECONDS = 300.0
 _TIMES = {"webhook_missing": 0, "webhook_duplicate": 5}
+
+
+def webhook_of(script: str) -> str:
+    """Return the script by which the webhook of an operation goes."""
+    return LOST_AND.get(script, script)
 
 
 class Webhooks:

@@ -16,7 +16,7 @@ from PIL import Image
 from werkzeug.formparser import FormDataParser
 from werkzeug.http import parse_options_header
 
-from tools.hostile_providers.scripts import SCRIPTS
+from tools.hostile_providers.scripts import LOST_AND, SCRIPTS
 
 HANG_SECONDS = 90.0
 SLOW_SECONDS = 5.0
@@ -203,7 +203,7 @@ def spoiled(world: World, answer: Answer, *, script: str, waits: bool = True) ->
     Raises:
         HangUp: it does not arrive at all.
     """
-    if script == "accept_then_drop":
+    if script == "accept_then_drop" or script in LOST_AND:
         raise HangUp
     if script == "slow":
         world.wait_for_crowd()

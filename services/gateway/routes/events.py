@@ -1,10 +1,10 @@
 """Routes of what happened: the log of events, the stream of it, and the story that is told of it."""
 
-from functools import partial
 from typing import Any
 
 from services.gateway import following
-from services.gateway.authentication import api_key
+from services.gateway.authentication import api_key, claimed_by, fresh_key
+from services.gateway.passing import Wanted
 from services.gateway.routes.wiring import Wiring
 from services.gateway.schemas.events import (
     ActivitiesSchema,
@@ -13,7 +13,7 @@ from services.gateway.schemas.events import (
     EventsSchema,
     FollowQuery,
 )
-from services.gateway.streams import TooManyStreams, Wanted
+from services.gateway.streams import TooManyStreams
 from shared.http import Answer, Request, Stream, route
 from shared.http_problems import ReducedCapacity
 from shared.problems import Forbidden
@@ -47,7 +47,7 @@ class EventRoutes(Wiring):
     @route(
         "GET",
         "/v1/events/stream",
-        auth=api_key,
+        auth=fresh_key,
         query=FollowQuery,
         answers={200: "text/event-stream"},
         problems=(Forbidden, TooManyStreams, ReducedCapacity),
@@ -55,8 +55,8 @@ class EventRoutes(Wiring):
         description="`id` is that of `GET /v1/events`, `event` the type, `data` the CloudEvent. A client that comes "
         "back sends the last id as `Last-Event-ID`, or as `after`: it gets what it missed, and then goes on, with no "
         "gap and nothing twice. Without either it begins now. Where what it missed is kept no longer there is an event "
-        "`resync`: look at everything anew. A comment comes every 15 s. A client that does not read what it is "
-        f"sent, or whose credential ends, is sent away. {_MODES}",
+        "`resync`: look at everything anew. A comment comes at least every 15 s. A client that does not read "
+        f"what it is sent, or whose credential ends, is sent away. {_MODES}",
         tags=_TAGS,
     )
     def follow_events(self, request: Request) -> Answer:
@@ -68,7 +68,7 @@ class EventRoutes(Wiring):
             org_id=request.org_id,
             after=cursor,
             chosen=chosen,
-            recheck=partial(api_key.check, self, request),
+            claimed=claimed_by(self, request),
         )
         stream = self.streams.open(wanted)
         return Answer(
@@ -77,6 +77,7 @@ class EventRoutes(Wiring):
                 pieces=following.follow(stream, self.notifications),
                 piece_seconds=following.PIECE_SECONDS,
                 leave=stream.close,
+                sent_over=stream.sent_over,
             ),
             {"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )

@@ -84,7 +84,7 @@ class UploadRoutes(Wiring):
         with self.turns.of(request.org_id):
             if request.claim.again and (known := self._known(request)) is not None:
                 return known
-            file = uploads.fetched(self.outside, request.body["url"], seconds=_FETCH_SECONDS)
+            file = uploads.fetched(self.outside, request.body["url"], whose=request.org_id, seconds=_FETCH_SECONDS)
             stored = uploads.store_image(
                 self.store, self.image_line, file, org_id=request.org_id, asset_id=request.claim.resource_id
             )

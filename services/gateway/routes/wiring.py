@@ -9,11 +9,12 @@ from services.gateway.failed_sign_ups import FailedSignUps
 from services.gateway.identity_provider import IdentityProvider
 from services.gateway.links import Links
 from services.gateway.streams import Streams
-from services.gateway.turns import Line, Turns
+from services.gateway.turns import Turns
 from services.gateway.webhooks.deliveries import Vendor
 from shared.config import Settings
 from shared.database import Database
 from shared.health import Health
+from shared.line import Line
 from shared.outside import Outside
 from shared.storage import ObjectStore
 

@@ -5,11 +5,10 @@ from marshmallow import fields, validate
 from services.gateway.schemas.pages import PageQuery, page_of
 from shared.http import Schema
 from shared.http_fields import Flag, id_of, said
+from shared.notification_limits import TIP_PARAGRAPHS_MAX, TIP_SUBJECT_MAX, TIP_TEXT_MAX
 from shared.pages import LARGEST_PAGE
 
 FREQUENCIES = ("realtime", "daily_digest")
-PARAGRAPHS_MAX = 20
-TEXT_MAX = 2000
 _TIME = validate.Regexp(r"([01][0-9]|2[0-3]):[0-5][0-9]\Z", error="give hours and minutes, such as 22:00")
 
 
@@ -20,7 +19,10 @@ class MessagesQuery(PageQuery):
 
 
 class MessageSchema(Schema):
-    """One message in somebody's inbox; ``read_at`` of null was not read yet."""
+    """One message in somebody's inbox; ``read_at`` of null was not read yet.
+
+    What is told of a session has one message, which another takes the place of, unread, when the session goes on.
+    """
 
     id = fields.String(required=True, metadata={"examples": ["ntf_01kafv0s2bf4v8e6f6z5m4j0zt"]})
     kind = fields.String(required=True, metadata={"examples": ["generation_completed"]})
@@ -128,12 +130,14 @@ class TipRequest(Schema):
     """A tip for everybody who wants some."""
 
     subject = fields.String(
-        required=True, validate=[validate.Length(1, 200), said], metadata={"examples": ["Rooms with large windows"]}
+        required=True,
+        validate=[validate.Length(1, TIP_SUBJECT_MAX), said],
+        metadata={"examples": ["Rooms with large windows"]},
     )
     paragraphs = fields.List(
-        fields.String(validate=[validate.Length(1, TEXT_MAX), said]),
+        fields.String(validate=[validate.Length(1, TIP_TEXT_MAX), said]),
         required=True,
-        validate=validate.Length(1, PARAGRAPHS_MAX),
+        validate=validate.Length(1, TIP_PARAGRAPHS_MAX),
         metadata={"examples": [["Take the photo from a corner."]]},
     )
 

@@ -8,13 +8,15 @@ from services.gateway.schemas.events import NUMBER, TYPES, known_types
 from services.gateway.schemas.pages import PageQuery, page_of
 from shared.http import Schema
 from shared.http_fields import Flag, said
+from shared.notification_limits import (
+    DELIVERY_STATUSES,
+    DESCRIPTION_MAX,
+    OVERLAP_MAX_SECONDS,
+    OVERLAP_SECONDS,
+)
+from shared.outside_urls import URL_CHARACTERS_MAX
 
-URL_MAX = 2000
-DESCRIPTION_MAX = 200
-OVERLAP_SECONDS = 86_400
-LONGEST_OVERLAP_SECONDS = 7 * 86_400
 STATUSES = ("enabled", "disabled")
-DELIVERY_STATUSES = ("pending", "delivered", "failed", "cancelled")
 _ADDRESS = "https://example.com/webhooks"
 
 
@@ -39,7 +41,9 @@ def _description(**options: object) -> fields.String:
 class EndpointRequest(Schema):
     """A new endpoint: where to, and events of which types; ``ordered`` sends them one after another."""
 
-    url = fields.String(required=True, validate=validate.Length(1, URL_MAX), metadata={"examples": [_ADDRESS]})
+    url = fields.String(
+        required=True, validate=validate.Length(1, URL_CHARACTERS_MAX), metadata={"examples": [_ADDRESS]}
+    )
     types = _types(load_default=None)
     description = _description(load_default=None)
     ordered = Flag(load_default=False)
@@ -48,7 +52,7 @@ class EndpointRequest(Schema):
 class EndpointChangeRequest(Schema):
     """What to change of an endpoint; what is left out stays. Disabling it cancels what is on its way."""
 
-    url = fields.String(validate=validate.Length(1, URL_MAX), metadata={"examples": [_ADDRESS]})
+    url = fields.String(validate=validate.Length(1, URL_CHARACTERS_MAX), metadata={"examples": [_ADDRESS]})
     types = _types()
     description = _description()
     ordered = Flag()
@@ -85,7 +89,7 @@ class SecretRequest(Schema):
     """For how long the old secret signs too."""
 
     overlap_seconds = fields.Integer(
-        load_default=OVERLAP_SECONDS, strict=True, validate=validate.Range(0, LONGEST_OVERLAP_SECONDS)
+        load_default=OVERLAP_SECONDS, strict=True, validate=validate.Range(0, OVERLAP_MAX_SECONDS)
     )
 
 

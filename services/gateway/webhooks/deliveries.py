@@ -1,5 +1,6 @@
 """What every delivery of a webhook has to have, whoever sends it: an id, and a time that is now."""
 
+import json
 import re
 from typing import Final, Protocol
 
@@ -8,6 +9,7 @@ from werkzeug.datastructures import Headers
 TOLERANCE_SECONDS: Final = 300
 _SECONDS = re.compile(r"[1-9][0-9]{0,11}", re.ASCII)
 _PLAIN = re.compile(r"[!-~]{1,200}", re.ASCII)
+_ID = re.compile(r"[\w.-]{1,200}", re.ASCII)
 
 
 class NotGenuine(Exception):
@@ -29,6 +31,19 @@ class Vendor(Protocol):
             NotGenuine: it is not the vendor's.
             Unavailable: that cannot be told just now.
         """
+
+    def work_of(self, body: bytes) -> str | None:
+        """Return what the vendor calls the work that a genuine delivery tells of; None where it does not say."""
+
+
+def named(body: bytes, field: str) -> str | None:
+    """Return what a body, JSON, has in ``field``, if that may be a vendor's id; all else in it is left alone."""
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    found = content.get(field) if isinstance(content, dict) else None
+    return found if isinstance(found, str) and _ID.fullmatch(found) else None
 
 
 def header(headers: Headers, name: str) -> str:

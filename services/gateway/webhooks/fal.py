@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from werkzeug.datastructures import Headers
 
 from services.gateway.issuer_keys import IssuerKeys, Key
-from services.gateway.webhooks.deliveries import NotGenuine, header, stamped_now
+from services.gateway.webhooks.deliveries import NotGenuine, header, named, stamped_now
 
 _SIGNATURE: Final = re.compile(r"[0-9a-f]{128}", re.ASCII | re.IGNORECASE)
 
@@ -37,6 +37,10 @@ class FalWebhooks:
         if not any(_fits(signature, signed, self._keys.every(anew=anew)) for anew in (False, True)):
             raise NotGenuine("its signature does not fit")
         return delivery_id
+
+    def work_of(self, body: bytes) -> str | None:
+        """Return the id by which the queue is asked; a request that FAL has repeated has others besides."""
+        return named(body, "request_id")
 
 
 def _fits(signature: bytes, signed: bytes, keys: Sequence[Key]) -> bool:

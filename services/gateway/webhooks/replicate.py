@@ -10,7 +10,7 @@ from typing import Final
 
 from werkzeug.datastructures import Headers
 
-from services.gateway.webhooks.deliveries import NotGenuine, header, stamped_now
+from services.gateway.webhooks.deliveries import NotGenuine, header, named, stamped_now
 from shared.config import Secret
 
 _SIGNATURES_CHARACTERS: Final = 2000
@@ -34,6 +34,10 @@ class ReplicateWebhooks:
         if not any(hmac.compare_digest(one, each) for one in _signatures(headers) for each in expected):
             raise NotGenuine("its signature does not fit")
         return delivery_id
+
+    def work_of(self, body: bytes) -> str | None:
+        """Return the id of the prediction."""
+        return named(body, "id")
 
 
 def _signatures(headers: Headers) -> list[bytes]:

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Any, Protocol, runtime_checkable
 
 from services.generation.failures import reason
-from services.generation.operations import AfterLostAnswer, Found, Outcome, Progress, Refused, Submission
+from services.generation.operations import AfterLostAnswer, Found, Outcome, Progress, Refused, Submission, Submitted
 
 MODULES = ("local", "replicate", "fal", "openai", "gemini", "getimg")
 
@@ -88,6 +88,10 @@ class Asynchronous(Provider, Protocol):
 
         ``Lost`` says that it cannot be told, or not yet; ``Absent`` that it is certainly not there.
         """
+        ...
+
+    def known_as(self, work_id: object, *, model: str) -> Submitted | None:
+        """Return by what to ask for work of ``model`` that a verified webhook names; None where that is no name."""
         ...
 
     def cancel(self, external_id: str) -> bool:

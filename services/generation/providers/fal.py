@@ -1,10 +1,11 @@
 """FAL: its queue. It is submitted, then polled; its webhook is only a hint.
 
-The queue keeps no list of what it was asked, so that a lost answer cannot be looked up.
+The queue keeps no list of what it was asked, so that a lost answer cannot be looked up: its webhook alone tells of it.
 https://docs.fal.ai/model-apis/model-endpoints/queue
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any, Final
@@ -31,6 +32,8 @@ from services.generation.providers.wire import Reply
 
 SUBMIT_SECONDS: Final = 60.0
 _PHASES: Final = {"IN_QUEUE": "queued", "IN_PROGRESS": "running"}
+# Else it has another application do what this one cannot just now, and no answer says so. Two names are in use for it.
+_THIS_MODEL: Final = {"X-Fal-Disable-Fallbacks": "true", "X-App-Fal-Disable-Fallback": "true"}
 _ERROR_TYPES: Final = {
     "content_policy_violation": "moderation_input",
     "request_timeout": "provider_timeout",
@@ -75,17 +78,13 @@ class FalProvider(Vendor):
                 "POST",
                 f"{self._account.base_url}/{request.model}{query}",
                 json=given,
-                headers={**self._marked(request), **limit},
+                headers={**self._marked(request), **_THIS_MODEL, **limit},
                 seconds=SUBMIT_SECONDS,
                 billable=True,
             )
         )
-        if not isinstance(reply, Reply):
-            return reply
-        content = reply.json()
-        if is_success(reply) and isinstance(content, dict) and is_id(content.get("request_id")):
-            return Submitted(external_id=f"{request.model}:{content['request_id']}")
-        return refusal(reply, key=self._account.key, code_of=_code)
+        outcome = self._taken(reply, model=request.model)
+        return replace(outcome, may_call_back=bool(callback)) if isinstance(outcome, Lost) else outcome
 
     def poll(self, external_id: str) -> Progress:
         """Ask for the state; where it is done, for the result."""
@@ -107,10 +106,21 @@ class FalProvider(Vendor):
         """Tell that it cannot be told."""
         return Lost(detail="FAL's queue cannot be searched")
 
+    def known_as(self, work_id: object, *, model: str) -> Submitted | None:
+        """Return the application with the id of the request."""
+        return Submitted(external_id=f"{model}:{work_id}") if is_id(work_id) else None
+
     def cancel(self, external_id: str) -> bool:
         """Take it out of the queue, or stop it; what is done already is refused and billed."""
         reply = self._asked(lambda: self._wire.send("PUT", self._place(external_id, "/cancel"), seconds=QUICK_SECONDS))
         return isinstance(reply, Reply) and is_success(reply)
+
+    def _taken(self, reply: Reply | Refused | Lost, *, model: str) -> Submission:
+        if not isinstance(reply, Reply):
+            return reply
+        content = reply.json()
+        work_id = content.get("request_id") if is_success(reply) and isinstance(content, dict) else None
+        return self.known_as(work_id, model=model) or refusal(reply, key=self._account.key, code_of=_code)
 
     def _result(self, external_id: str) -> Progress:
         reply = self._asked(lambda: self._get(external_id, ""))

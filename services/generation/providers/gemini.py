@@ -120,9 +120,10 @@ class GeminiProvider(Vendor):
         """Return model, cost and tokens of an answer."""
         counted = content.get("usageMetadata")
         usage = _usage(counted if isinstance(counted, dict) else {})
+        said = str(content.get("modelVersion") or request.model)
         return {
-            "model": str(content.get("modelVersion") or request.model),
-            "cost_microusd": self._cost(request.model, usage, request.parameters),
+            "model": said,
+            "cost_microusd": self._cost(self._billed_as(said, asked=request.model), usage, request.parameters),
             "prompt_tokens": (counted or {}).get("promptTokenCount"),
             "completion_tokens": usage.text_output_tokens + usage.image_output_tokens if counted else None,
         }

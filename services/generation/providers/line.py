@@ -15,7 +15,7 @@ from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from shared.outside_addresses import parsed
-from shared.outside_names import NameUnknown, SystemResolver
+from shared.outside_names import NameUnknown, NoTurn, SystemResolver
 
 CONNECT_SECONDS: Final = 5.0
 _resolve = SystemResolver()
@@ -152,3 +152,5 @@ def _addresses(host: str, *, seconds: float) -> list[str]:
         return _resolve(bare, seconds)
     except NameUnknown as error:
         raise OSError("the host's name has no address") from error
+    except NoTurn as error:
+        raise OSError("too many names are being looked up") from error

@@ -133,12 +133,12 @@ class OpenAIProvider(Vendor):
             return Refused(code="result_corrupt", detail=str(error), ran=True)
         usage = content.get("usage")
         read, written = _whole(usage, "input_tokens"), _whole(usage, "output_tokens")
+        took = Usage(text_input_tokens=read, text_output_tokens=written or 0)
+        said = str(content.get("model") or request.model)
         return Answered(
             result=result,
-            model=str(content.get("model") or request.model),
-            cost_microusd=self._cost(
-                request.model, Usage(text_input_tokens=read, text_output_tokens=written or 0), request.parameters
-            ),
+            model=said,
+            cost_microusd=self._cost(self._billed_as(said, asked=request.model), took, request.parameters),
             prompt_tokens=read,
             completion_tokens=written,
         )

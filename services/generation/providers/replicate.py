@@ -145,6 +145,10 @@ class ReplicateProvider(Vendor):
             return Lost(detail="too early to tell: the request may still be on its way")
         return Absent(detail=f"none of {len(listed)} predictions of that time is the operation's")
 
+    def known_as(self, work_id: object, *, model: str) -> Submitted | None:
+        """Return the id of the prediction with the model."""
+        return Submitted(external_id=f"{work_id}:{model}") if is_id(work_id) else None
+
     def cancel(self, external_id: str) -> bool:
         """Cancel the prediction; what it has begun is billed."""
         prediction_id = external_id.partition(":")[0]
@@ -180,14 +184,13 @@ class ReplicateProvider(Vendor):
         if not isinstance(reply, Reply):
             return reply
         content = reply.json()
-        if is_success(reply) and isinstance(content, dict) and is_id(content.get("id")):
-            return Submitted(external_id=f"{content['id']}:{model}")
-        return refusal(reply, key=self._account.key, code_of=_code)
+        work_id = content.get("id") if is_success(reply) and isinstance(content, dict) else None
+        return self.known_as(work_id, model=model) or refusal(reply, key=self._account.key, code_of=_code)
 
     def _progress(self, prediction: Mapping[str, Any], *, model: str) -> Progress:
         status = prediction.get("status")
         if status == "succeeded":
-            return self._result(prediction, model=str(prediction.get("model") or model))
+            return self._result(prediction, model=model)
         if status == "failed":
             error = str(prediction.get("error") or "")
             code = "moderation_output" if _WITHHELD.search(error) else "provider_error"
@@ -204,10 +207,11 @@ class ReplicateProvider(Vendor):
         images = collected([fetched(self._account.outside, url) for url in _addresses(prediction.get("output"))])
         if isinstance(images, Refused | Running):
             return images
+        said = str(prediction.get("model") or model)
         return Answered(
             images=images,
-            model=model,
-            cost_microusd=self._cost(model, Usage(images=max(1, len(images))), {}),
+            model=said,
+            cost_microusd=self._cost(self._billed_as(said, asked=model), Usage(images=max(1, len(images))), {}),
             provenance=self._provenance(sources=bool((prediction.get("input") or {}).get("input_image"))),
         )
 

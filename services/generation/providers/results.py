@@ -1,13 +1,12 @@
 """Bringing a result home: from an address the vendor names, or out of its answer. Addresses go through the guard."""
 
-import base64
-import binascii
 from http import HTTPStatus
 from typing import Final
 
 from services.generation.operations import MadeImage, Refused, Running
+from services.generation.providers import answers
 from shared.outside import Outside, UrlRefused, UrlUnreachable
-from shared.problems import LimitExceeded
+from shared.problems import LimitExceeded, Unavailable
 
 RESULT_BYTES_MAX: Final = 50_000_000
 RESULT_SECONDS: Final = 30.0
@@ -22,7 +21,7 @@ def fetched(outside: Outside, url: str) -> MadeImage | Refused | Running:
         return Refused(code="result_corrupt", detail=f"the result's address: {refusal.detail}", ran=True)
     except LimitExceeded:
         return Refused(code="result_corrupt", detail=f"the result has over {RESULT_BYTES_MAX} bytes", ran=True)
-    except UrlUnreachable:
+    except (UrlUnreachable, Unavailable):
         return Running(phase="collecting")
 
 
@@ -38,8 +37,8 @@ def _opened(outside: Outside, url: str) -> MadeImage | Refused | Running:
 def decoded(text: str) -> MadeImage | Refused:
     """Return the image that ``text`` is in base 64."""
     try:
-        return as_image(base64.b64decode(text, validate=True))
-    except binascii.Error:
+        return as_image(answers.of_base64(text))
+    except ValueError:
         return Refused(code="result_corrupt", detail="the result is no base 64", ran=True)
 
 

@@ -106,6 +106,10 @@ class Vendor:
             log.warning("provider_cost_estimated", provider=self.name, model=model_id, reason=str(error))
             return price.expected(parameters)
 
+    def _billed_as(self, said: str, *, asked: str) -> str:
+        """Return the name by which an answer is priced: of the model asked for, if it is that one's."""
+        return asked if model_registry.is_same(self.name, asked=asked, said=said) else said
+
     def _costed(self, outcome: T, model_id: str, parameters: Mapping[str, Any] | None = None) -> T | Refused:
         """Return the outcome; one that is billed although nothing came of it, with what such work mostly costs."""
         if not isinstance(outcome, Refused) or not outcome.ran or reason(outcome.code).billed != "each":

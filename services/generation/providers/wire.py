@@ -6,7 +6,6 @@ never read from one whose answer was lost. It must not know vendors, nor what is
 """
 
 import json as json_text
-import re
 import threading
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
@@ -21,13 +20,12 @@ import requests
 import structlog
 from requests.adapters import HTTPAdapter
 
+from services.generation.providers import answers
 from services.generation.providers.line import CONNECT_SECONDS, Exchange, Line, TlsLine
-from services.generation.storable import storable
 from shared.outside_connections import Tls
 
 ANSWER_BYTES_MAX: Final = 80 << 20
 _PIECE_BYTES: Final = 256 << 10
-_PERHAPS_UNSTORABLE: Final = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 
 log = structlog.get_logger(__name__)
 
@@ -50,12 +48,7 @@ class Reply:
 
     def json(self) -> Any:
         """Return the body as JSON that can be stored, or None where it is none."""
-        try:
-            found = json_text.loads(self.body)
-            # An image in an answer is one long text: looked through only where there may be something in it.
-            return storable(found) if _PERHAPS_UNSTORABLE.search(self.body) else found
-        except (ValueError, RecursionError):
-            return None
+        return answers.of_json(self.body)
 
 
 class _OneRequest:

@@ -4,27 +4,31 @@ import re
 
 import jsonschema
 import pytest
+from argon2 import PasswordHasher
 from werkzeug.test import Client
 
-from services.gateway import callbacks
+from services.gateway import callbacks, passwords
 from services.gateway.authentication import KnownKeys
 from services.gateway.failed_sign_ups import FailedSignUps
 from services.gateway.service import Gateway
 from services.gateway.streams import Streams
-from services.gateway.turns import Line, Turns
+from services.gateway.turns import Turns, image_line
 from services.gateway.watching import Watch
 from shared.config import Secret, Settings
 from shared.health import Health
-from shared.http import application_of
+from shared.http import application_of, routes_of
 from shared.ids import new_id
 from shared.openapi import openapi_document
 from shared.outside import Outside
 from shared.storage_folder import FolderStore
 from tests.fakes import FakeServices
+from tests.service.gateway.following import followed
 
 ADMIN_KEY = "the-root-key-of-these-tests-0123456789"
 REPLICATE_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 DOCUMENT = openapi_document(Gateway)
+OUTSIDE = Outside()
+ROOMY_SECONDS = 10.0
 
 
 class CheckedClient(Client):
@@ -93,20 +97,50 @@ def store(tmp_path):
     return FolderStore(tmp_path / "objects")
 
 
+@pytest.fixture(scope="package", autouse=True)
+def roomy_limits():
+    """Give each request time: these tests are about its answer, on a machine that may be busy with others."""
+    usual = {declaration: declaration.time_limit_seconds for _, declaration in routes_of(Gateway)}
+    for declaration, seconds in usual.items():
+        object.__setattr__(declaration, "time_limit_seconds", max(seconds, ROOMY_SECONDS))  # it is frozen
+    yield
+    for declaration, seconds in usual.items():
+        object.__setattr__(declaration, "time_limit_seconds", seconds)
+
+
+@pytest.fixture(scope="package", autouse=True)
+def quick_hashes():
+    """Hash passwords with as little work as argon2 allows; what they really take is proven where hashes are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(passwords, "_hasher", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+        yield
+
+
+@pytest.fixture(scope="session")
+def service():
+    return Gateway()
+
+
+@pytest.fixture(scope="session")
+def application(service):
+    """Made once: to compile all its routes takes longer than most tests."""
+    return application_of(service)
+
+
 @pytest.fixture
-def gateway(gateway_db, settings, services, store):
-    """The gateway as nameko would have it, wired by hand."""
-    service = Gateway()
+def gateway(service, gateway_db, settings, services, store):
+    """The gateway as nameko would have it, wired by hand; nothing is left in it of the test before."""
+    vars(service).clear()
     service.db = gateway_db
     service.settings = settings
     service.store = store
     service.health = Health()
     service.known_keys = KnownKeys()
-    service.outside = Outside()
+    service.outside = OUTSIDE
     service.identity_provider = None
     service.vendors = callbacks.vendors_of(settings)
     service.turns = Turns()
-    service.image_line = Line()
+    service.image_line = image_line()
     service.credits = services.credits
     service.catalog = services.catalog
     service.generation = services.generation
@@ -118,8 +152,9 @@ def gateway(gateway_db, settings, services, store):
 
 
 @pytest.fixture
-def client(gateway):
-    return CheckedClient(application_of(gateway))
+def client(gateway, application):
+    assert gateway
+    return CheckedClient(application)
 
 
 @pytest.fixture
@@ -190,3 +225,10 @@ def a_staging(an_upload):
         return {"upload_id": upload_id, "style": "modern", "room_type": "bedroom", **fields}
 
     return make
+
+
+@pytest.fixture
+def follow(gateway):
+    """Follow the log, as far as it goes: ``follow(headers, "?after=0")`` returns the answer and its pieces."""
+    plain = Client(application_of(gateway))
+    return lambda headers, query="", **more: followed(plain, headers, query, **more)

@@ -2,18 +2,13 @@
 
 import json
 import time
-from dataclasses import replace
-from functools import partial
 
 import pytest
-import sqlalchemy as sa
 from werkzeug.test import Client
 
-from services.gateway.models import ApiKey
-from services.gateway.streams import Streams, Wanted
-from shared.http import Principal, application_of
-from shared.problems import Forbidden, Unauthenticated, Unavailable
-from tests.service.gateway.people import join
+from services.gateway.streams import Streams
+from shared.http import application_of
+from tests.service.gateway.following import followed
 
 
 def test_a_page_of_the_log_is_of_the_organization_and_mode_of_who_asks(client, services, studio):
@@ -70,19 +65,6 @@ def test_the_story_is_told_by_the_clock_of_who_asks(client, services, studio):
     assert (asked["org_id"], asked["timezone"], asked["session_id"]) == (org_id, "Europe/Berlin", "ses_1")
 
 
-def followed(client, headers, query="", **more):
-    """Begin to follow; return the answer and its pieces."""
-    answer = client.get(f"/v1/events/stream{query}", headers={**headers, **more}, buffered=False)
-    return answer, answer.iter_encoded()
-
-
-@pytest.fixture
-def follow(gateway):
-    """Follow by a client that does not wait for the end of what it is sent."""
-    plain = Client(application_of(gateway))
-    return lambda headers, query="", **more: followed(plain, headers, query, **more)
-
-
 def test_a_stream_begins_with_what_was_missed_and_is_not_held_back_on_its_way(follow, services, studio):
     org_id, headers = studio
     services.log(org_id)
@@ -131,80 +113,6 @@ def test_the_stream_is_refused_where_the_log_does_not_answer(client, services, s
     assert (answer.status_code, answer.json["code"]) == (503, "service_unavailable")
 
 
-def ended(gateway, stream):
-    gateway.watch.look(gateway.db, gateway.streams)
-    return stream.closed
-
-
-def test_a_revoked_key_ends_its_stream_and_no_other(follow, client, gateway, studio):
-    _, headers = studio
-    made = client.post("/v1/api-keys", json={"name": "CI"}, headers=headers).json
-    revoked, pieces = follow({"Authorization": f"Bearer {made['secret']}"})
-    next(pieces)
-    other, pieces_of_other = follow(headers)
-    next(pieces_of_other)
-    assert len(gateway.streams.all()) == 2
-    [stream] = [one for one in gateway.streams.all() if one.wanted.asker.id == made["id"]]
-    assert not ended(gateway, stream)
-
-    client.delete(f"/v1/api-keys/{made['id']}", headers=headers)
-
-    assert ended(gateway, stream)
-    assert list(pieces) == []
-    assert len(gateway.streams.all()) == 1
-    revoked.close()
-    other.close()
-
-
-@pytest.mark.parametrize("how", ["logout", "removal"])
-def test_a_person_who_has_left_follows_nothing(follow, client, gateway, studio, how):
-    user_id, person = join(client, studio[1])
-    answer, pieces = follow(person)
-    next(pieces)
-    [stream] = gateway.streams.all()
-    assert not ended(gateway, stream)
-
-    if how == "logout":
-        client.post("/v1/auth/logout", headers=person)
-    else:
-        client.delete(f"/v1/members/{user_id}", headers=studio[1])
-
-    assert ended(gateway, stream)
-    answer.close()
-
-
-def test_a_key_that_expires_ends_its_stream(follow, gateway, studio):
-    answer, pieces = follow(studio[1])
-    next(pieces)
-    [stream] = gateway.streams.all()
-
-    with gateway.db.transaction() as session:
-        session.execute(sa.update(ApiKey).values(expires_at=sa.text("now() - interval '1 second'")))
-
-    assert ended(gateway, stream)
-    answer.close()
-
-
-def test_streams_end_where_nobody_can_tell_whose_credentials_are_good(follow, gateway, studio, monkeypatch):
-    answer, pieces = follow(studio[1])
-    next(pieces)
-    [stream] = gateway.streams.all()
-
-    def down(**_):
-        raise ConnectionError
-
-    monkeypatch.setattr(gateway.db, "transaction", down)
-    with pytest.raises(ConnectionError):
-        ended(gateway, stream)
-    assert not stream.closed
-    monkeypatch.setattr("services.gateway.watching.UNKNOWN_SECONDS", -1.0)
-    with pytest.raises(ConnectionError):
-        ended(gateway, stream)
-
-    assert stream.closed
-    answer.close()
-
-
 def test_a_process_that_ends_lets_its_streams_end(gateway, studio):
     application = application_of(gateway)
     answer, pieces = followed(Client(application), studio[1])
@@ -219,31 +127,3 @@ def test_a_process_that_ends_lets_its_streams_end(gateway, studio):
     assert len(list(pieces)) <= 1
     answer.close()
     late.close()
-
-
-@pytest.mark.parametrize(
-    ("problem", "ends"), [(None, False), (Unauthenticated, True), (Forbidden, True), (Unavailable, False)]
-)
-def test_a_token_of_the_identity_provider_is_asked_about_again(gateway, problem, ends):
-    def recheck():
-        if problem:
-            raise problem
-        return asker
-
-    asker = Principal(kind="oidc", id="usr_1", name="Ada", org_id="org_1", user_id="usr_1", role="owner")
-    chosen = {"types": None, "session_id": None, "job_id": None}
-    stream = gateway.streams.open(Wanted(asker=asker, org_id="org_1", after=None, chosen=chosen, recheck=recheck))
-    stream.open()
-
-    assert ended(gateway, stream) == ends
-
-
-@pytest.mark.parametrize("elsewhere", [{"org_id": "org_2", "user_id": "usr_2"}, {"user_id": "usr_2"}])
-def test_a_token_that_is_somebody_elses_by_now_ends_the_stream(gateway, elsewhere):
-    asker = Principal(kind="oidc", id="usr_1", name="Ada", org_id="org_1", user_id="usr_1", role="owner")
-    chosen = {"types": None, "session_id": None, "job_id": None}
-    recheck = partial(replace, asker, **elsewhere)
-    stream = gateway.streams.open(Wanted(asker=asker, org_id="org_1", after=None, chosen=chosen, recheck=recheck))
-    stream.open()
-
-    assert ended(gateway, stream)

@@ -7,7 +7,7 @@ import psutil
 import pytest
 
 from services.gateway import uploads
-from services.gateway.turns import Line
+from services.gateway.turns import image_line
 from shared.off_hub import Pool
 from tests.pictures import a_black_png, a_picture, a_polyglot
 
@@ -58,7 +58,7 @@ def test_a_side_of_twenty_thousand_pixels_is_taken(client, studio):
 def test_pictures_of_one_organization_leave_a_worker_to_the_others(gateway, client, studio, an_organization):
     """One place of two is all that an organization gets, by whichever way its pictures come."""
     _, others = an_organization(name="Somebody else")
-    gateway.image_line = Line(in_line=0)
+    gateway.image_line = image_line(in_line=0)
 
     with gateway.image_line.place_of(studio[0]):
         refused = client.post("/v1/uploads", data=a_picture(), headers=studio[1])

@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy as sa
 
 from services.gateway.models import Member
-from shared.events import MemberChanged, MemberRemoved
+from shared.events import MemberChanged, MemberInvited, MemberRemoved, public
 from tests.service.gateway.people import change, invite, join, log_in, sign_up, told
 
 
@@ -183,4 +183,7 @@ def test_a_member_without_a_name_is_called_by_address(client, studio, gateway_db
 
     made = invite(client, grace, "mary@example.com")
 
-    assert made["inviter_name"] == "grace@example.com"
+    event = told(gateway_db, MemberInvited)[-1]
+    assert made["inviter_name"] == event.inviter == "grace@example.com"
+    assert event.inviter_name == "A studio"
+    assert "grace@example.com" not in str(public(event))

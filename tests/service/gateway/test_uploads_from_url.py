@@ -20,7 +20,7 @@ def site(gateway):
         yield site
 
 
-def no_names(host, _seconds):
+def no_names(host, _seconds, **_):
     raise NameUnknown(host)
 
 

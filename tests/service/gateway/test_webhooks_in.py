@@ -72,19 +72,33 @@ def test_a_genuine_webhook_is_handed_on_as_a_hint(send, told, operation_id):
     (hint,) = told()
     assert (answer.status_code, answer.data) == (204, b"")
     assert (hint.provider, hint.operation_id, hint.delivery_id) == ("replicate", operation_id, "msg_1")
+    assert hint.work_id == "p1"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"[]", b"{}", b"\xff", b"[" * 100_000, b'{"id": 7}', b'{"id": "a/../b"}', b'{"id": "%s"}' % (b"x" * 201)],
+)
+def test_a_genuine_webhook_that_names_no_work_is_a_hint_all_the_same(send, told, operation_id, body):
+    answer = send(body)
+
+    (hint,) = told()
+    assert (answer.status_code, hint.operation_id, hint.work_id) == (204, operation_id, None)
 
 
 def test_fals_webhook_is_verified_with_its_keys(client, gateway, address, told, operation_id):
     with LocalIssuer().running() as issuer:
         issuer.rotate("EdDSA", kid=None, alg=None)
         gateway.vendors = {"fal": FalWebhooks(IssuerKeys(issuer.url, listed_at=issuer.url + JWKS))}
-        headers = fal.signed(BODY, stamp=int(time.time()))
+        body = b'{"request_id": "r0", "gateway_request_id": "r1", "status": "OK", "payload": {}}'
+        headers = fal.signed(body, stamp=int(time.time()))
 
-        good = client.post(address("fal"), data=BODY, headers=headers)
-        altered = client.post(address("fal"), data=BODY + b" ", headers=headers)
+        good = client.post(address("fal"), data=body, headers=headers)
+        altered = client.post(address("fal"), data=body + b" ", headers=headers)
 
     assert (good.status_code, altered.status_code) == (204, 401)
-    assert [(hint.provider, hint.operation_id, hint.delivery_id) for hint in told()] == [("fal", operation_id, "r1")]
+    (hint,) = told()
+    assert (hint.provider, hint.operation_id, hint.delivery_id, hint.work_id) == ("fal", operation_id, "r1", "r0")
 
 
 def test_a_delivery_that_comes_again_and_again_is_one_hint(send, told):

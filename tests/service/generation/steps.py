@@ -83,9 +83,18 @@ def told(db: Database, event: CreditReserved) -> list[Event]:
     return answers
 
 
-def claim(db: Database, *, free: int = 10, per_organization: int = 20, limit: int = 100) -> list[Claimed]:
+def claim(
+    db: Database, *, free: int = 10, per_organization: int = 20, limit: int = 100, answered: Sequence[Claimed] = ()
+) -> list[Claimed]:
     with db.transaction() as session:
-        return claims.claim(session, worker="w", free=free, limits={"local": limit}, per_organization=per_organization)
+        return claims.claim(
+            session,
+            worker="w",
+            free=free,
+            limits={"local": limit},
+            per_organization=per_organization,
+            answered=answered,
+        )
 
 
 def begun(db: Database, claimed: Sequence[Claimed]) -> list[Claimed]:

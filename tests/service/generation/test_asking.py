@@ -1,7 +1,6 @@
 """What a provider has taken: rows, which any worker asks for, through lost answers, lost workers and late results."""
 
 import threading
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -12,11 +11,11 @@ from prometheus_client import REGISTRY
 
 from services.generation import calls, circuits, claims, endings, recording, sweeper
 from services.generation.engine import Engine
-from services.generation.models import Image, Operation
+from services.generation.models import Image
 from services.generation.operations import Lost, Refused, Spent, Submitted
 from shared.database import Database
 from shared.storage import ObjectStore
-from tests.fakes import TakingProvider, picture_of
+from tests.fakes import TakingProvider
 from tests.polling import until
 from tests.service.generation.steps import SOURCE, adopt, at_work, ended, job_of, submitted
 from tests.service.generation.worker_steps import Worker, attempts_of, execute, operation_of
@@ -573,47 +572,6 @@ def test_nobody_else_does_what_may_have_been_done(
     assert job_of(generation_db, job_id)["generations"][0]["failure"]["reason"] == "auth_failed"
 
 
-HINTS: dict[str, Callable[[Operation], list[str]]] = {
-    "right": lambda operation: [operation.id],
-    "twice": lambda operation: [operation.id, operation.id],
-    "beside an unknown one": lambda operation: ["op_nobody", operation.id],
-}
-
-
-@pytest.mark.parametrize("hint", HINTS)
-def test_a_hint_has_an_operation_asked_for_now(
-    generation_db: Database, engine: Engine, worker: Worker, hint: str
-) -> None:
-    job_id = submitted(generation_db, engine, variants=1)
-    worker.send()
-    execute(generation_db, "UPDATE operations SET poll_at = clock_timestamp() + interval '1 h'")
-
-    with generation_db.transaction() as session:
-        calls.hint(session, HINTS[hint](operation_of(generation_db, job_id)))
-    with generation_db.transaction() as session:
-        due = calls.due(session, worker="w", most=10)
-
-    assert [each.item.job_id for each in due] == [job_id]
-
-
-def test_a_hint_before_the_answer_or_after_the_end_is_harmless(
-    generation_db: Database, engine: Engine, provider: TakingProvider, worker: Worker
-) -> None:
-    job_id = submitted(generation_db, engine, variants=1)
-    operation_id = operation_of(generation_db, job_id).id
-    with generation_db.transaction() as session:
-        early = calls.hint(session, [operation_id])
-    worker.send()
-    provider.finish(outcome=picture_of(provider.requests[0]))
-    worker.ask()
-
-    with generation_db.transaction() as session:
-        late = calls.hint(session, [operation_id])
-
-    assert (early, late) == (0, 0)
-    assert job_of(generation_db, job_id)["charged"] == 10
-
-
 def test_the_log_is_kept_for_so_long_and_not_longer(
     generation_db: Database,
     engine: Engine,
@@ -657,28 +615,3 @@ def test_a_heartbeat_holds_nothing_that_was_taken_meanwhile(
     assert kept == {item.id}
     assert (operation.status, operation.lease_until) == ("running", None)
     assert operation.external_id
-
-
-def test_a_provider_whose_webhooks_arrive_is_asked_less_often(
-    generation_db: Database, engine: Engine, worker: Worker
-) -> None:
-    job_id = submitted(generation_db, engine, variants=1)
-    worker.send()
-    (before,) = worker.due()
-    worker.poller.follow(before)
-    seconds_before = seconds_until_asked_again(generation_db, job_id)
-    with generation_db.transaction() as session:
-        calls.hint(session, [before.item.id])
-
-    (after,) = worker.due()
-    worker.poller.follow(after)
-
-    assert (before.calls_back, after.calls_back) == (False, True)
-    assert seconds_before < 2
-    assert seconds_until_asked_again(generation_db, job_id) > 25
-
-
-def seconds_until_asked_again(db: Database, job_id: str) -> float:
-    with db.transaction() as session:
-        left = sa.text("SELECT extract(epoch FROM poll_at - clock_timestamp()) FROM operations WHERE job_id = :job_id")
-        return float(session.execute(left, {"job_id": job_id}).scalar_one())

@@ -321,7 +321,7 @@ def test_hints_in_a_row_do_not_take_an_operation_from_whoever_asks_just_now(
     )
 
     with generation_db.transaction() as session:
-        assert handlers.ask_providers_now(session, [event, event]) == []
+        assert handlers.ask_providers_now(session, [event, event], engine=engine) == []
     worker.poller.follow(due)
 
     assert job_of(generation_db, job_id)["status"] == "succeeded"

@@ -1,5 +1,6 @@
 """What waits for a provider that is down goes to the next of its route, where it is certain that nobody has run it."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -94,12 +95,35 @@ def test_a_provider_that_wants_to_be_left_alone_for_an_hour_is_not_waited_for(
     ]
 
 
-def test_what_may_have_run_stays_where_it_is(
-    generation_db: Database, store: ObjectStore, engine: Engine, first: TakingProvider
+def test_what_its_provider_has_answered_with_an_error_of_its_own_is_not_kept_for_it(
+    generation_db: Database, store: ObjectStore, engine: Engine, first: TakingProvider, second: TakingProvider
 ) -> None:
     first.script = [DOWN]
     job_id = submitted(generation_db, engine, variants=1)
-    Worker(generation_db, store, engine).send()
+    worker = Worker(generation_db, store, engine)
+    worker.send()
+    down(generation_db, "replicate")
+
+    rerouting.go_elsewhere(generation_db, engine)
+    worker.send()
+    second.finish()
+    worker.ask()
+
+    assert job_of(generation_db, job_id)["status"] == "succeeded"
+    assert [(each.provider, each.error_code) for each in attempts_of(generation_db, job_id)] == [
+        ("replicate", "provider_error"),
+        ("fal", None),
+    ]
+
+
+def test_what_may_have_run_stays_where_it_is(
+    generation_db: Database, store: ObjectStore, engine: Engine, first: TakingProvider
+) -> None:
+    job_id = submitted(generation_db, engine, variants=1)
+    worker = Worker(generation_db, store, engine)
+    worker.send()
+    first.finish(outcome=replace(DOWN, ran=True))
+    worker.ask()
     down(generation_db, "replicate")
 
     assert rerouting.go_elsewhere(generation_db, engine) == 0

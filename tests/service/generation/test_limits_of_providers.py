@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -72,6 +73,21 @@ def an_age_ago(db: Database, *, seconds: float) -> None:
     """Let the bucket be one that was last filled so many seconds ago, and empty then."""
     with db.transaction() as session:
         session.execute(sa.update(Load).values(tokens=0, refilled_at=now_in(db) - timedelta(seconds=seconds)))
+
+
+def test_a_place_is_free_as_soon_as_who_claims_has_the_answer_and_only_under_its_own_claim(
+    generation_db: Database, engine: Engine
+) -> None:
+    queued(generation_db, engine, count=3)
+    (first,) = claim(generation_db, limit=1)
+    of_an_earlier_claim = replace(first, fence=first.fence - 1)
+
+    assert claim(generation_db, limit=1) == []
+    assert claim(generation_db, limit=1, answered=[of_an_earlier_claim]) == []
+    (second,) = claim(generation_db, limit=1, answered=[first])
+    assert claim(generation_db, limit=1, answered=[first]) == []
+
+    assert second.id != first.id
 
 
 def test_no_more_are_sent_at_a_stroke_than_the_bucket_holds(generation_db: Database, engine: Engine) -> None:
@@ -280,6 +296,21 @@ def test_a_claim_admits_what_the_rule_admits(
     assert len(claim(generation_db)) == {"all": 2, "probe": 1, "none": 0}[admitted]
 
 
+def test_a_claim_planned_while_nothing_was_there_reads_no_table_of_operations_through_later(
+    generation_db: Database,
+) -> None:
+    assert claim(generation_db) == []
+
+    with generation_db.transaction() as session:
+        parameters = sa.text("SELECT cardinality(parameter_types) FROM pg_prepared_statements WHERE name = :name")
+        count = session.execute(parameters, {"name": "claim_operations"}).scalar_one()
+        nothing = ", ".join(["NULL"] * count)
+        plan = "\n".join(session.execute(sa.text(f"EXPLAIN EXECUTE claim_operations({nothing})")).scalars())
+
+    assert "Seq Scan on operations" not in plan
+    assert "operations_queue" in plan
+
+
 def test_a_claim_reads_no_table_of_operations_through(generation_db: Database) -> None:
     with contextlib.closing(generation_db.connect()) as connection, connection.cursor() as cursor:
         cursor.execute(f"SET ROLE {SYSTEM_ROLE}")
@@ -299,6 +330,8 @@ def test_a_claim_reads_no_table_of_operations_through(generation_db: Database) -
         "least_of_a_line": claims.LEAST_OF_A_LINE,
         "breadth": claims.BREADTH,
         "lease": 12.0,
+        "answered_ids": [],
+        "answered_fences": [],
     }
     with generation_db.transaction() as session:
         _, statement = claims.CLAIM_STATEMENTS

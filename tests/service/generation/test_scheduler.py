@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -68,6 +69,35 @@ def test_a_result_that_is_no_image_is_not_stored(
 
     assert job["status"] == "failed"
     assert list(store.keys("images/")) == []
+
+
+def test_a_result_of_another_model_than_was_asked_for_is_refunded_and_its_bill_counted(
+    generation_db: Database, store: ObjectStore, engine: Engine, provider: ScriptedProvider
+) -> None:
+    provider.script = [lambda request: replace(picture_of(request), model="scripted-1-lite")]
+    job_id = submitted(generation_db, engine, variants=1)
+
+    Worker(generation_db, store, engine).send()
+
+    job = job_of(generation_db, job_id)
+    assert (job["status"], job["charged"], job["refunded"]) == ("failed", 0, 10)
+    assert job["generations"][0]["failure"]["reason"] == "model_changed"
+    assert list(store.keys("images/")) == []
+    (attempt,) = attempts_of(generation_db, job_id)
+    assert (attempt.model_requested, attempt.model_used) == ("scripted-1", "scripted-1-lite")
+    assert (attempt.error_code, attempt.cost_microusd) == ("model_changed", 5)
+
+
+def test_a_version_of_the_model_that_was_asked_for_is_kept_under_its_own_name(
+    generation_db: Database, store: ObjectStore, engine: Engine, provider: ScriptedProvider
+) -> None:
+    provider.script = [lambda request: replace(picture_of(request), model="scripted-1-2026-09-08")]
+    job_id = submitted(generation_db, engine, variants=1)
+
+    Worker(generation_db, store, engine).send()
+
+    assert job_of(generation_db, job_id)["charged"] == 10
+    assert [attempt.model_used for attempt in attempts_of(generation_db, job_id)] == ["scripted-1-2026-09-08"]
 
 
 @pytest.mark.parametrize(("failures", "status"), [(1, "succeeded"), (99, "failed")])
@@ -156,13 +186,13 @@ def test_the_next_is_sent_while_the_last_is_being_stored(
     provider: ScriptedProvider,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    put = store.put
+    put = store.put_together
 
-    def put_once_both_are_sent(**what: Any) -> Any:
+    def put_once_both_are_sent(*objects: Any, **limits: Any) -> Any:
         until(lambda: len(provider.requests) == 2, what="the second request")
-        return put(**what)
+        return put(*objects, **limits)
 
-    monkeypatch.setattr(store, "put", put_once_both_are_sent)
+    monkeypatch.setattr(store, "put_together", put_once_both_are_sent)
     monkeypatch.setattr(provider, "concurrency", 1)
     job_id = submitted(generation_db, engine, variants=2)
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from services.generation import calls, claims, sweeper
-from services.generation.calls import Due
+from services.generation import asking, claims, sweeper
+from services.generation.asking import Due
 from services.generation.engine import Engine
 from services.generation.models import Attempt, Operation
 from services.generation.poller import Poller
@@ -41,7 +41,7 @@ class Worker:
         """Claim everything there is to ask for, as if its time had come."""
         execute(self.db, "UPDATE operations SET poll_at = clock_timestamp() WHERE poll_at IS NOT NULL")
         with self.db.transaction() as session:
-            return calls.due(session, worker=self.name, most=10)
+            return asking.due(session, worker=self.name, most=10)
 
     def ask(self) -> None:
         for each in self.due():

@@ -1,15 +1,20 @@
 """A way past every wall of the database, to let time pass in it; and a broker to run the service on."""
 
-import secrets
+import os
 from collections.abc import Callable, Iterator
 
 import psycopg2
 import pytest
 
-from deploy.local.stack import Broker, Postgres
+from deploy.local.stack import Postgres
+from services.gateway import keys, organizations
+from services.gateway.organizations import NewOrganization
 from services.notifications.service import Notifications
 from shared import broker, topology
 from shared.database import Database
+from shared.ids import new_id
+from tests.conftest import NewVhost
+from tests.service.notifications.gateways import Follower, Gateway
 from tools.topology import bindings_of
 
 
@@ -31,12 +36,9 @@ def tamper(notifications_db: Database, postgres: Postgres) -> Callable[..., None
 
 
 @pytest.fixture
-def amqp_url(rabbitmq: Broker) -> Iterator[str]:
+def amqp_url(new_vhost: NewVhost) -> str:
     """A virtual host of its own, with what notifications and those it listens to use."""
-    vhost = f"notifications-{secrets.token_hex(4)}"
-    rabbitmq.ctl("add_vhost", vhost)
-    rabbitmq.ctl("set_permissions", "-p", vhost, "darkroom", ".*", ".*", ".*")
-    url = f"{rabbitmq.url.rpartition('/')[0]}/{vhost}"
+    url = new_vhost()
     bindings = bindings_of(Notifications, service="notifications")
     with broker.connected(url, name="test topology") as connection:
         channel = connection.channel()
@@ -46,8 +48,7 @@ def amqp_url(rabbitmq: Broker) -> Iterator[str]:
         topology.declare_rpc(channel, "notifications")
         for item in bindings:
             topology.declare_binding(channel, item)
-    yield url
-    rabbitmq.ctl("delete_vhost", vhost)
+    return url
 
 
 @pytest.fixture
@@ -62,3 +63,30 @@ def environment(notifications_db: Database, amqp_url: str, monkeypatch: pytest.M
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     return variables
+
+
+@pytest.fixture
+def gateway(gateway_db, environment, tmp_path) -> Iterator[Gateway]:
+    url = gateway_db.url.render_as_string(hide_password=False)
+    made = Gateway({**environment, "GATEWAY_DATABASE_URL": url}, log=tmp_path / "gateway.log")
+    made.start()
+    yield made
+    made.end()
+
+
+@pytest.fixture
+def studio(gateway_db):
+    """An organization, whose first event tells that it was made, and the secret of its first key."""
+    org_id = new_id("org")
+    secret = keys.of_request(signing_secret=os.environ["SIGNING_SECRET"], made_id=org_id, request_key=None)
+    wanted = NewOrganization(id=org_id, name="A studio", created_by="root", plan="pro", owner_email=None)
+    organizations.create(gateway_db, wanted, secret=secret)
+    return org_id, secret.text
+
+
+@pytest.fixture
+def followers() -> Iterator[list[Follower]]:
+    made: list[Follower] = []
+    yield made
+    for one in made:
+        one.stop()

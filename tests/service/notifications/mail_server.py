@@ -43,6 +43,7 @@ class Handler:
                 "from": envelope.mail_from,
                 "to": envelope.rcpt_tos,
                 "content": envelope.content.decode("utf-8", "replace"),
+                "hello": session.host_name,
                 "encrypted": session.ssl is not None,
                 "user": session.auth_data and session.auth_data.login.decode(),
             }

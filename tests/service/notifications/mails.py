@@ -15,10 +15,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from deploy.local import ports
-from services.notifications import letters, mailing
+from services.notifications import letters, mailing, sending
 from services.notifications.email import SmtpServer, Transport
 from services.notifications.letters import Desk
-from services.notifications.mailing import MailRoom, NewMail
+from services.notifications.mailing import NewMail
+from services.notifications.sending import MailRoom
 from shared.database import Database
 from shared.ids import new_id
 from tests.polling import until
@@ -95,7 +96,7 @@ def mailing_by(db: Database, transport: Transport | None, *, workers: int = 1) -
     """Let the mail room work until the block ends."""
     stopped = threading.Event()
     room = MailRoom(desk=DESK, transport=transport)
-    threads = [threading.Thread(target=mailing.run, args=(db, room, stopped.is_set)) for _ in range(workers)]
+    threads = [threading.Thread(target=sending.run, args=(db, room, stopped.is_set)) for _ in range(workers)]
     for thread in threads:
         thread.start()
     try:

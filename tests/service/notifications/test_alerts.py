@@ -199,13 +199,24 @@ def test_where_nobody_is_to_be_told_incidents_are_kept_all_the_same(notification
     assert known(notifications_db, "kind, status") == [("circuit_opened", "none")]
 
 
-def test_incidents_that_are_long_over_are_deleted(notifications_db, tamper):
+def test_incidents_of_which_nothing_was_heard_for_long_are_deleted_told_or_not(notifications_db, tamper):
     hear(notifications_db, opened(), closed(0, 0.2), opened(model="sdxl"))
+    hear(notifications_db, opened(model="imagen"), to=alerts("https://alerts.example/"))
     tamper("UPDATE incidents SET last_at = now() - interval '91 days', closed_at = closed_at - interval '91 days'")
+    hear(notifications_db, opened(model="recraft"))
 
     incidents.sweep(notifications_db)
 
-    assert known(notifications_db, "key") == [("circuit_opened/fal/sdxl",)]
+    assert known(notifications_db, "key") == [("circuit_opened/fal/recraft",)]
+
+
+def test_a_circuit_whose_end_was_lost_is_told_again_after_a_day(notifications_db, tamper):
+    hear(notifications_db, opened(), opened(1))
+    tamper("UPDATE incidents SET last_at = now() - interval '25 hours'")
+
+    hear(notifications_db, opened(26))
+
+    assert known(notifications_db) == [("circuit_opened", 2, True), ("circuit_opened", 1, False)]
 
 
 def test_no_organization_reads_what_operators_are_told(notifications_db):

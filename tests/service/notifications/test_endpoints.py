@@ -5,8 +5,8 @@ import threading
 import pytest
 import sqlalchemy as sa
 
-from services.notifications import endpoints, receivers, webhooks
-from services.notifications.endpoints import Range
+from services.notifications import endpoints, receivers, requested, webhooks
+from services.notifications.requested import Range
 from shared.ids import new_id
 from shared.outside import UrlRefused
 from shared.problems import BadRequest, Conflict, LimitExceeded, NotFound, PreconditionFailed
@@ -23,7 +23,7 @@ def org_id():
 
 @pytest.fixture
 def post():
-    return a_post(resolve=lambda _host, _seconds: ["93.184.216.34"])
+    return a_post(resolve=lambda _host, _seconds, **_: ["93.184.216.34"])
 
 
 @pytest.fixture
@@ -139,11 +139,11 @@ def test_a_disabled_endpoint_gets_nothing_and_what_it_missed_can_be_replayed(not
     tell(notifications_db, finished(org_id), started(org_id))
     missed = [item["status"] for item in deliveries(notifications_db, endpoint, org_id=org_id)]
     with pytest.raises(Conflict):
-        endpoints.test(notifications_db, **asked)
+        requested.test(notifications_db, **asked)
     with pytest.raises(Conflict):
-        endpoints.replay(notifications_db, **asked, chosen=Range(after="0"))
+        requested.replay(notifications_db, **asked, chosen=Range(after="0"))
     enabled = endpoints.change(notifications_db, post, **asked, status="enabled")
-    replayed = endpoints.replay(notifications_db, **asked, chosen=Range(after="0"))
+    replayed = requested.replay(notifications_db, **asked, chosen=Range(after="0"))
 
     assert (disabled["status"], disabled["disabled_reason"]) == ("disabled", "requested")
     assert missed == ["cancelled"]
@@ -164,15 +164,15 @@ def test_a_deleted_endpoint_is_gone_with_all_that_was_on_its_way(notifications_d
 def test_replays_are_of_something_and_of_a_bounded_number(notifications_db, endpoint, org_id, monkeypatch):
     asked = {"org_id": org_id, "endpoint_id": endpoint["id"]}
     tell(notifications_db, *[finished(org_id) for _ in range(5)])
-    monkeypatch.setattr(endpoints, "REPLAYED_MAX", 3)
+    monkeypatch.setattr(requested, "REPLAYED_MAX", 3)
 
     with pytest.raises(LimitExceeded) as told:
-        endpoints.replay(notifications_db, **asked, chosen=Range(after="0"))
+        requested.replay(notifications_db, **asked, chosen=Range(after="0"))
     with pytest.raises(NotFound):
-        endpoints.replay(notifications_db, **asked, chosen=Range(event_id=new_id("evt")))
+        requested.replay(notifications_db, **asked, chosen=Range(event_id=new_id("evt")))
     for chosen in (Range(), Range(until="4"), Range(after="0", event_id="evt_1"), Range(after="x")):
         with pytest.raises(BadRequest):
-            endpoints.replay(notifications_db, **asked, chosen=chosen)
+            requested.replay(notifications_db, **asked, chosen=chosen)
 
     assert told.value.extra == {"limit": 3, "excess": 2}
 
@@ -180,14 +180,14 @@ def test_replays_are_of_something_and_of_a_bounded_number(notifications_db, endp
 def test_nobody_lets_ever_more_wait_for_a_receiver(notifications_db, endpoint, org_id, monkeypatch):
     asked = {"org_id": org_id, "endpoint_id": endpoint["id"]}
     tell(notifications_db, *[finished(org_id) for _ in range(5)])
-    monkeypatch.setattr(endpoints, "REPLAYED_MAX", 8)
-    endpoints.replay(notifications_db, **asked, chosen=Range(after="3"))
-    endpoints.test(notifications_db, **asked)
+    monkeypatch.setattr(requested, "REPLAYED_MAX", 8)
+    requested.replay(notifications_db, **asked, chosen=Range(after="3"))
+    requested.test(notifications_db, **asked)
 
     with pytest.raises(LimitExceeded) as told:
-        endpoints.replay(notifications_db, **asked, chosen=Range(after="3"))
+        requested.replay(notifications_db, **asked, chosen=Range(after="3"))
     with pytest.raises(LimitExceeded):
-        endpoints.test(notifications_db, **asked)
+        requested.test(notifications_db, **asked)
     tell(notifications_db, finished(org_id))
 
     assert told.value.extra == {"limit": 8, "excess": 2}
@@ -212,8 +212,8 @@ def test_another_organization_finds_and_changes_nothing(notifications_db, post, 
         lambda: endpoints.change(notifications_db, post, **asked, ordered=True),
         lambda: endpoints.change(notifications_db, post, **asked, url="http://127.0.0.1/refused"),
         lambda: endpoints.rotate(notifications_db, post, **asked),
-        lambda: endpoints.test(notifications_db, **asked),
-        lambda: endpoints.replay(notifications_db, **asked, chosen=Range(after="0")),
+        lambda: requested.test(notifications_db, **asked),
+        lambda: requested.replay(notifications_db, **asked, chosen=Range(after="0")),
         lambda: endpoints.delete(notifications_db, **asked),
     ):
         with pytest.raises(NotFound):

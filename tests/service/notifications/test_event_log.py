@@ -261,6 +261,18 @@ def test_events_past_their_retention_are_deleted_and_their_numbers_never_given_a
     assert page["oldest"] == "4"
 
 
+def test_who_began_first_and_wrote_last_is_later_in_time_as_in_number(notifications_db):
+    org_id = new_id("org")
+    with notifications_db.transaction() as session:
+        session.execute(sa.text("SELECT now()"))
+        record(notifications_db, started(org_id))
+        recording.record(notifications_db, session, [started(org_id)])
+
+    with notifications_db.transaction() as session:
+        by_time = session.scalars(sa.text("SELECT sequence FROM recorded_events ORDER BY recorded_at")).all()
+    assert by_time == [1, 2]
+
+
 def test_a_sweep_takes_any_number_of_batches(notifications_db, age, monkeypatch):
     org_id = new_id("org")
     record(notifications_db, *[started(org_id) for _ in range(7)])

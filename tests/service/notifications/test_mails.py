@@ -8,13 +8,15 @@ from datetime import UTC, datetime
 import pytest
 import sqlalchemy as sa
 
-from services.notifications import mailing
+from services.notifications import mailing, sending
 from services.notifications.email import Folder, Refused, Sent, SmtpServer, Undelivered, transport_for
 from services.notifications.letters import write
-from services.notifications.mailing import MailRoom
+from services.notifications.sending import MailRoom
 from shared import events
 from shared.config import ConfigurationError
 from shared.events import EmailSent
+from shared.ids import new_id
+from shared.outside_names import NameUnknown
 from tests.certificates import a_server_certificate
 from tests.polling import until
 from tests.service.notifications.mails import (
@@ -79,6 +81,77 @@ def test_a_mail_arrives_with_text_and_html(notifications_db, server):
     assert message["To"] == "grace@example.com"
     assert "2 of 2 images generated." in message.get_body(("plain",)).get_content()
     assert "2 of 2 images generated." in message.get_body(("html",)).get_content()
+
+
+def test_no_name_is_looked_up_in_the_way_that_stops_everybody(server, letter, monkeypatch):
+    def stopped(*asked):
+        raise AssertionError(asked)
+
+    looked_up = []
+    monkeypatch.setattr("socket.getfqdn", stopped)
+    monkeypatch.setattr("socket.gethostbyname", stopped)
+    transport = server.transport(
+        host="mail.example", resolve=lambda host, _seconds: looked_up.append(host) or ["127.0.0.1"]
+    )
+
+    outcome = transport.send(letter)
+
+    assert outcome == Sent()
+    assert looked_up == ["mail.example"]
+    assert server.taken()[0]["hello"] == "darkroom.example"
+
+
+def test_a_mail_server_is_reached_at_whichever_of_its_addresses_answers(server, letter):
+    transport = server.transport(host="mail.example", resolve=lambda _host, _seconds: ["127.0.0.2", "127.0.0.1"])
+
+    assert transport.send(letter) == Sent()
+
+
+def test_a_mail_server_whose_name_is_not_known_is_waited_for(letter):
+    def unknown(_host, _seconds):
+        raise NameUnknown("the name is not known")
+
+    outcome = SmtpServer(host="mail.example", port=25, resolve=unknown).send(letter)
+
+    assert outcome == Undelivered(failure="the mail server did not take it: NameUnknown")
+
+
+def test_nobody_is_told_that_somebody_asked_for_a_new_password(notifications_db, server):
+    facts = {"reset_id": new_id("pwr"), "expires_at": "2131-05-01T12:00:00Z"}
+    add(notifications_db, a_mail(kind="password_reset", facts=facts))
+    with mailing_by(notifications_db, server.transport()):
+        ended(notifications_db, "sent")
+
+    with notifications_db.transaction() as session:
+        assert session.scalar(sa.text("SELECT count(*) FROM outbox")) == 0
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [{}, {"reset_id": new_id("pwr"), "expires_at": "soon"}, {"reset_id": new_id("pwr"), "expires_at": None}],
+)
+def test_a_mail_whose_facts_lead_nowhere_is_given_up_at_once(notifications_db, server, facts):
+    add(notifications_db, a_mail(kind="password_reset", facts=facts))
+    with mailing_by(notifications_db, server.transport()):
+        ended(notifications_db, "failed")
+
+
+def test_mails_expire_some_at_a_time_without_a_mail_server_too(notifications_db, tamper, monkeypatch):
+    monkeypatch.setattr(mailing, "_EXPIRED_AT_ONCE", 10)
+    add(notifications_db, *[a_mail() for _ in range(25)])
+    pass_time(tamper, 3 * 86_400 + 1)
+
+    left = []
+    for _ in range(3):
+        with notifications_db.transaction() as session:
+            sending.claim_due(session, free=0)
+        left.append(statuses(notifications_db).count("pending"))
+    add(notifications_db, a_mail())
+    pass_time(tamper, 3 * 86_400 + 1)
+    with mailing_by(notifications_db, None):
+        ended(notifications_db, "expired")
+
+    assert left == [15, 5, 0]
 
 
 def test_a_mail_that_left_is_told_without_its_address(notifications_db, server):
@@ -215,12 +288,12 @@ def test_a_mail_whose_taking_over_was_lost_comes_twice_under_one_message_id(noti
 def test_a_worker_that_dies_over_a_mail_leaves_it_to_the_next_one(notifications_db, server, tamper):
     add(notifications_db, a_mail())
     with notifications_db.transaction() as session:
-        (lost,) = mailing.claim_due(session, free=10)
+        (lost,) = sending.claim_due(session, free=10)
 
     with mailing_by(notifications_db, server.transport()):
         tamper("UPDATE mails SET lease_until = now()")
         ended(notifications_db, "sent")
-    mailing.send(notifications_db, MailRoom(desk=DESK, transport=server.transport()), lost)
+    sending.send(notifications_db, MailRoom(desk=DESK, transport=server.transport()), lost)
 
     assert len(server.taken()) == 2  # the late one had left before it could know
     assert rows(notifications_db, "status, attempt") == [("sent", 2)]
@@ -252,14 +325,14 @@ def test_urgent_mails_go_first(notifications_db):
     add(notifications_db, a_mail(priority=0, recipient="urgent@example.com"))
 
     with notifications_db.transaction() as session:
-        (first,) = mailing.claim_due(session, free=1)
+        (first,) = sending.claim_due(session, free=1)
 
     assert first.recipient == "urgent@example.com"
 
 
 def test_waits_grow_to_six_hours():
-    assert [mailing.retry_seconds(attempt) for attempt in (1, 2, 3, 4, 20)] == [30, 120, 480, 1920, 21_600]
-    assert mailing.retry_seconds(1, jitter=-1) == 27
+    assert [sending.retry_seconds(attempt) for attempt in (1, 2, 3, 4, 20)] == [30, 120, 480, 1920, 21_600]
+    assert sending.retry_seconds(1, jitter=-1) == 27
 
 
 def test_a_password_is_sent_over_an_encrypted_connection_only(tmp_path, letter):
@@ -267,9 +340,9 @@ def test_a_password_is_sent_over_an_encrypted_connection_only(tmp_path, letter):
     folder = tmp_path / "taken"
     folder.mkdir()
     with MailServer(folder, certificate=certificate).running() as server:
-        trusted = {"host": "localhost", "user": "darkroom", "authorities": str(certificate), "starttls": "required"}
-        right = server.transport(**trusted, password="right").send(letter)
-        wrong = server.transport(**trusted, password="wrong").send(letter)
+        trusted = {"host": "localhost", "authorities": str(certificate), "starttls": "required"}
+        right = server.transport(**trusted, login=("darkroom", "right")).send(letter)
+        wrong = server.transport(**trusted, login=("darkroom", "wrong")).send(letter)
         untrusted = server.transport(host="localhost", starttls="required").send(letter)
 
     (taken,) = server.taken()

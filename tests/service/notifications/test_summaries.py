@@ -6,12 +6,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
-from services.notifications import summaries
+from services.notifications import preferences, summaries, tips
+from services.notifications.email import Folder
 from shared import events
 from shared.ids import new_id
 from shared.problems import BadRequest
+from tests.polling import until
+from tests.service.notifications.costs import rows_read
 from tests.service.notifications.hooks import tell as record
-from tests.service.notifications.mails import rows
+from tests.service.notifications.mails import mailing_by, rows
 from tests.service.notifications.test_telling import a_member, choose, hear, invited, removed, tell
 from tests.service.notifications.told import finished
 
@@ -193,6 +196,92 @@ def test_whoever_leaves_gets_no_mail_of_the_day(notifications_db, org_id):
     assert summaries.send_digests(notifications_db, now=WEDNESDAY) == 0
 
 
+# --- one for all ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def nothing_for(tamper):
+    """Return a function that lets no mail of an organization be written."""
+
+    def make(org_id):
+        tamper(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+            f" IF NEW.org_id = '{org_id}' AND NEW.kind IN ('weekly_usage_summary', 'daily_digest') THEN"
+            " RAISE EXCEPTION 'no'; END IF; RETURN NEW; END $$",
+            "CREATE TRIGGER refuse BEFORE INSERT ON mails FOR EACH ROW EXECUTE FUNCTION refuse()",
+        )
+
+    return make
+
+
+def test_an_organization_whose_week_cannot_be_told_holds_up_no_other(notifications_db, nothing_for):
+    organizations = sorted(new_id("org") for _ in range(3))
+    readers = [a_member(notifications_db, org_id) for org_id in organizations]
+    for org_id, reader in zip(organizations, readers, strict=True):
+        choose(notifications_db, org_id, reader, email={"weekly_usage_summary": True})
+    nothing_for(organizations[0])
+
+    sent = [summaries.send_weekly(notifications_db, now=WEDNESDAY) for _ in range(2)]
+
+    assert sent == [2, 0]
+    assert [recipient for recipient, _ in of_kind(notifications_db, "weekly_usage_summary")] == [
+        f"{reader}@example.com" for reader in readers[1:]
+    ]
+
+
+def test_somebody_whose_day_cannot_be_told_holds_up_nobody_else(notifications_db, nothing_for):
+    organizations = sorted(new_id("org") for _ in range(2))
+    for org_id in organizations:
+        reader = a_member(notifications_db, org_id)
+        choose(notifications_db, org_id, reader, frequency="daily_digest")
+        tell(notifications_db, finished(org_id, user_id=reader))
+    nothing_for(organizations[0])
+
+    assert summaries.send_digests(notifications_db, now=WEDNESDAY) == 1
+    kept = {org_id: status for org_id, kind, status in rows(notifications_db, "org_id, kind, status") if "gen" in kind}
+    assert kept == {organizations[0]: "gathered", organizations[1]: "digested"}
+
+
+def test_readers_are_gone_through_some_at_a_time(notifications_db, org_id, monkeypatch):
+    monkeypatch.setattr(summaries, "READERS_AT_ONCE", 2)
+    for _ in range(5):
+        choose(notifications_db, org_id, a_member(notifications_db, org_id), email={"weekly_usage_summary": True})
+
+    sent = [summaries.send_weekly(notifications_db, now=WEDNESDAY) for _ in range(2)]
+
+    assert sent == [5, 0]
+
+
+def test_a_week_of_large_jobs_is_added_up_without_reading_them(notifications_db, org_id, tamper):
+    choose(notifications_db, org_id, a_member(notifications_db, org_id), email={"weekly_usage_summary": True})
+    tamper(
+        "INSERT INTO recorded_events (org_id, sequence, event_id, type, body, job_id, succeeded, failed, recorded_at)"
+        f" SELECT '{org_id}', n, 'evt_' || n, CASE WHEN n % 100 = 0 THEN 'JobFinished' ELSE 'GenerationStarted' END,"
+        f" 'not even JSON', 'job_' || n, 2, 1, '{(MONDAY - timedelta(days=3)).isoformat()}'"
+        " FROM generate_series(1, 30000) AS n",
+        "ANALYZE recorded_events",
+    )
+
+    cost = rows_read(notifications_db, lambda _: summaries.send_weekly(notifications_db, now=WEDNESDAY))
+
+    ((_, facts),) = of_kind(notifications_db, "weekly_usage_summary")
+    assert (facts["jobs"], facts["images"], facts["failed"]) == (300, 600, 300)
+    assert cost < 3_000
+
+
+def test_what_others_chose_is_not_read_to_tell_some(notifications_db, org_id, tamper):
+    reader = a_member(notifications_db, org_id)
+    tamper(
+        "INSERT INTO preferences (org_id, user_id, chosen)"
+        " SELECT 'org_' || n, 'usr_' || n, '{}' FROM generate_series(1, 20000) AS n",
+        "ANALYZE preferences",
+    )
+
+    cost = rows_read(notifications_db, lambda session: preferences.of(session, {(org_id, reader)}))
+
+    assert cost < 500
+
+
 # --- tips -------------------------------------------------------------------------------------------------------
 
 
@@ -203,15 +292,51 @@ def test_a_tip_reaches_those_who_want_tips_once(notifications_db, org_id):
     late = a_member(notifications_db, other_org)
     tip = {"tip_id": "tip_1", "subject": "Better photos", "paragraphs": ["Open the curtains."]}
 
-    first = summaries.send_tips(notifications_db, **tip)
+    first = tips.send(notifications_db, **tip)
+    made = [tips.spread(notifications_db) for _ in range(2)]
     choose(notifications_db, other_org, late, email={"tips_and_best_practices": True})
-    again = summaries.send_tips(notifications_db, **tip)
+    again = tips.send(notifications_db, **tip)
+    made.append(tips.spread(notifications_db))
 
     assert (first["mails"], again["mails"]) == (1, 1)
+    assert made == [1, 0, 1]
     assert [recipient for recipient, _ in of_kind(notifications_db, "tips")] == [
         f"{reader}@example.com",
         f"{late}@example.com",
     ]
+
+
+def test_a_tip_for_many_is_mailed_some_at_a_time_and_kept_once(notifications_db, org_id, monkeypatch, tmp_path):
+    monkeypatch.setattr(tips, "AT_ONCE", 2)
+    readers = [a_member(notifications_db, org_id) for _ in range(5)]
+    for reader in readers:
+        choose(notifications_db, org_id, reader, email={"tips_and_best_practices": True})
+    tips.send(notifications_db, tip_id="tip_1", subject="Better photos", paragraphs=["Open the curtains."])
+
+    assert tips.spread(notifications_db) == 5
+    with mailing_by(notifications_db, Folder(tmp_path)):
+        until(lambda: len(list(tmp_path.glob("*.eml"))) == 10)  # and five that preferences were changed
+
+    written = [file.read_text() for file in tmp_path.glob("*.eml")]
+    assert len([text for text in written if "Open the curtains." in text]) == 5
+    assert of_kind(notifications_db, "tips") == [
+        (recipient, {"tip_id": "tip_1"}) for recipient, _ in of_kind(notifications_db, "tips")
+    ]
+
+
+def test_replicas_that_spread_a_tip_at_once_make_each_mail_once(notifications_db, org_id, monkeypatch):
+    monkeypatch.setattr(tips, "AT_ONCE", 1)
+    for _ in range(6):
+        choose(notifications_db, org_id, a_member(notifications_db, org_id), email={"tips_and_best_practices": True})
+    tips.send(notifications_db, tip_id="tip_1", subject="Better photos", paragraphs=["Open the curtains."])
+    threads = [threading.Thread(target=tips.spread, args=(notifications_db,)) for _ in range(3)]
+
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(of_kind(notifications_db, "tips")) == 6
 
 
 @pytest.mark.parametrize(
@@ -226,4 +351,4 @@ def test_a_tip_reaches_those_who_want_tips_once(notifications_db, org_id):
 )
 def test_a_tip_that_says_nothing_or_too_much_is_refused(notifications_db, tip):
     with pytest.raises(BadRequest):
-        summaries.send_tips(notifications_db, tip_id="tip_1", **tip)
+        tips.send(notifications_db, tip_id="tip_1", **tip)

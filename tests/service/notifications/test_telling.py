@@ -7,8 +7,9 @@ from functools import partial
 import pytest
 import sqlalchemy as sa
 
-from services.notifications import choosing, inbox, people, preferences, telling
+from services.notifications import choosing, inbox, mailing, people, preferences, telling
 from services.notifications.choosing import UnsubscribeInvalid
+from services.notifications.email import Folder
 from shared import events, tokens
 from shared.events import (
     MemberChanged,
@@ -24,6 +25,7 @@ from shared.events import (
 from shared.ids import new_id
 from shared.problems import BadRequest, PreconditionFailed
 from tests.polling import until
+from tests.service.notifications.costs import rows_read
 from tests.service.notifications.mails import SECRET, MailServer, mailing_by, rows, statuses
 from tests.service.notifications.told import batch, finished
 
@@ -83,6 +85,18 @@ def a_member(db, org_id, *, role="editor", email=None):
     user_id = new_id("usr")
     hear(db, joined(org_id, user_id, email=email or f"{user_id}@example.com", role=role))
     return user_id
+
+
+def low_quota(org_id):
+    return QuotaThresholdReached(
+        meta=numbered(),
+        org_id=org_id,
+        percent=80,
+        used=80,
+        limit=100,
+        period_start="2031-05-01T00:00:00Z",
+        resets_at="2031-06-01T00:00:00Z",
+    )
 
 
 def messages(db, org_id, user_id, **asked):
@@ -153,6 +167,39 @@ def test_whoever_was_removed_stays_so_and_their_address_is_forgotten(notificatio
 
     assert person(notifications_db, org_id, user_id) == (None, "Grace Hopper", "editor", "removed")
     assert set(statuses(notifications_db)) <= {"cancelled"}
+
+
+def test_the_address_of_whoever_leaves_is_forgotten_in_what_was_mailed_too(notifications_db, org_id, tmp_path):
+    leaves, stays = a_member(notifications_db, org_id), a_member(notifications_db, org_id)
+    tell(notifications_db, finished(org_id, user_id=leaves), finished(org_id, user_id=stays))
+    with mailing_by(notifications_db, Folder(tmp_path)):
+        until(lambda: statuses(notifications_db) == ["sent"] * 2)
+    tell(notifications_db, finished(org_id, user_id=leaves))
+
+    hear(notifications_db, removed(org_id, leaves))
+
+    assert sorted(rows(notifications_db, "recipient, status")) == [
+        ("", "cancelled"),
+        ("", "sent"),
+        (f"{stays}@example.com", "sent"),
+    ]
+
+
+def test_people_who_left_long_ago_are_not_gone_through_again(notifications_db, org_id, tamper):
+    tamper(
+        "INSERT INTO people (org_id, user_id, role, status, status_sequence, role_sequence)"
+        f" SELECT '{org_id}', 'usr_' || n, 'editor', 'removed', '1', '1' FROM generate_series(1, 20000) AS n",
+        "INSERT INTO mails (id, org_id, user_id, key, kind, recipient, facts, status, expires_at, ended_at)"
+        f" SELECT 'eml_' || n, '{org_id}', 'usr_' || n, n, 'tips', '', '{{}}', 'sent', now(), now()"
+        " FROM generate_series(1, 20000) AS n",
+        "ANALYZE people",
+        "ANALYZE mails",
+    )
+    user_id = a_member(notifications_db, org_id)
+
+    cost = rows_read(notifications_db, lambda session: mailing.forget_removed(session, {(org_id, user_id)}))
+
+    assert cost < 500
 
 
 def test_somebody_who_was_removed_and_comes_back_is_told_things_again(notifications_db, org_id):
@@ -239,31 +286,22 @@ def test_somebody_whose_address_is_not_known_finds_it_in_the_inbox(notifications
     assert rows(notifications_db) == []
 
 
-def test_a_low_quota_is_told_to_every_member_once_a_period(notifications_db, org_id):
-    members = [a_member(notifications_db, org_id, role=role) for role in ("owner", "editor", "viewer")]
-    gone = a_member(notifications_db, org_id)
-    hear(notifications_db, removed(org_id, gone))
+def test_a_low_quota_is_told_to_those_who_can_upgrade_once_a_period(notifications_db, org_id):
+    members = [
+        a_member(notifications_db, org_id, role=role) for role in ("owner", "owner", "owner", "editor", "viewer")
+    ]
+    hear(notifications_db, removed(org_id, members[1]))
     choose(notifications_db, org_id, members[2], browser={"low_quota_warning": False})
 
     for _ in range(2):
-        tell(
-            notifications_db,
-            QuotaThresholdReached(
-                meta=numbered(),
-                org_id=org_id,
-                percent=80,
-                used=80,
-                limit=100,
-                period_start="2031-05-01T00:00:00Z",
-                resets_at="2031-06-01T00:00:00Z",
-            ),
-        )
+        tell(notifications_db, low_quota(org_id))
 
-    told = [len(messages(notifications_db, org_id, user_id)["data"]) for user_id in (*members, gone)]
-    assert told == [1, 1, 0, 0]
-    assert sorted(recipient for kind, recipient, _ in rows(notifications_db) if kind == "low_quota") == sorted(
-        f"{user_id}@example.com" for user_id in members[:2]
-    )
+    told = [len(messages(notifications_db, org_id, user_id)["data"]) for user_id in members]
+    assert told == [1, 0, 0, 0, 0]
+    assert "Upgrade your plan" in messages(notifications_db, org_id, members[0])["data"][0]["text"]
+    assert [recipient for kind, recipient, _ in rows(notifications_db) if kind == "low_quota"] == [
+        f"{members[0]}@example.com"
+    ]
 
 
 def test_a_disabled_endpoint_is_mailed_to_the_owners_whatever_they_prefer(notifications_db, org_id):
@@ -402,6 +440,52 @@ def test_one_click_switches_off_the_kind_of_mail_it_came_with(notifications_db, 
     assert answers == [{"kinds": ["generation_completed"]}] * 2
     assert len(rows(notifications_db)) == 1
     assert len(messages(notifications_db, org_id, user_id)["data"]) == 2
+
+
+def test_one_click_cancels_what_has_not_left_yet(notifications_db, org_id):
+    user_id, other = a_member(notifications_db, org_id), a_member(notifications_db, org_id)
+    tell(notifications_db, finished(org_id, user_id=other), finished(org_id, user_id=user_id, status="failed"))
+    tell(notifications_db, finished(org_id, user_id=user_id))
+    choose(notifications_db, org_id, user_id, frequency="daily_digest")
+    tell(notifications_db, finished(org_id, user_id=user_id))
+
+    choosing.unsubscribe(notifications_db, token=link_of(notifications_db), secret=SECRET)
+
+    kept = [row for row in rows(notifications_db, "kind, status, user_id") if row[0] != "preferences_updated"]
+    assert sorted(kept) == sorted(
+        [
+            ("generation_completed", "cancelled", user_id),
+            ("generation_completed", "cancelled", user_id),
+            ("generation_completed", "pending", other),
+            ("generation_failed", "pending", user_id),
+        ]
+    )
+
+
+def test_what_is_switched_off_in_the_settings_does_not_leave_any_more(notifications_db, org_id):
+    user_id = a_member(notifications_db, org_id)
+    tell(notifications_db, finished(org_id, user_id=user_id))
+    tell(notifications_db, finished(org_id, user_id=user_id, status="failed"))
+
+    choosing.change(notifications_db, org_id=org_id, user_id=user_id, change={"email": {"generation_failed": False}})
+
+    assert sorted(rows(notifications_db, "kind, status")) == [
+        ("generation_completed", "pending"),
+        ("generation_failed", "cancelled"),
+        ("preferences_updated", "pending"),
+    ]
+
+
+def test_one_click_in_a_warning_switches_warnings_off(notifications_db, org_id):
+    user_id = a_member(notifications_db, org_id, role="owner")
+    tell(notifications_db, low_quota(org_id))
+
+    answer = choosing.unsubscribe(notifications_db, token=link_of(notifications_db), secret=SECRET)
+
+    assert answer == {"kinds": ["low_quota_warning"]}
+    assert rows(notifications_db, "kind, status") == [("low_quota", "cancelled")]
+    with notifications_db.transaction() as session:
+        assert preferences.one(session, org_id=org_id, user_id=user_id)["browser"]["low_quota_warning"] is False
 
 
 @pytest.mark.parametrize(

@@ -4,15 +4,16 @@ import itertools
 import json
 import threading
 import time
+from datetime import UTC, datetime
 
 import pytest
 import sqlalchemy as sa
 from standardwebhooks import Webhook
 
-from services.notifications import claiming, endpoints, log, posting, recording, webhooks
-from services.notifications.deliveries import SCHEDULE_SECONDS
-from services.notifications.endpoints import Range
+from services.notifications import claiming, endpoints, log, outcomes, posting, recording, requested, webhooks
+from services.notifications.deliveries import SCHEDULE_SECONDS, Answer, decide
 from services.notifications.posting import Post
+from services.notifications.requested import Range
 from shared import events
 from shared.encryption import Cipher
 from shared.events import WebhookEndpointDisabled
@@ -104,6 +105,21 @@ def test_an_event_recorded_once_is_owed_once_to_each_endpoint_that_wants_its_typ
             sa.text("SELECT count(*) FROM webhook_deliveries WHERE endpoint_id = :id"), {"id": others["id"]}
         )
     assert count == 0
+
+
+def test_an_endpoint_gets_what_is_recorded_after_its_creation_even_by_who_waited_meanwhile(notifications_db, org_id):
+    post = a_post(resolve=lambda _host, _seconds, **_: ["93.184.216.34"])
+    tell(notifications_db, started(org_id))
+    recording_one = threading.Thread(target=tell, args=(notifications_db, started(org_id)))
+
+    with notifications_db.transaction() as session:
+        session.execute(sa.text("SELECT 1 FROM event_sequences FOR UPDATE"))
+        recording_one.start()
+        until(lambda: _waiting_for_a_lock(notifications_db))
+        endpoint = an_endpoint(notifications_db, post, "https://customer.example/", org_id=org_id)
+    recording_one.join()
+
+    assert len(deliveries(notifications_db, endpoint, org_id=org_id)) == 1
 
 
 def test_before_during_and_after_a_rotation_every_signature_is_accepted(notifications_db, receiver, org_id, tamper):
@@ -292,6 +308,34 @@ def test_a_receiver_that_asks_for_patience_gets_nothing_meanwhile(notifications_
     assert len(receiver.posted) == 3
 
 
+def test_one_success_does_not_end_the_patience_another_answer_asked_for(notifications_db, org_id, tamper):
+    endpoint = an_endpoint(
+        notifications_db,
+        a_post(resolve=lambda _host, _seconds, **_: ["93.184.216.34"]),
+        "https://customer.example/",
+        org_id=org_id,
+    )
+    tamper(f"UPDATE webhook_endpoints SET slow = false WHERE id = '{endpoint['id']}'")
+    tell(notifications_db, *[started(org_id) for _ in range(3)])
+    with notifications_db.transaction() as session:
+        first, second, _ = claiming.claim(session, free=3, slow_free=3)
+    pass_time(tamper, 100)
+
+    for item, answer in (
+        (first, Answer(status=429, seconds=0.1, retry_after="3600")),
+        (second, Answer(status=200, seconds=0.1)),
+    ):
+        with notifications_db.transaction() as session:
+            outcomes.record(session, item, answer, decide(answer, attempt=1, now=datetime.now(UTC)))
+    end_leases(tamper)
+
+    with notifications_db.transaction() as session:
+        assert claiming.claim(session, free=3, slow_free=3) == []
+    pass_time(tamper, 3600)
+    with notifications_db.transaction() as session:
+        assert claiming.claim(session, free=3, slow_free=3) != []
+
+
 def test_an_ordered_endpoint_gets_one_after_the_other_in_the_order_of_the_log(
     notifications_db, receiver, org_id, tamper
 ):
@@ -412,9 +456,9 @@ def test_whatever_a_receiver_writes_is_an_attempt_and_nothing_breaks(notificatio
 def test_an_address_that_leads_inside_later_on_is_not_gone_to(notifications_db, receiver, org_id):
     address = ["127.0.0.1"]
     port = receiver.place.partition(":")[2]
-    allowed = a_post(f"127.0.0.1:{port}", resolve=lambda _host, _seconds: address)
+    allowed = a_post(f"127.0.0.1:{port}", resolve=lambda _host, _seconds, **_: address)
     endpoint = an_endpoint(notifications_db, allowed, f"http://customer.example:{port}/hook", org_id=org_id)
-    guarded = a_post(f"192.0.2.1:{port}", resolve=lambda _host, _seconds: address)
+    guarded = a_post(f"192.0.2.1:{port}", resolve=lambda _host, _seconds, **_: address)
 
     with posting_on(notifications_db, guarded):
         tell(notifications_db, started(org_id))
@@ -464,7 +508,7 @@ def test_a_test_event_arrives_and_is_in_no_log(notifications_db, receiver, org_i
     endpoint = an_endpoint(notifications_db, post, receiver.url, org_id=org_id, types=["JobFinished"])
 
     with posting_on(notifications_db, post):
-        delivery = endpoints.test(notifications_db, org_id=org_id, endpoint_id=endpoint["id"])
+        delivery = requested.test(notifications_db, org_id=org_id, endpoint_id=endpoint["id"])
         until(lambda: statuses(notifications_db, endpoint, org_id) == ["delivered"])
 
     (posted,) = receiver.posted
@@ -481,7 +525,7 @@ def test_events_are_replayed_by_id_and_by_range_under_their_ids(notifications_db
 
     def replay(**chosen):
         asked = {"org_id": org_id, "endpoint_id": endpoint["id"]}
-        return endpoints.replay(notifications_db, **asked, chosen=Range(**chosen))["replayed"]
+        return requested.replay(notifications_db, **asked, chosen=Range(**chosen))["replayed"]
 
     with posting_on(notifications_db, post):
         tell(notifications_db, *items)
@@ -579,3 +623,11 @@ def test_a_new_key_in_front_of_the_old_one_changes_nothing_for_receivers(notific
         until(lambda: receiver.posted)
 
     Webhook(endpoint["secret"]).verify(receiver.posted[0].body, receiver.posted[0].headers)
+
+
+def _waiting_for_a_lock(db):
+    waiting = sa.text(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+    with db.engine.connect() as connection:
+        return connection.scalar(waiting)

@@ -1,19 +1,17 @@
 """Servers that these tests may kill, freeze and restart; a database and a virtual host of its own for each test."""
 
-import itertools
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
-from deploy.local.stack import Broker, Postgres, start_postgres
+from deploy.local.stack import Postgres, start_postgres
 from shared import broker, outbox
 from shared.config import Settings
 from shared.database import Database
+from tests.conftest import NewVhost
 from tests.service.shared import host_service
 from tests.service.shared.wire import Wire
-
-VHOSTS_AT_ONCE = 20
 
 
 @pytest.fixture(scope="session")
@@ -51,31 +49,8 @@ def quick_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outbox, "IDLE_POLL_SECONDS", 0.1)
 
 
-@pytest.fixture(scope="session")
-def new_vhost(rabbitmq: Broker) -> Callable[[], str]:
-    """Return a function that gives the address of an empty virtual host; made in batches, since each asking costs."""
-    made: list[str] = []
-    numbers = itertools.count()
-
-    def take() -> str:
-        if not made:
-            made.extend(f"test-{next(numbers)}" for _ in range(VHOSTS_AT_ONCE))
-            rabbitmq.ctl("eval", "".join(_adding(name) for name in made) + "ok.")
-        return f"{rabbitmq.url.rpartition('/')[0]}/{made.pop()}"
-
-    return take
-
-
-def _adding(vhost: str) -> str:
-    everything = '<<".*">>'
-    return (
-        f'rabbit_vhost:add(<<"{vhost}">>, <<"test">>), rabbit_auth_backend_internal:set_permissions('
-        f'<<"darkroom">>, <<"{vhost}">>, {everything}, {everything}, {everything}, <<"test">>), '
-    )
-
-
 @pytest.fixture
-def bare_amqp_url(new_vhost: Callable[[], str]) -> str:
+def bare_amqp_url(new_vhost: NewVhost) -> str:
     """A virtual host without any exchange of ours."""
     return new_vhost()
 

@@ -18,6 +18,14 @@ from tests.service.shared.processes import ROOT, SECRETS, Process, started
 from tests.service.shared.wire import Wire, captured
 
 pytestmark = pytest.mark.broker
+EVERYTHING_AWAY = {
+    "database",
+    "relay",
+    "rpc",
+    "rpc client",
+    "queue credits.on_credit_captured",
+    "queue credits.on_refund_issued",
+}
 
 
 @pytest.fixture
@@ -52,7 +60,8 @@ def test_a_process_starts_while_its_servers_are_down_says_so_and_is_ready_when_t
     with killed(rabbitmq), killed(server):
         process = Process(environment, log=log)
         until(lambda: process.ask("/healthz")[0] == 200, seconds=20)
-        status, unready = process.ask("/readyz")
+        until(lambda: problems_of(process) == EVERYTHING_AWAY, seconds=20, what="every problem")
+        status, _ = process.ask("/readyz")
         alive = not process.has_ended()
     try:
         until(process.is_ready, seconds=20)
@@ -62,14 +71,10 @@ def test_a_process_starts_while_its_servers_are_down_says_so_and_is_ready_when_t
         process.end()
 
     assert (status, alive) == (503, True)
-    assert set(unready["problems"]) == {
-        "database",
-        "relay",
-        "rpc",
-        "rpc client",
-        "queue credits.on_credit_captured",
-        "queue credits.on_refund_issued",
-    }
+
+
+def problems_of(process: Process) -> set[str]:
+    return set(process.ask("/readyz")[1]["problems"])
 
 
 def test_the_first_sigterm_drains_and_the_process_ends_well(environment: dict[str, str], log: Path, wire: Wire) -> None:

@@ -2,7 +2,6 @@ import os
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from psycopg2.extensions import connection as Connection  # noqa: N812  a class,
 
 from deploy.local import processes, stack
 from deploy.local.stack import Broker, Postgres
+from tests.service.shared.outages import settle
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 
@@ -183,7 +183,7 @@ def test_a_confirmed_message_in_a_quorum_queue_survives_the_kill_of_the_node(bro
         channel.queue_declare("jobs", durable=True, arguments={"x-queue-type": "quorum"})
         channel.basic_publish("", "jobs", b"job_1", pika.BasicProperties(delivery_mode=2), mandatory=True)
 
-    time.sleep(1)  # RabbitMQ writes the registration of a new queue with a delay (see Broker.kill)
+    settle(broker)
     broker.kill()
     broker.start()
 

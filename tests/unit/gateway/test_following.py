@@ -1,13 +1,17 @@
 """What a client that follows the log is sent: everything, once, in order, wherever it comes from."""
 
 import json
+import re
 import threading
+import time
 
 import pytest
 
 from services.gateway import following
 from services.gateway.following import cursor_of, follow
-from services.gateway.streams import READERS_OF_ORGANIZATION, Streams, TooManyStreams, Wanted
+from services.gateway.passing import Wanted
+from services.gateway.streams import READERS_OF_ORGANIZATION, Streams, TooManyStreams
+from shared import budget
 from shared.http import Principal
 from shared.http_problems import ReducedCapacity
 from shared.problems import BadRequest, Unavailable
@@ -27,8 +31,8 @@ def streams():
     return Streams(per_organization=3, in_all=4)
 
 
-def wanted(after="0", *, org_id=ORG, livemode=True, **chosen):
-    asker = Principal(kind="key", id="key_1", name="CI", org_id=org_id, livemode=livemode)
+def wanted(after="0", *, org_id=ORG, key_id="key_1", livemode=True, **chosen):
+    asker = Principal(kind="key", id=key_id, name="CI", org_id=org_id, livemode=livemode)
     return Wanted(asker=asker, org_id=org_id, after=after, chosen={**EVERYTHING, **chosen})
 
 
@@ -78,6 +82,27 @@ def test_whoever_names_no_place_begins_now(services, streams):
 
     assert ids_in(first) == []
     assert ids_in(next(pieces)) == [2]
+
+
+def test_whoever_begins_now_knows_from_where_and_misses_nothing_when_it_is_cut_off(services, streams):
+    services.log(ORG)
+    pieces = follow(streams.open(wanted(None)), services.notifications)
+    told = re.findall(rb"^id: (\d+)$", next(pieces), re.MULTILINE)
+
+    pieces.close()
+    services.log(ORG)
+
+    assert told == [b"1"]
+    assert ids_in(next(follow(streams.open(wanted(told[-1].decode())), services.notifications))) == [2]
+
+
+def test_beginning_now_reads_no_event_however_long_the_log_is(services, streams):
+    services.log(ORG)
+
+    next(follow(streams.open(wanted(None)), services.notifications))
+
+    [asked] = services.notifications.asked("events")
+    assert services.notifications.methods["events"](**asked)["data"] == []
 
 
 def test_a_backlog_of_many_pages_comes_whole(services, streams, monkeypatch):
@@ -338,6 +363,164 @@ def test_a_stream_that_is_closed_ends_and_is_forgotten(services, streams):
 
     assert list(pieces) == []
     assert streams.all() == []
+
+
+def test_what_was_read_while_a_stream_was_ended_is_not_sent(services, streams):
+    services.log(ORG)
+    stream = streams.open(wanted("0"))
+    pieces = follow(stream, services.notifications)
+    next(pieces)
+    read = services.notifications.methods["events"]
+
+    def while_the_key_is_revoked(**asked):
+        services.log(ORG)
+        page = read(**asked)
+        stream.close("credential_ended")
+        return page
+
+    services.notifications.methods["events"] = while_the_key_is_revoked
+    streams.missed()
+
+    assert list(pieces) == []
+
+
+def test_what_was_heard_before_a_stream_was_ended_is_not_sent_after_it(services, streams):
+    stream = streams.open(wanted())
+    pieces = follow(stream, services.notifications)
+    next(pieces)
+
+    streams.heard(services.log(ORG))
+    stream.close("credential_ended")
+
+    assert list(pieces) == []
+
+
+def test_a_stream_that_is_ended_does_not_wait_for_its_turn(services, streams):
+    busy = threading.Event()
+    stream = streams.open(wanted())
+    pieces = follow(stream, services.notifications)
+    next(pieces)
+    others = [threading.Thread(target=read_until, args=(streams, busy)) for _ in range(READERS_OF_ORGANIZATION)]
+    for other in others:
+        other.start()
+    streams.missed()
+    threading.Timer(0.05, stream.close, ["credential_ended"]).start()
+    began = time.monotonic()
+
+    assert list(pieces) == []
+
+    assert time.monotonic() - began < 5
+    busy.set()
+    for other in others:
+        other.join()
+
+
+def test_who_waits_for_its_turn_is_told_that_we_are_there(services, streams):
+    busy = threading.Event()
+    pieces = follow(streams.open(wanted()), services.notifications, heartbeat_seconds=0.05)
+    next(pieces)
+    others = [threading.Thread(target=read_until, args=(streams, busy)) for _ in range(READERS_OF_ORGANIZATION)]
+    for other in others:
+        other.start()
+    services.log(ORG)
+    streams.missed()
+
+    assert next(pieces) == b": \n\n"
+
+    busy.set()
+    assert taken(pieces, 1) == [1]
+    for other in others:
+        other.join()
+
+
+def test_a_look_into_the_log_takes_no_longer_than_a_heartbeat_can_wait(services, streams):
+    left = []
+    read = services.notifications.methods["events"]
+
+    def timed(**asked):
+        left.append(budget.limit_seconds())
+        return read(**asked)
+
+    services.notifications.methods["events"] = timed
+    with budget.limited_to(following.PIECE_SECONDS):
+        pieces = follow(streams.open(wanted()), services.notifications)
+        next(pieces)
+        services.log(ORG)
+        streams.missed()
+        taken(pieces, 1)
+
+    longest = following.HEARTBEAT_SECONDS + following.LOG_WITHIN_SECONDS + following.LOG_AWAY_SECONDS
+    assert longest <= 15
+    assert (len(left), max(left) <= following.LOG_WITHIN_SECONDS) == (2, True)
+
+
+def test_who_is_slow_holds_little_of_a_backlog_of_large_events(services, streams):
+    for _ in range(100):
+        services.log(ORG, message="m" * 20_000)
+    pieces = follow(streams.open(wanted()), services.notifications)
+
+    found, sizes = [], []
+    for piece in pieces:
+        found += ids_in(piece)
+        sizes.append(len(piece))
+        if len(found) >= 100:
+            break
+
+    assert found == list(range(1, 101))
+    assert max(sizes) < 200_000
+    first, *more = [asked["limit"] for asked in services.notifications.asked("events")]
+    assert (first, max(more) <= 2 * 7) == (following.PAGE, True)
+
+
+def test_an_event_larger_than_that_comes_alone(services, streams):
+    services.log(ORG)
+    services.log(ORG, message="m" * 1_000_000)
+    services.log(ORG)
+
+    assert taken(follow(streams.open(wanted()), services.notifications), 3) == [1, 2, 3]
+
+
+def test_one_key_leaves_room_to_the_others_of_its_organization(services):
+    streams = Streams(per_organization=3, per_principal=2, in_all=9)
+    of_one = [follow(streams.open(wanted()), services.notifications) for _ in range(3)]
+    for pieces in of_one[:2]:
+        next(pieces)
+
+    with pytest.raises(TooManyStreams, match="One key"):
+        next(of_one[2])
+
+    other = follow(streams.open(wanted(key_id="key_2")), services.notifications)
+    assert next(other).startswith(b"retry: ")
+    of_one[0].close()
+    again = follow(streams.open(wanted()), services.notifications)
+    assert next(again).startswith(b"retry: ")
+
+
+class HungUp:
+    """The connection of a client that has hung up, which nobody has written to since."""
+
+    def cut(self):
+        raise AssertionError("nobody is there")
+
+    def is_gone(self):
+        return True
+
+    def hold_little(self):
+        pass
+
+
+def test_who_comes_back_at_once_does_not_find_its_own_stream_of_before_in_its_way(services):
+    streams = Streams(per_organization=9, per_principal=1, in_all=9)
+    before = streams.open(wanted())
+    before.sent_over(HungUp())
+    pieces = follow(before, services.notifications)
+    next(pieces)
+
+    again = follow(streams.open(wanted()), services.notifications)
+
+    assert next(again).startswith(b"retry: ")
+    assert list(pieces) == []
+    assert len(streams.all()) == 1
 
 
 def test_what_a_client_has_seen_counts_more_than_where_it_began():

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from services.gateway import issuer_keys
-from services.gateway.identity_provider import Claimed, IdentityProvider
+from services.gateway.identity_provider import LEEWAY_SECONDS, IdentityProvider
 from services.gateway.issuer_keys import IssuerKeys
 from shared import budget
 from shared.problems import Unauthenticated, Unavailable
@@ -56,9 +56,25 @@ def refusal(provider: IdentityProvider, token: str) -> str:
 def test_a_token_names_its_bearer_whatever_it_is_signed_with(provider, issuer, algorithm):
     issuer.rotate(algorithm)
 
-    claimed = provider.claimed(issuer.token(email="Grace@Example.com"))
+    ends_at = int(time.time()) + 300
 
-    assert claimed == Claimed(issuer=issuer.url, subject="user_1", email="grace@example.com", name="Grace")
+    claimed = provider.claimed(issuer.token(email="Grace@Example.com", exp=ends_at))
+
+    assert (claimed.issuer, claimed.subject, claimed.ends_at) == (issuer.url, "user_1", ends_at + LEEWAY_SECONDS)
+    assert (claimed.email, claimed.name) == ("grace@example.com", "Grace")
+
+
+def test_a_key_is_listed_until_the_issuer_has_others_and_while_nobody_can_tell(provider, issuer, clock):
+    key_id = provider.claimed(issuer.token()).key_id
+    assert provider.lists(key_id)
+
+    issuer.rotate("ES256")
+    clock.now += issuer_keys.FRESH_SECONDS + 1
+
+    assert until(lambda: not provider.lists(key_id), seconds=5)
+    clock.now += issuer_keys.USABLE_SECONDS + 1
+    issuer.go_away()
+    assert provider.lists(key_id)
 
 
 def test_a_key_that_names_no_algorithm_verifies_those_of_its_kind(provider, issuer):

@@ -5,7 +5,7 @@ from datetime import date, timedelta
 import pytest
 
 from services.generation import model_registry
-from services.generation.model_registry import MODELS, Model, NoModel, find, model_for, sunsets
+from services.generation.model_registry import MODELS, Model, NoModel, find, is_same, model_for, sunsets
 from services.generation.pricing import PerImage, PerToken, Reported, Unpriceable, Usage
 
 TODAY = date(2026, 11, 20)
@@ -43,6 +43,45 @@ def test_a_model_is_found_by_its_id_and_by_its_alias() -> None:
     assert find("vendor", "flux", models=(model,)) is find("vendor", "flux-1-2026-01-01", models=(model,)) is model
     with pytest.raises(NoModel, match="flux-2"):
         find("vendor", "flux-2", models=(model,))
+
+
+SAME = [
+    "flux-1",
+    "",
+    "flux",
+    "models/flux-1",
+    "flux-1-001",
+    "flux-1-2026-09-08",
+    "flux-1@20260908",
+    f"flux-1:{'5c' * 32}",
+]
+OTHER = [
+    "flux-1-lite",
+    "flux-1-2",
+    "flux-12026-09-08",
+    "flux-2",
+    "flux-1-2026-09-08-lite",
+    "flux-",
+    "FLUX-1",
+    "flux-001",
+]
+
+
+@pytest.mark.parametrize(("said", "same"), [*((said, True) for said in SAME), *((said, False) for said in OTHER)])
+def test_a_version_of_the_model_that_was_asked_for_is_no_other_model(
+    said: str,
+    same: bool,  # noqa: FBT001  a case
+) -> None:
+    models = (a_model("flux-1", aliases=frozenset({"flux"})), a_model("flux-2"))
+
+    assert is_same("vendor", asked="flux-1", said=said, models=models) is same
+
+
+def test_another_date_of_the_model_that_was_asked_for_is_another_model() -> None:
+    models = (a_model("gpt-2026-03-17", aliases=frozenset({"gpt"})),)
+
+    assert is_same("vendor", asked="gpt-2026-03-17", said="gpt", models=models)
+    assert not is_same("vendor", asked="gpt-2026-03-17", said="gpt-2026-09-01", models=models)
 
 
 def test_a_sunset_is_told_from_30_days_ahead_until_the_day_it_comes_soonest_first() -> None:

@@ -5,6 +5,7 @@ import pytest
 from services.generation.failures import SENDINGS_AT_MOST, TAXONOMY, reason
 from services.generation.operations import (
     Answered,
+    AwaitCall,
     GiveUp,
     LookUp,
     Lost,
@@ -55,6 +56,18 @@ def test_the_third_provider_error_is_the_last() -> None:
     decision = decided(Refused(code="provider_error", detail="HTTP 500"), attempt=3)
 
     assert decision == GiveUp(code="provider_error", detail="HTTP 500")
+
+
+@pytest.mark.parametrize(
+    ("after_lost_answer", "kind"), [("give_up", AwaitCall), ("lookup", LookUp), ("resend", Repeat)]
+)
+def test_a_lost_answer_that_can_neither_be_sent_again_nor_looked_up_waits_for_the_providers_call(
+    after_lost_answer: str, kind: type
+) -> None:
+    lost = Lost(detail="broken off", may_call_back=True)
+
+    assert isinstance(decided(lost, after_lost_answer=after_lost_answer), kind)
+    assert isinstance(decided(Lost(detail="broken off")), GiveUp)
 
 
 def test_a_provider_that_says_when_to_come_back_is_obeyed() -> None:

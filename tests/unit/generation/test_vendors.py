@@ -23,7 +23,6 @@ from services.generation.providers.refusals import refusal, retry_after_seconds
 from services.generation.providers.wire import NotSent, Reply, Wire
 from shared.config import ConfigurationError
 from shared.off_hub import WorkFailed
-from tests import live
 from tests.contracts.providers import KEYS, VENDORS, a_photo, a_request, environment_of, hostile_vendors, keys_in
 from tests.fakes import ScriptedProvider
 from tests.polling import until
@@ -283,6 +282,31 @@ def test_the_vendors_end_what_they_have_not_begun_within_our_time(vendors: Runni
     }
 
     assert {"300s", "300"} <= limits
+
+
+@pytest.mark.parametrize("script", ["accept_then_drop", "html_200", "garbage_json", "html_502", "hang_up"])
+def test_fal_may_call_back_about_a_lost_answer_where_it_was_told_to(vendors: Running_, script: str) -> None:
+    server, providers = vendors
+    lost = []
+    for url in ("http://127.0.0.1:9/hook", None):
+        server.world.play(script, vendor="fal")
+        lost.append(providers["fal"].submit(a_request(providers["fal"], "image.stage", callback_url=url)))
+
+    assert [isinstance(each, Lost) and each.may_call_back for each in lost] == [True, False]
+
+
+def test_fal_is_told_to_have_no_other_application_do_it(vendors: Running_) -> None:
+    staged(vendors, "fal")
+
+    (submission,) = [asked for asked in vendors[0].world.requests if asked.operation_id]
+    names = ("x-fal-disable-fallbacks", "x-app-fal-disable-fallback")
+    assert [submission.headers.get(name) for name in names] == ["true", "true"]
+
+
+@pytest.mark.parametrize("name", ASYNCHRONOUS)
+@pytest.mark.parametrize("said", ["", "a/b", "a b", "é", "x" * 201, None, 7, {"id": "x"}])
+def test_what_is_no_id_of_a_vendor_is_asked_for_nowhere(vendors: Running_, name: str, said: object) -> None:
+    assert asynchronous(vendors[1][name]).known_as(said, model="fal-ai/x") is None
 
 
 class TestFindingALostPrediction:
@@ -680,6 +704,9 @@ def test_waiting_for_an_operation_ends_with_its_time() -> None:
         def find(self, _operation_id: str, *, sent_at: datetime) -> Lost:
             return Lost(detail=f"{sent_at}")
 
+        def known_as(self, _work_id: object, *, model: str) -> None:
+            assert model
+
         def cancel(self, _external_id: str) -> bool:
             return False
 
@@ -691,20 +718,6 @@ def test_waiting_for_an_operation_ends_with_its_time() -> None:
     assert isinstance(outcome, Lost)
     assert provider.polls > 1
     assert time.monotonic() - began < 1
-
-
-def test_the_live_command_calls_every_vendor_with_a_key_once_for_each_kind_of_work(
-    vendors: Running_, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    server, _ = vendors
-    for name, value in environment_of(server).items():
-        monkeypatch.setenv(name, value)
-
-    status = live.main([])
-
-    lines = capsys.readouterr().out.splitlines()
-    assert (status, len(lines), len(server.world.bills)) == (0, 7, 7)
-    assert keys_in("".join(lines)) == []
 
 
 def test_every_vendor_of_the_registry_has_an_adapter() -> None:

@@ -71,11 +71,19 @@ def test_what_nobody_knows_is_news():
     assert is_news(None, of_dead_letters("credits", 1, now=NOW), now=NOW)
 
 
-@pytest.mark.parametrize("days", [0, 1, 400])
-def test_what_goes_on_is_no_news_however_long(days):
+@pytest.mark.parametrize(("days", "news"), [(0, False), (0.9, False), (1, True), (400, True)])
+def test_what_still_lies_aside_is_told_again_once_a_day(days, news):
     alarm = of_dead_letters("credits", 1, now=NOW + timedelta(days=days))
 
-    assert not is_news(known(), alarm, now=alarm.since)
+    assert is_news(known(last_at=alarm.since), alarm, now=alarm.since) is news
+
+
+@pytest.mark.parametrize(("hours", "news"), [(1, False), (23, False), (25, True)])
+def test_what_was_never_said_to_be_over_is_news_when_it_is_heard_of_after_a_day(hours, news):
+    alarm = alarm_of(OPENED, now=NOW)
+
+    assert alarm is not None
+    assert is_news(known(), alarm, now=NOW + hours * HOUR) is news
 
 
 @pytest.mark.parametrize(("hours", "news"), [(0.5, False), (1.5, True)])

@@ -4,7 +4,16 @@ from datetime import UTC, datetime
 
 import pytest
 
-from services.notifications.deliveries import SCHEDULE_SECONDS, Again, Answer, Delivered, GivenUp, decide, is_slow
+from services.notifications.deliveries import (
+    SCHEDULE_SECONDS,
+    Again,
+    Answer,
+    Delivered,
+    GivenUp,
+    Postponed,
+    decide,
+    is_slow,
+)
 
 NOW = datetime(2031, 5, 1, 12, 0, tzinfo=UTC)
 
@@ -31,6 +40,13 @@ def test_no_answer_is_tried_again_and_says_why():
     silent = Answer(status=None, seconds=15, error="The address did not answer in time.")
 
     assert decided(silent) == Again(seconds=5, pause_seconds=0, failure="The address did not answer in time.")
+
+
+@pytest.mark.parametrize("attempt", [1, len(SCHEDULE_SECONDS)])
+def test_what_we_had_no_room_to_send_is_sent_a_little_later_however_often_it_was_tried(attempt):
+    crowded = Answer(status=None, seconds=5, error="Too many.", ours=True, later_seconds=5.0)
+
+    assert decided(crowded, attempt=attempt) == Postponed(seconds=5, failure="Too many.")
 
 
 def test_ten_attempts_spread_over_75_hours_and_35_minutes():

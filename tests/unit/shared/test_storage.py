@@ -16,6 +16,7 @@ import requests
 
 from shared.storage import (
     PIECE_BYTES,
+    NewObject,
     ObjectExists,
     ObjectMissing,
     ObjectStore,
@@ -50,6 +51,14 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
 
 def put(store: ObjectStore, key: str = KEY, body: bytes = BODY) -> StoredObject:
     return store.put(key=key, chunks=body, content_type="image/jpeg")
+
+
+def two_together(store: ObjectStore, **limits: int) -> list[StoredObject]:
+    objects = [
+        NewObject(key=KEY, data=BODY, content_type="image/jpeg"),
+        NewObject(key=KEY.replace(".jpg", ".thumb.jpg"), data=b"small", content_type="image/jpeg"),
+    ]
+    return store.put_together(objects, **limits)
 
 
 def read(store: ObjectStore, key: str = KEY, **range_: int) -> bytes:
@@ -108,6 +117,30 @@ def test_of_many_writers_of_one_key_exactly_one_wins_and_the_object_is_whole(sto
 
     assert len(won) == 1
     assert read(store) == won[0]
+
+
+def test_objects_that_belong_together_are_stored_and_measured_each(store: ObjectStore) -> None:
+    whole, small = two_together(store)
+
+    assert (read(store, whole.key), read(store, small.key)) == (BODY, b"small")
+    assert [store.measure(each.key) for each in (whole, small)] == [whole, small]
+    assert two_together(store) == [whole, small], "and once more gives the same answer"
+
+
+def test_one_of_several_whose_key_is_taken_is_refused_and_what_is_there_stays(store: ObjectStore) -> None:
+    put(store, KEY, b"other")
+
+    with pytest.raises(ObjectExists, match=KEY):
+        two_together(store)
+
+    assert read(store) == b"other"
+
+
+def test_several_of_which_one_is_too_large_are_refused(store: ObjectStore) -> None:
+    with pytest.raises(TooLarge, match=KEY):
+        two_together(store, max_bytes=len(BODY) - 1)
+
+    assert store.stat(KEY) is None
 
 
 def test_more_bytes_than_allowed_are_refused_and_nothing_is_kept(store: ObjectStore) -> None:
@@ -382,6 +415,44 @@ assert len(beats) > 20
 """
 
     subprocess.run([sys.executable, "-W", "ignore", "-c", script], check=True, timeout=30)
+
+
+def test_green_threads_have_their_objects_written_together_by_another_process_and_by_its_successor(
+    tmp_path: Path,
+) -> None:
+    script = f"""
+import eventlet; eventlet.monkey_patch()
+import psutil, time
+from shared.storage import NewObject, open_store
+
+store = open_store("file://{tmp_path}")
+
+def stored(number):
+    new = [NewObject(key=f"images/org/{{number}}.{{part}}.jpg", data=b"%d" % number, content_type="image/jpeg")
+           for part in (1, 2)]
+    return [each.bytes for each in store.put_together(new)]
+
+assert list(eventlet.GreenPool().imap(stored, range(10, 60))) == [[2, 2]] * 50
+(writer,) = psutil.Process().children()
+writer.kill()
+while writer.status() != psutil.STATUS_ZOMBIE:
+    time.sleep(0.01)
+assert stored(60) == [2, 2]
+assert len(list(store.keys())) == 102
+assert b"".join(store.open("images/org/37.2.jpg")) == b"37"
+"""
+
+    subprocess.run([sys.executable, "-W", "ignore", "-c", script], check=True, timeout=60)
+
+
+def test_a_disk_that_refuses_is_a_failure_of_the_store_for_all_that_came_together(tmp_path: Path) -> None:
+    store = open_store(f"file://{tmp_path}")
+    (tmp_path / ".incoming").rmdir()
+
+    with pytest.raises(StorageUnavailable, match="cannot write to the storage folder: No such file or directory"):
+        two_together(store)
+
+    assert list(store.keys()) == []
 
 
 # S3

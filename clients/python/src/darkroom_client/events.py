@@ -122,7 +122,10 @@ class Events:
             if not kind.startswith("text/event-stream"):
                 raise UnexpectedAnswer(f"expected a stream of events, not {kind}", code="unexpected_answer")
             seen.reached = True
-            yield from _events(answer.iter_lines(chunk_size=1), seen)
+            # A chunk is there as soon as it has come; what comes without any (HTTP/1.0) is waited for to its end if not
+            # taken byte by byte.
+            pieces = answer.iter_content(None if getattr(answer.raw, "chunked", False) else 1)
+            yield from _events(_lines(pieces), seen)
 
 
 class _Seen:
@@ -132,6 +135,21 @@ class _Seen:
         self.last = after
         self.reached = False
         self.retry_seconds = _RETRY_SECONDS
+
+
+def _lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the lines in what comes, without their ends; one that does not end is none.
+
+    Not ``iter_lines``: that takes a line apart anew with each piece of it, for minutes where one has a megabyte.
+    """
+    begun: list[bytes] = []
+    for piece in pieces:
+        *ends, rest = piece.split(b"\n")
+        for end in ends:
+            yield b"".join([*begun, end]).removesuffix(b"\r")
+            begun.clear()
+        if rest:
+            begun.append(rest)
 
 
 def _events(lines: Iterable[bytes], seen: _Seen) -> Iterator[LoggedEvent]:

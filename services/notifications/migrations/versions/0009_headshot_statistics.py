@@ -6,8 +6,8 @@ from alembic import op
 from shared.database import SYSTEM_ROLE
 from shared.migrations import protect
 
-revision = "0007"
-down_revision = "0006"
+revision = "0009"
+down_revision = "0008"
 
 TEXT = sa.Text
 TIME = sa.TIMESTAMP(timezone=True)

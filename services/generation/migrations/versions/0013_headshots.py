@@ -5,8 +5,8 @@ from alembic import op
 
 from shared.migrations import part_modes, protect
 
-revision = "0014"
-down_revision = "0013"
+revision = "0013"
+down_revision = "0012"
 
 TEXT = sa.Text
 TIME = sa.TIMESTAMP(timezone=True)

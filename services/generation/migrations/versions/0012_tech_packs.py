@@ -6,8 +6,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from shared.migrations import part_modes, protect
 
-revision = "0013"
-down_revision = "0010"
+revision = "0012"
+down_revision = "0011"
 
 TEXT = sa.Text
 TIME = sa.TIMESTAMP(timezone=True)

@@ -6,8 +6,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from shared.migrations import part_modes, protect
 
-revision = "0010"
-down_revision = "0009"
+revision = "0011"
+down_revision = "0010"
 
 TEXT = sa.Text
 TIME = sa.TIMESTAMP(timezone=True)
