@@ -43,6 +43,7 @@ _WORDS = {
     "code": "provider_error",
     "content_type": "image/jpeg",
     "email": "grace@example.com",
+    "fallback_from": "replicate",
     "inviter_name": "Ada",
     "invariant": "wallet_equals_its_entries",
     "kind": "promotional",
@@ -150,6 +151,8 @@ def _text(name: str) -> str:
     if name.endswith("_id"):
         kind = name.removesuffix("_id")
         return _id(_PREFIXES.get(kind, kind), "")
+    if name == "retry_of":
+        return _id("job", name)
     if name.endswith("_at") or name in {"period_start", "since", "failing_since"}:
         return _MOMENT
     if name == "sha256":

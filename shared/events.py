@@ -501,6 +501,7 @@ class GenerationCompleted(Event, frozen=True, kw_only=True):
 
     ``renewed_view`` is set where the result is a view of ``product_id`` made anew, after the revision ``revision_id``:
     the catalog takes it up, and tells everybody by ProductViewAdded.
+    ``fallback_from`` names the provider that was asked first, where another stood in for it, for all or a part of it.
     """
 
     job_id: str
@@ -522,6 +523,7 @@ class GenerationCompleted(Event, frozen=True, kw_only=True):
     room_type: str | None = None
     livemode: bool = True
     renewed_view: Annotated[RenewedView | None, Internal] = None
+    fallback_from: str | None = None
 
 
 @event("generation", subject="generation_id")
@@ -598,7 +600,11 @@ class StagingSessionChanged(Event, frozen=True, kw_only=True):
 
 @event("generation", subject="job_id")
 class JobFinished(Event, frozen=True, kw_only=True):
-    """A job reached its end; ``lines`` says of each line how it ended."""
+    """A job reached its end; ``lines`` says of each line how it ended.
+
+    Of what ``succeeded``, so many ``fallbacks`` were made by another provider than was asked first. ``retry_of`` is the
+    job of which it made failed generations again.
+    """
 
     job_id: str
     org_id: str
@@ -611,6 +617,8 @@ class JobFinished(Event, frozen=True, kw_only=True):
     session_id: str | None = None
     session_name: str | None = None
     livemode: bool = True
+    fallbacks: int = 0
+    retry_of: str | None = None
 
 
 @event("generation", subject="job_id")

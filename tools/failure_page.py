@@ -21,7 +21,8 @@ generation.
 - **other provider**: whether the next provider of the operation's route (`PROVIDER_ROUTES`) may do it instead; only
   where what was sent last is known not to have run, so that no two of them make the same. What waits to be sent to a
   model whose circuit is open, or that wants to be left alone for more than 30 s, goes there as well. A route that names
-  one provider has none.
+  one provider has none. That another did it is said: `fallback_from` of GenerationCompleted, `fallbacks` of
+  JobFinished, the job's `warnings`, and the message about its end.
 - **worth a retry**: whether the user may hope that the same request succeeds later (`retryable`).
 - **alert**: what operators are told of: a rising `rate`, what lasts (`sustained`), what opens the `breaker`, what is
   `overdue`, `cost` without a result, and what is to be looked at now (`page`).

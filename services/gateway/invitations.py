@@ -20,6 +20,7 @@ from services.gateway.invitation_problems import AlreadyMember, InvitationUsed
 from services.gateway.models import Invitation, Member, Organization
 from services.gateway.permissions import OWNER
 from shared import tokens
+from shared.config import Settings
 from shared.database import Database
 from shared.events import MemberInvited
 from shared.http import Principal
@@ -209,8 +210,15 @@ def as_dict(invitation: Invitation) -> dict[str, Any]:
     }
 
 
+def as_answered(invitation: dict[str, Any], *, settings: Settings) -> dict[str, Any]:
+    """Return an invitation as whoever invites is answered: with its link to pass on, only where no mail is sent."""
+    if settings.smtp_url:
+        return invitation
+    return {**invitation, **link(invitation, secret=settings.signing_secret, public_url=settings.public_url)}
+
+
 def link(invitation: dict[str, Any], *, secret: str, public_url: str) -> dict[str, str]:
-    """Return ``{token, url}`` of an invitation, for whoever invites to pass on."""
+    """Return ``{token, url}`` of an invitation."""
     end = int(datetime.fromisoformat(invitation["expires_at"]).timestamp())
     token = tokens.mint(secret=secret, purpose=tokens.INVITATION, subject=invitation["id"], expires_at=end)
     return {"token": token, "url": f"{public_url}/signup?token={token}"}

@@ -26,7 +26,7 @@ from services.generation.jobs import AT_WORK, GENERATION_ENDS, roll_up
 from services.generation.operations import Answered, Spent, spent
 from services.generation.recording import Recorded, StoredImage
 from services.generation.staging_progress import is_step
-from services.generation.telling import about, renewed_view
+from services.generation.telling import about, fallback_from, renewed_view
 from services.generation.workflows import DoneOperation, workflow
 from shared.database import once_committed
 from shared.events import Event, GenerationCompleted, MadeImage, RenewedView, correlated
@@ -39,12 +39,12 @@ _AT_WORK = ", ".join(f"'{status}'" for status in AT_WORK)
 _ENDS = ", ".join(f"'{status}'" for status in sorted(GENERATION_ENDS))
 
 _JOBS = sa.text("""
-SELECT id, org_id, user_id, workflow, status, livemode, correlation_id, session_id, session_name, waiting_reason,
-       open_generations, created_at, clock_timestamp() AS now
+SELECT id, org_id, user_id, workflow, status, livemode, correlation_id, session_id, session_name, retry_of,
+       waiting_reason, open_generations, created_at, clock_timestamp() AS now
 FROM jobs WHERE id = ANY (:ids) ORDER BY id FOR UPDATE
 """)
 _HELD = sa.text(f"""
-SELECT o.id AS operation_id, o.fence, o.provider, o.model_requested, o.model_used, o.prompt_version,
+SELECT o.id AS operation_id, o.fence, o.asked_first, o.provider, o.model_requested, o.model_used, o.prompt_version,
        o.cost_microusd, o.name, g.id, g.job_id, g.sku, g.amount, g.product_id, g.revision_id, g.style, g.room_type,
        g.view_type, g.settings, g.started_at,
        (SELECT count(*) FROM operations other WHERE other.generation_id = g.id) AS operations
@@ -58,7 +58,7 @@ _KEEP = sa.text(f"""
 WITH done AS MATERIALIZED (
     SELECT * FROM jsonb_to_recordset(CAST(:done AS jsonb)) AS done (
         id text, attempt integer, generation_id text, model text, cost_microusd bigint, prompt_tokens integer,
-        completion_tokens integer, digest text, output jsonb, result jsonb
+        completion_tokens integer, digest text, output jsonb, result jsonb, fallback_from text
     )
 ), made AS (
     SELECT * FROM jsonb_to_recordset(CAST(:images AS jsonb)) AS made (
@@ -83,7 +83,7 @@ WITH done AS MATERIALIZED (
     FROM done WHERE o.id = done.id
 ), completed AS (
     UPDATE generations g SET status = 'succeeded', finished_at = clock_timestamp(), charged = coalesce(g.amount, 0),
-        result = done.result
+        result = done.result, fallback_from = done.fallback_from
     FROM done WHERE g.id = done.generation_id
 )
 INSERT INTO images (id, org_id, job_id, generation_id, operation_id, key, thumbnail_key, content_type, sha256, crc32,
@@ -94,7 +94,7 @@ SELECT made.image_id, o.org_id, o.job_id, o.generation_id, o.id, made.key, made.
 FROM made JOIN operations o ON o.id = made.operation_id JOIN generations g ON g.id = o.generation_id
 """)
 _ENDED = sa.text("""
-SELECT job_id, id, status, sku, amount, charged, failure_reason FROM generations
+SELECT job_id, id, status, sku, amount, charged, failure_reason, fallback_from FROM generations
 WHERE job_id = ANY (:ids) ORDER BY job_id, number
 """)
 _COUNT_DOWN = sa.text("""
@@ -202,6 +202,7 @@ def _done(each: _Kept) -> dict[str, Any]:
         **asdict(each.used),
         "output": {"images": [image.image_id for image in each.result.images], "result": answer.result},
         "result": answer.result,
+        "fallback_from": fallback_from([each.row]),
     }
 
 
@@ -236,6 +237,7 @@ def _completed(each: _Kept, *, now: datetime) -> GenerationCompleted:
         duration_ms=int((now - (row.started_at or now)).total_seconds() * 1000),
         provider_cost_microusd=(row.cost_microusd or 0) + (each.used.cost_microusd or 0),
         renewed_view=_renewed_view(each, images[-1]) if images else None,
+        fallback_from=fallback_from([row]),
     )
 
 

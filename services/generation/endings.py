@@ -16,7 +16,7 @@ from services.generation.failures import reason
 from services.generation.jobs import GENERATION_ENDS, JOB_ENDS, roll_up
 from services.generation.models import Generation, Image, Job, Operation
 from services.generation.rows import amounts_by_id, one_of
-from services.generation.telling import TOLD, Told, about, failed, line_of, renewed_view
+from services.generation.telling import TOLD, Told, about, failed, fallback_from, line_of, renewed_view
 from services.generation.turns import in_turns
 from shared.database import once_committed
 from shared.events import (
@@ -74,6 +74,7 @@ def complete(
     generation.charged = held if charged is None else min(charged, held)
     staging_progress.count_result(session, job, generation)
     operations = _operations_of(session, generation)
+    generation.fallback_from = fallback_from(operations)
     images = list(session.scalars(sa.select(Image).where(Image.generation_id == generation.id).order_by(Image.id)))
     last = operations[-1]
     event = GenerationCompleted(
@@ -89,6 +90,7 @@ def complete(
         duration_ms=_milliseconds(generation.started_at or now, now),
         provider_cost_microusd=sum(item.cost_microusd or 0 for item in operations),
         renewed_view=_renewed_view(job, generation, images[-1]) if images else None,
+        fallback_from=generation.fallback_from,
     )
     return [event, *_close(session, job, 1, now=now)]
 
@@ -185,7 +187,8 @@ def finished(session: Session, job: Job, *, held: Collection[str] = ()) -> JobFi
     ``held`` are lines that credits know of; those of generations that were never begun are listed only then.
     """
     columns = (Generation.id, Generation.status, Generation.sku, Generation.amount, Generation.charged)
-    statement = sa.select(*columns, Generation.failure_reason).where(Generation.job_id == job.id)
+    how = (Generation.failure_reason, Generation.fallback_from)
+    statement = sa.select(*columns, *how).where(Generation.job_id == job.id)
     generations = session.execute(statement.order_by(Generation.number)).all()
     return finish_of(job, status=job.status, generations=generations, held=held)
 
@@ -215,6 +218,8 @@ def finish_of(job: Job | Told, *, status: str, generations: Sequence[Told], held
         session_id=job.session_id,
         session_name=job.session_name,
         livemode=job.livemode,
+        fallbacks=sum(item.fallback_from is not None for item in generations),
+        retry_of=job.retry_of,
     )
 
 

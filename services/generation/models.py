@@ -79,7 +79,8 @@ class Generation(Base):
     """One billable result inside a job. Its id is also the id of its reservation line.
 
     ``amount`` is held for it, null until that is known; ``charged`` is what its result cost of that. With ``parts`` the
-    price is for its first operations, of which there are so many, in equal parts.
+    price is for its first operations, of which there are so many, in equal parts. ``fallback_from`` is the provider
+    that was asked for its result and that others stood in for.
     """
 
     __tablename__ = "generations"
@@ -106,6 +107,7 @@ class Generation(Base):
     failure_reason: Mapped[str | None]
     failure_message: Mapped[str | None]
     result: Mapped[dict[str, Any] | None]
+    fallback_from: Mapped[str | None]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
 
@@ -121,6 +123,7 @@ class Operation(Base):
     lease cannot write. ``sent_at`` is written before a request goes out, ``external_id`` is how the provider calls what
     it has taken, and at ``poll_at`` it is to be asked for that: by then no worker holds it. One that has ended and
     still has a ``poll_at`` runs on at the provider: it is cancelled there, and what it cost is found out.
+    ``asked_first`` is the provider it was planned for: where ``provider`` is another by now, that one stands in for it.
 
     One with an ``analysis_key`` looks up first what is known: from ``waits_since`` on it waits for that, not due, until
     it takes the analysis that the operation ``taken_from`` has made, or is to be sent itself.
@@ -138,6 +141,7 @@ class Operation(Base):
     status: Mapped[str]
     lane: Mapped[int]
     livemode: Mapped[bool]
+    asked_first: Mapped[str | None]
     provider: Mapped[str]
     model_requested: Mapped[str]
     model_used: Mapped[str | None]

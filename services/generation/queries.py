@@ -63,6 +63,7 @@ def _select_totals() -> Any:
             sa.func.count().filter(state.in_(("running", "storing"))).label("running"),
             sa.func.count().filter(state == "succeeded").label("succeeded"),
             sa.func.count().filter(state == "failed").label("failed"),
+            sa.func.count(Generation.fallback_from).label("fallbacks"),
             sa.func.coalesce(sa.func.sum(charged), 0).label("charged"),
             sa.func.coalesce(sa.func.sum(amount - charged).filter(state.in_(GENERATION_ENDS)), 0).label("refunded"),
             sa.func.coalesce(sa.func.sum(amount).filter(is_open), 0).label("reserved"),
@@ -346,16 +347,25 @@ def _cache(row: Job) -> dict[str, Any] | None:
 
 
 def _warnings(row: Job, totals: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Say how many generations were not begun, or are not yet, and why; of a rejected job its refusal has said it."""
+    """Say how many generations were not begun, or are not yet, and why; of a rejected job its refusal has said it.
+
+    Say too how many were made by others than were asked.
+    """
     told = []
     if row.waiting_reason and totals["waiting"]:
         told.append(("generations_wait", totals["waiting"], "wait", row.waiting_reason))
     if row.status != "rejected":
         told += [("generations_not_begun", count, "were not begun", code) for code, count in totals["not_begun"]]
-    return [
+    warnings = [
         {"code": code, "detail": f"{count} of {row.total} generations {verb}: {reason(why).message}"}
         for code, count, verb, why in told
     ]
+    if totals["fallbacks"]:
+        detail = (
+            f"{totals['fallbacks']} of {row.total} generations were made by another AI service than was asked first."
+        )
+        warnings.append({"code": "fallback", "detail": detail})
+    return warnings
 
 
 def _totals(session: Session, rows: Sequence[Job]) -> dict[str, dict[str, Any]]:

@@ -168,6 +168,7 @@ def operation_row(
         # What follows on work that was begun names no size: it is interactive, so that it is soon out of the way.
         "lane": lane(livemode=job["livemode"], generations=job.get("generations", 1)),
         "livemode": job["livemode"],
+        "asked_first": provider.name,
         "provider": provider.name,
         "model_requested": provider.model_for(planned.name),
         "prompt": planned.prompt,

@@ -1,11 +1,12 @@
 """What events tell of a generation that has ended, from its row or from the columns that are needed for it."""
 
+from collections.abc import Iterable
 from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 
 from services.generation.failures import reason
-from services.generation.models import Generation, Job
+from services.generation.models import Generation, Job, Operation
 from services.generation.workflows import workflow
 from shared.events import GenerationFailed, RenewedView, correlated
 from shared.times import rfc3339
@@ -60,6 +61,12 @@ def renewed_view(
         content_type=content_type,
         asked_at=rfc3339(job.created_at, precision="microseconds"),
     )
+
+
+def fallback_from(operations: Iterable[Operation | Told]) -> str | None:
+    """Return the provider that was asked for a result and that another stood in for, if one did: the last such."""
+    instead = [each.asked_first for each in operations if each.asked_first not in {None, each.provider}]
+    return instead[-1] if instead else None
 
 
 def about(job: Job | Told, generation: Generation | Told) -> dict[str, Any]:

@@ -1,12 +1,13 @@
 """The activity of an organization or of one session: its log, read backwards and told in sentences."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from services.notifications import log as event_log
 from services.notifications import people, preferences, story
@@ -46,7 +47,9 @@ def activity(
     if after is not None:
         wanted.append(RecordedEvent.sequence < event_log.cursor_of(after))
     wanted += _about(org_id=org_id, session_id=session_id, job_id=job_id)
+    wanted.append(_stands_for_itself())
     happened, more = _happened(session, wanted, most=limit * _EVENTS_A_LINE)
+    happened = _with_counts(session, happened, org_id=org_id, most=limit)
     user_ids = sorted(set().union(*(story.people_in(item.data) for item in happened)))
     names = people.names(session, org_id=org_id, user_ids=user_ids)
     lines = story.tell(happened, names=names, zone=preferences.zone(timezone))
@@ -74,6 +77,34 @@ def _about(*, org_id: str, session_id: str | None, job_id: str | None) -> list[s
         jobs = sa.select(event.job_id).where(of_session, event.job_id.is_not(None))
         wanted.append(sa.or_(event.session_id == session_id, event.job_id.in_(jobs)))
     return wanted
+
+
+def _stands_for_itself() -> sa.ColumnElement[bool]:
+    """Leave out what a newer one of its job stands for, whichever page that is on: each is told once."""
+    newer = aliased(RecordedEvent)
+    another = sa.exists().where(
+        newer.org_id == RecordedEvent.org_id,
+        newer.job_id == RecordedEvent.job_id,
+        newer.type == RecordedEvent.type,
+        newer.sequence > RecordedEvent.sequence,
+    )
+    return sa.or_(RecordedEvent.type.not_in(story.ONCE_A_JOB), ~another)
+
+
+def _with_counts(session: Session, happened: Sequence[Happened], *, org_id: str, most: int) -> list[Happened]:
+    """Return the same, with the number of those that stand for others: of the first ``most``, more are never shown."""
+    several = [item for item in happened if item.type in story.ONCE_A_JOB][:most]
+    if not several:
+        return list(happened)
+    event = RecordedEvent
+    of_jobs = sa.select(event.job_id, event.type, sa.func.count()).where(
+        event.org_id == org_id,
+        event.job_id.in_({item.data["job_id"] for item in several}),
+        event.type.in_(story.ONCE_A_JOB),
+    )
+    rows = session.execute(of_jobs.group_by(event.job_id, event.type))
+    counts = {(job_id, kind): count for job_id, kind, count in rows}
+    return [replace(item, count=counts.get((item.data.get("job_id"), item.type), item.count)) for item in happened]
 
 
 def _read(row: RecordedEvent) -> Happened:

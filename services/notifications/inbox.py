@@ -1,12 +1,13 @@
 """Somebody's inbox: messages, which of them were read, and how many were not."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.orm import Session
 
 from services.notifications import metrics
@@ -22,25 +23,30 @@ READ_AT_ONCE = 200
 
 @dataclass(frozen=True, kw_only=True)
 class NewMessage:
-    """A message to be put into somebody's inbox, unless they have one with this ``key``."""
+    """A message to be put into somebody's inbox, unless they have one with this ``key``.
+
+    One that ``goes_on`` takes the place of that, as a new one, where it says more: another text, or of another job.
+    """
 
     org_id: str
     user_id: str
     key: str
     kind: str
     text: str
+    goes_on: bool = False
     job_id: str | None = None
     session_id: str | None = None
 
 
 def add(session: Session, messages: Sequence[NewMessage]) -> None:
-    """Put messages into inboxes; those that are there already stay as they are."""
-    if not messages:
-        return
-    rows = [{"id": new_id("ntf"), **dataclasses.asdict(each)} for each in messages]
-    rows.sort(key=lambda row: (row["org_id"], row["user_id"], row["key"]))  # two batches never wait for each other
-    added = session.scalars(insert(Message).values(rows).on_conflict_do_nothing().returning(Message.id)).all()
-    once_committed(session, lambda: metrics.deliveries.labels("inbox", "delivered").inc(len(added)))
+    """Put messages into inboxes; those that are there already stay as they are, unless they go on."""
+    # In one order: two batches never wait for each other.
+    ordered = sorted(messages, key=lambda each: (each.org_id, each.user_id, each.key))
+    for goes_on in (False, True):
+        rows = [_row(each) for each in ordered if each.goes_on is goes_on]
+        if rows:
+            added = session.scalars(_insert(rows, goes_on=goes_on).returning(Message.id)).all()
+            once_committed(session, partial(_count, len(added)))
 
 
 def messages(
@@ -97,6 +103,36 @@ def as_dict(row: Message) -> dict[str, Any]:
         "created_at": rfc3339(row.created_at),
         "read_at": row.read_at and rfc3339(row.read_at),
     }
+
+
+def _insert(rows: Sequence[Mapping[str, Any]], *, goes_on: bool) -> Insert:
+    statement = insert(Message).values(rows)
+    if not goes_on:
+        return statement.on_conflict_do_nothing()
+    new = statement.excluded
+    return statement.on_conflict_do_update(
+        index_elements=["org_id", "user_id", "key"],
+        # Another id: it is at the top of the inbox again, and whoever read the one before has not read this.
+        set_={
+            "id": new.id,
+            "kind": new.kind,
+            "text": new.text,
+            "job_id": new.job_id,
+            "created_at": sa.func.now(),
+            "read_at": None,
+        },
+        where=sa.or_(Message.text != new.text, Message.job_id.is_distinct_from(new.job_id)),
+    )
+
+
+def _row(message: NewMessage) -> dict[str, Any]:
+    row = {"id": new_id("ntf"), **dataclasses.asdict(message)}
+    del row["goes_on"]
+    return row
+
+
+def _count(delivered: int) -> None:
+    metrics.deliveries.labels("inbox", "delivered").inc(delivered)
 
 
 def _unread(session: Session, *, org_id: str, user_id: str) -> int:

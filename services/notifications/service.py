@@ -18,6 +18,7 @@ from services.notifications import (
     preferences,
     receivers,
     recording,
+    sessions,
     summaries,
     telling,
     webhooks,
@@ -219,9 +220,10 @@ class Notifications:
 
     @every(seconds=3600)
     def sweep_mails(self) -> None:
-        """Delete mails and messages that nobody needs any more."""
+        """Delete mails, messages and what else of the past nobody needs any more."""
         mailing.sweep(self.db)
         incidents.sweep(self.db)
+        sessions.sweep(self.db)
 
     @every(seconds=300)
     def send_summaries(self) -> None:

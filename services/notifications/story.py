@@ -1,6 +1,7 @@
 """The story of an organization in sentences, made of the events in its log. Pure: names and times are given.
 
-A type that has no sentence here is not told. Several of the same in a row, by the same person, are one sentence.
+A type that has no sentence here is not told, and `NOT_TOLD` says why. Several of the same in a row, by the same person,
+are one sentence.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,17 +21,23 @@ _PHOTOS: Final = {
     "face": "portrait",
     "profile": "profile photo",
 }
+# Of these a job may have hundreds, with those of other jobs in between: the newest stands for all.
+ONCE_A_JOB: Final = ("GenerationFailed",)
 _ENDS: Final = {"failed": "failed", "expired": "took too long", "cancelled": "was cancelled", "rejected": "was refused"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Happened:
-    """One event of the log as a story needs it: its number, its type, its time and its public data."""
+    """One event of the log as a story needs it: its number, its type, its time and its public data.
+
+    It stands for ``count`` events, of which it is the newest: see `ONCE_A_JOB`.
+    """
 
     sequence: int
     type: str
     time: datetime
     data: Mapping[str, Any]
+    count: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,12 +99,13 @@ def _belongs(part: _Part, other: _Part, item: Happened, older: Happened) -> bool
 
 def _line(gathered: Sequence[Happened], part: _Part, *, zone: Any) -> Line:
     newest, oldest = gathered[0], gathered[-1]
+    count = sum(item.count for item in gathered)
     return Line(
         sequence=oldest.sequence,
         type=newest.type,
         time=newest.time,
-        count=len(gathered),
-        text=f"{part.say(len(gathered))} at {clock(newest.time.astimezone(zone))}",
+        count=count,
+        text=f"{part.say(count)} at {clock(newest.time.astimezone(zone))}",
         actor_id=part.actor_id,
         job_id=newest.data.get("job_id"),
         session_id=newest.data.get("session_id"),
@@ -144,8 +152,25 @@ def _paused(data: Mapping[str, Any], _names: Names) -> _Part:
     return _said(f"{label(data['workflow'], None)} paused, with {_counted(data['waiting'], 'image')} to go")
 
 
+def _stalled(data: Mapping[str, Any], _names: Names) -> _Part:
+    return _said(f"{label(data['workflow'], None)} came to a standstill")
+
+
+def _failed(data: Mapping[str, Any], _names: Names) -> _Part:
+    what, reason = label(data["workflow"], None).lower(), data["reason"].replace("_", " ")
+
+    def say(count: int) -> str:
+        images = f"{_counted(count, 'image')} ({what}) {'was' if count == 1 else 'were'}"
+        if data["reason"].startswith("cancelled"):
+            return f"{images} cancelled"
+        return f"{images} not generated ({'last: ' if count > 1 else ''}{reason})"
+
+    return _Part(say=say)
+
+
 def _finished(data: Mapping[str, Any], _names: Names) -> _Part:
-    what = single_line(label(data["workflow"], data["session_name"]), most=_TEXT_MAX)
+    called = label(data["workflow"], data["session_name"], session_id=data.get("session_id"))
+    what = single_line(called, most=_TEXT_MAX)
     total = data["succeeded"] + data["failed"]
     if data["status"] in _ENDS:
         return _said(f"{what} {_ENDS[data['status']]}, with {data['succeeded']} of {total} images generated")
@@ -205,9 +230,20 @@ _TELLERS: Final[Mapping[str, _Teller]] = {
     "JobAccepted": _accepted,
     "JobPaused": _paused,
     "JobResumed": lambda data, _names: _said(f"{label(data['workflow'], None)} went on"),
+    "JobStalled": _stalled,
+    "GenerationFailed": _failed,
     "JobFinished": _finished,
     "AssetUploaded": _uploaded,
     "SourceDeleted": _source_deleted,
     "WebhookEndpointDisabled": lambda data, _names: _said(f"The webhook endpoint {data['endpoint_id']} was disabled"),
 }
 TOLD_TYPES: Final = tuple(_TELLERS)
+# Of what is in the log, why it has no sentence.
+NOT_TOLD: Final[Mapping[str, str]] = {
+    "CreditReserved": "a step of a job, whose beginning is told; GET /v1/credits/entries has every movement",
+    "CreditCaptured": "as above, one for each image",
+    "RefundIssued": "as above; an administrator's has its reason there",
+    "GenerationStarted": "one for each image of a job, whose beginning and end are told",
+    "GenerationCompleted": "as above; the job's end has their number",
+    "EmailSent": "nothing happened but that somebody was told of something",
+}

@@ -1,38 +1,40 @@
-"""Telling people: from notices to messages in inboxes and mails, as each of them prefers."""
+"""Telling people: from what happened to notices, and from these into the channels, as each of them prefers."""
 
-from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
 
-from services.notifications import inbox, mailing, people, preferences
-from services.notifications.inbox import NewMessage
+from services.notifications import mailing, people, preferences, sessions
+from services.notifications.channels import CHANNELS, Channel, Told
 from services.notifications.mailing import NewMail
-from services.notifications.notices import MEMBERS, Notice, notice_of
+from services.notifications.notices import Notice, notice_of
 from services.notifications.people import OWNER, Recipient
 from shared.database import Database
-from shared.events import Event, MemberInvited, PasswordResetRequested
+from shared.events import Event, JobFinished, MemberInvited, PasswordResetRequested
 
 LINK_MARGIN = timedelta(minutes=1)
 
 
-def tell(db: Database, session: Session, items: Sequence[Event]) -> list[Event]:
-    """Put what is worth telling into inboxes and mails; whatever was told before changes nothing."""
-    notices = [notice for item in items if (notice := notice_of(item))]
+def tell(
+    db: Database, session: Session, items: Sequence[Event], *, channels: Mapping[str, Channel] = CHANNELS
+) -> list[Event]:
+    """Put what is worth telling into the channels; whatever was told before changes nothing."""
+    notices = _notices(session, items)
     if not notices:
         return []
-    told = [(notice, each) for notice, recipients in _recipients(session, notices) for each in recipients]
-    chosen = preferences.of(session, sorted({each.user_id for _, each in told}))
-    messages, mails = [], []
-    for notice, each in told:
-        wanted = chosen.get((each.org_id, each.user_id)) or preferences.with_defaults({})
-        if notice.browser_kind is None or wanted["browser"][notice.browser_kind]:
-            messages.append(_message(notice, each))
-        if each.email and _by_mail(notice, wanted):
-            mails.append(_mail(notice, each, wanted))
-    inbox.add(session, messages)
-    mailing.add(db, session, mails)
+    to_tell = {
+        (each.org_id, each.user_id, notice.key): (notice, each)
+        for notice, recipients in _recipients(session, notices)
+        for each in recipients
+    }
+    chosen = preferences.of(session, sorted({each.user_id for _, each in to_tell.values()}))
+    told = [
+        Told(notice=notice, to=each, wanted=chosen.get((each.org_id, each.user_id)) or preferences.with_defaults({}))
+        for notice, each in to_tell.values()
+    ]
+    for add in channels.values():
+        add(db, session, told)
     return []
 
 
@@ -83,8 +85,18 @@ def _invitation(item: MemberInvited) -> NewMail:
     )
 
 
+def _notices(session: Session, items: Sequence[Event]) -> list[Notice]:
+    """Return what is to be told of these; jobs of one session say all the same."""
+    standings = sessions.note(session, items)
+    found = []
+    for item in items:
+        of_session = standings.get((item.org_id, item.session_id or "")) if isinstance(item, JobFinished) else None
+        found.append(notice_of(item, standing=of_session))
+    return [notice for notice in found if notice]
+
+
 def _recipients(session: Session, notices: Sequence[Notice]) -> list[tuple[Notice, list[Recipient]]]:
-    """Return whom each notice goes to: the person whose job it was, else the organization's owners or members."""
+    """Return whom each notice goes to: the person whose job it was, else the organization's owners."""
     members = people.members(session, sorted({notice.org_id for notice in notices}))
     found = []
     for notice in notices:
@@ -93,44 +105,9 @@ def _recipients(session: Session, notices: Sequence[Notice]) -> list[tuple[Notic
             one = known.get(notice.user_id) or Recipient(org_id=notice.org_id, user_id=notice.user_id)
             found.append((notice, [one]))
             continue
-        of_all = notice.to == MEMBERS
-        found.append(
-            (notice, [known[person.user_id] for person in members[notice.org_id] if of_all or person.role == OWNER])
-        )
+        owners = [known[person.user_id] for person in members[notice.org_id] if person.role == OWNER]
+        found.append((notice, owners))
     return found
-
-
-def _by_mail(notice: Notice, wanted: dict[str, Any]) -> bool:
-    if notice.email_kind:
-        return bool(wanted["email"][notice.email_kind])
-    return notice.browser_kind is None or bool(wanted["browser"][notice.browser_kind])
-
-
-def _message(notice: Notice, to: Recipient) -> NewMessage:
-    return NewMessage(
-        org_id=to.org_id,
-        user_id=to.user_id,
-        key=notice.key,
-        kind=notice.kind,
-        text=notice.text,
-        job_id=notice.job_id,
-        session_id=notice.session_id,
-    )
-
-
-def _mail(notice: Notice, to: Recipient, wanted: dict[str, Any]) -> NewMail:
-    # What nobody can switch off is not put off either.
-    digest = wanted["frequency"] == preferences.DAILY_DIGEST and notice.email_kind is not None
-    return NewMail(
-        org_id=to.org_id,
-        user_id=to.user_id,
-        key=f"{notice.key}/{to.user_id}",
-        kind=notice.kind,
-        recipient=to.email or "",
-        facts={**notice.facts, "text": notice.text, "name": to.name, "timezone": wanted["timezone"]},
-        gathered=digest,
-        due_at=preferences.quiet_until(wanted, now=datetime.now(UTC)) if notice.browser_kind else None,
-    )
 
 
 def _end(text: str) -> datetime:

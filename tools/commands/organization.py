@@ -21,7 +21,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     create.add_argument("--first", action="store_true", help=f"make {FIRST['name']} with {FIRST['credits']} credits")
     create.add_argument("--credits", type=int, dest="amount", metavar="N", help="credits to start with")
     create.add_argument("--plan", choices=("free", "pro", "team"), help="default: pro")
-    create.add_argument("--owner-email", metavar="ADDRESS")
+    create.add_argument(
+        "--owner-email",
+        metavar="ADDRESS",
+        help="invite the owner: by mail, or without SMTP_URL by the link in the answer",
+    )
     create.set_defaults(run=run)
 
 

@@ -25,6 +25,8 @@ class AdminRoutes(Wiring):
         answers={201: OrganizationSchema},
         problems=(Forbidden, RequestInProgress, IdempotencyKeyReused),
         summary="Make an organization with an owner and a first API key, shown once",
+        description="With `owner_email` the owner is invited to sign up as a person. The link is sent by mail; only "
+        "where the operator has set up no mail is it in this answer, to be passed on.",
         tags=_TAGS,
     )
     def create_organization(self, request: Request) -> Answer:
@@ -42,9 +44,7 @@ class AdminRoutes(Wiring):
         )
         made = organizations.create(self.db, wanted, secret=secret)
         if made["invitation"]:
-            made["invitation"] |= invitations.link(
-                made["invitation"], secret=self.settings.signing_secret, public_url=self.settings.public_url
-            )
+            made["invitation"] = invitations.as_answered(made["invitation"], settings=self.settings)
         amount = self.settings.opening_credits if asked["amount"] is None else asked["amount"]
         balance = self.credits.open_account(org_id=made["id"], plan=asked["plan"], amount=amount)
         headers = {"Cache-Control": "no-store"}

@@ -54,11 +54,7 @@ class InvitationRoutes(Wiring):
         """Invite; the link is in the mail, or where none is sent, in this answer and nowhere else."""
         wanted = Wanted(id=request.claim.resource_id, org_id=request.org_id, **request.body)
         made = invitations.invite(self.db, wanted, asker=request.asker)
-        headers = {"Cache-Control": "no-store"}
-        if self.settings.smtp_url:
-            return Answer(201, made, headers)
-        link = invitations.link(made, secret=self.settings.signing_secret, public_url=self.settings.public_url)
-        return Answer(201, {**made, **link}, headers)
+        return Answer(201, invitations.as_answered(made, settings=self.settings), {"Cache-Control": "no-store"})
 
     @route(
         "GET",

@@ -17,6 +17,10 @@ JOB_ENDS = frozenset({"succeeded", "partially_succeeded", "failed", "cancelled",
 JOB_STATUSES = ("awaiting_credit", "queued", "running", "paused", "cancelling", *sorted(JOB_ENDS))
 GENERATION_STATUSES = ("queued", "running", "storing", "succeeded", "failed")
 ON_INSUFFICIENT = ("reject", "partial", "pause")
+_WARNINGS = (
+    "What is not as it was asked for, each `{code, detail}`: `generations_wait` and `generations_not_begun` could not "
+    "be paid for, and `fallback` counts the results that another AI service made than was asked first."
+)
 _WAITING_REASON = (
     "What its next operation waits for: `holding_credits`, `free_worker`, `behind_others` of your own,"
     " `organization_limit`, `provider_limit`, `rate_limit`, `same_analysis` (another operation of yours is finding out"
@@ -96,7 +100,7 @@ class JobAtWorkSchema(Schema):
     cache = fields.Nested(
         CacheSchema, allow_none=True, metadata={"description": "Null where nothing of it can be known: of images."}
     )
-    warnings = fields.List(fields.Dict())
+    warnings = fields.List(fields.Dict(), metadata={"description": _WARNINGS})
 
 
 class JobSchema(JobAtWorkSchema):

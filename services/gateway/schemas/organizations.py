@@ -19,7 +19,7 @@ class OrganizationRequest(Schema):
 class OrganizationSchema(Schema):
     """A new organization, ready to use. ``api_key`` is its owner's and is shown this once.
 
-    ``invitation`` is the owner's, whose address is known: with its link the owner signs up.
+    ``invitation`` is the owner's, whose address is known: with the link they are sent the owner signs up.
     """
 
     id = fields.String(required=True)

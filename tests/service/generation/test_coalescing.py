@@ -411,6 +411,7 @@ def test_a_fallbacks_answer_is_for_those_that_waited_and_known_as_the_fallbacks_
     hit = asked_for(generation_db, routed, an_analysis([photo], org_id=org_id))
 
     assert [job["status"] for job in jobs] == ["succeeded"] * 2
+    assert [warning["code"] for job in jobs for warning in job["warnings"]] == ["fallback"] * 2
     assert (len(first_choice.requests), len(other.requests)) == (2, 1)
     of_waiting = [operations_of(generation_db, asked.job_id)[0] for asked in waiting]
     assert [(one.provider, one.model_used) for one in of_waiting] == [("openai", "seeing-b")] * 2

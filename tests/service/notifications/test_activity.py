@@ -4,12 +4,12 @@ import pytest
 
 from services.notifications import activity
 from shared import events
-from shared.events import AssetUploaded, JobAccepted
+from shared.events import AssetUploaded, JobAccepted, JobStalled
 from shared.ids import new_id
 from shared.problems import BadRequest
 from tests.service.notifications.hooks import tell as record
 from tests.service.notifications.test_telling import a_member
-from tests.service.notifications.told import finished, started
+from tests.service.notifications.told import failed, finished, started
 
 
 @pytest.fixture
@@ -38,6 +38,18 @@ def accepted(org_id, user_id, *, job_id):
         user_id=user_id,
         workflow="staging",
         generations=2,
+        deadline_at="2131-05-01T12:00:00Z",
+    )
+
+
+def stalled(org_id):
+    return JobStalled(
+        meta=events.correlated(None),
+        job_id=new_id("job"),
+        org_id=org_id,
+        user_id=None,
+        workflow="staging",
+        since="2031-05-01T12:00:00Z",
         deadline_at="2131-05-01T12:00:00Z",
     )
 
@@ -83,6 +95,44 @@ def test_a_session_has_its_own_story(notifications_db, org_id):
         "The API asked for 2 images (staging)",
     ]
     assert len(sentences(read(notifications_db, org_id, job_id=job_id))) == 2
+
+
+def test_failures_are_one_sentence_a_job_whatever_happens_in_between(notifications_db, org_id):
+    jobs = [new_id("job") for _ in range(2)]
+    for number in range(5):
+        for job_id in jobs[: 2 if number < 3 else 1]:
+            record(notifications_db, failed(org_id, job_id=job_id))
+            record(notifications_db, uploaded(org_id, new_id("usr")))
+
+    page = read(notifications_db, org_id)
+    of_failures = [
+        (line["job_id"], line["count"], line["text"]) for line in page["data"] if "generated" in line["text"]
+    ]
+
+    assert [(job_id, count) for job_id, count, _ in of_failures] == [(jobs[0], 5), (jobs[1], 3)]
+    assert of_failures[0][2].startswith("5 images (staging) were not generated (last: provider error) at ")
+    assert len(page["data"]) == 8 + 2
+    assert [line["count"] for line in read(notifications_db, org_id, job_id=jobs[1])["data"]] == [3]
+
+
+def test_failures_are_told_on_one_page_only(notifications_db, org_id):
+    job_ids = [new_id("job") for _ in range(3)]
+    for job_id in [*job_ids, *reversed(job_ids), *job_ids]:
+        record(notifications_db, failed(org_id, job_id=job_id))
+
+    told, after = [], None
+    while after is not None or not told:
+        page = read(notifications_db, org_id, limit=1, after=after)
+        told += [(line["job_id"], line["count"]) for line in page["data"]]
+        after = page["next_cursor"]
+
+    assert told == [(job_id, 3) for job_id in reversed(job_ids)]
+
+
+def test_a_job_that_stands_still_is_told(notifications_db, org_id):
+    record(notifications_db, stalled(org_id))
+
+    assert sentences(read(notifications_db, org_id)) == ["Staging came to a standstill"]
 
 
 def test_pages_follow_one_another_to_the_beginning(notifications_db, org_id):

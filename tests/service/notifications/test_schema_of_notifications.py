@@ -7,6 +7,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from services.notifications.models import Model
+from services.notifications.sessions import EndedJob
 from shared.database import delivery_metadata
 
 
@@ -44,6 +45,7 @@ def test_every_table_with_an_organization_is_behind_the_wall(notifications_db):
             connection.scalars(sa.text("SELECT relname FROM pg_class WHERE relrowsecurity AND relforcerowsecurity"))
         )
 
+    assert EndedJob.__tablename__ in walled
     assert walled == {table.name for table in Model.metadata.tables.values() if "org_id" in table.columns}
 
 

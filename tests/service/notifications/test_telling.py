@@ -239,10 +239,11 @@ def test_somebody_whose_address_is_not_known_finds_it_in_the_inbox(notifications
     assert rows(notifications_db) == []
 
 
-def test_a_low_quota_is_told_to_every_member_once_a_period(notifications_db, org_id):
-    members = [a_member(notifications_db, org_id, role=role) for role in ("owner", "editor", "viewer")]
-    gone = a_member(notifications_db, org_id)
-    hear(notifications_db, removed(org_id, gone))
+def test_a_low_quota_is_told_to_those_who_can_upgrade_once_a_period(notifications_db, org_id):
+    members = [
+        a_member(notifications_db, org_id, role=role) for role in ("owner", "owner", "owner", "editor", "viewer")
+    ]
+    hear(notifications_db, removed(org_id, members[1]))
     choose(notifications_db, org_id, members[2], browser={"low_quota_warning": False})
 
     for _ in range(2):
@@ -259,11 +260,12 @@ def test_a_low_quota_is_told_to_every_member_once_a_period(notifications_db, org
             ),
         )
 
-    told = [len(messages(notifications_db, org_id, user_id)["data"]) for user_id in (*members, gone)]
-    assert told == [1, 1, 0, 0]
-    assert sorted(recipient for kind, recipient, _ in rows(notifications_db) if kind == "low_quota") == sorted(
-        f"{user_id}@example.com" for user_id in members[:2]
-    )
+    told = [len(messages(notifications_db, org_id, user_id)["data"]) for user_id in members]
+    assert told == [1, 0, 0, 0, 0]
+    assert "Upgrade your plan" in messages(notifications_db, org_id, members[0])["data"][0]["text"]
+    assert [recipient for kind, recipient, _ in rows(notifications_db) if kind == "low_quota"] == [
+        f"{members[0]}@example.com"
+    ]
 
 
 def test_a_disabled_endpoint_is_mailed_to_the_owners_whatever_they_prefer(notifications_db, org_id):

@@ -1,5 +1,6 @@
 """The story of an organization in sentences."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -65,11 +66,33 @@ def finished(status, **data):
             finished("partially_succeeded"),
             "StudioSession 'Summer' was completed, with 176 of 180 images generated at 2:30 PM",
         ),
+        (
+            finished("succeeded", workflow="empty_room", session_id="ses_1", failed=0),
+            "Staging session 'Summer' was completed, with 176 of 176 images generated at 2:30 PM",
+        ),
+        (happened("JobStalled", workflow="day_to_dusk"), "Day to dusk came to a standstill at 2:30 PM"),
+        (
+            happened("GenerationFailed", workflow="staging", reason="provider_timeout"),
+            "1 image (staging) was not generated (provider timeout) at 2:30 PM",
+        ),
+        (
+            happened("GenerationFailed", workflow="staging", reason="cancelled_before_start"),
+            "1 image (staging) was cancelled at 2:30 PM",
+        ),
         (finished("cancelled"), "StudioSession 'Summer' was cancelled, with 176 of 180 images generated at 2:30 PM"),
     ],
 )
 def test_each_kind_of_event_has_its_sentence(item, sentence):
     assert told(item) == [sentence]
+
+
+def test_a_failure_that_stands_for_all_of_its_job_says_how_many():
+    failed = happened("GenerationFailed", workflow="studio", reason="provider_timeout")
+
+    (line,) = tell([replace(failed, count=4)], names=NAMES, zone=UTC)
+
+    assert line.text == "4 images (studio) were not generated (last: provider timeout) at 2:30 PM"
+    assert line.count == 4
 
 
 def test_several_in_a_row_by_one_person_are_one_sentence():
@@ -103,6 +126,13 @@ def test_a_name_stays_within_its_sentence():
 
     assert "\n" not in text
     assert len(text) < 200
+
+
+def test_every_event_of_the_log_has_a_sentence_or_a_reason_why_not():
+    logged = [cls.__name__ for cls in events.logged()]
+
+    assert sorted([*story.TOLD_TYPES, *story.NOT_TOLD]) == sorted(logged)
+    assert all(story.NOT_TOLD.values())
 
 
 @pytest.mark.parametrize("kind", story.TOLD_TYPES)
