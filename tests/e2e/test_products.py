@@ -50,7 +50,7 @@ def test_a_product_is_shown_from_its_sides_and_each_side_has_one_current_picture
 def test_ten_products_with_their_pictures_are_one_sentence_by_the_readers_clock(new_darkroom: NewDarkroom) -> None:
     darkroom = new_darkroom(0)
     for number in range(10):
-        darkroom.products.create(f"Chair {number}", upload_id=a_photo(darkroom, "green"))
+        darkroom.products.create(f"Chair {number}", upload_id=a_photo(darkroom, f"rgb({number * 25}, 90, 90)"))
 
     def told() -> Activity | None:
         newest = next(darkroom.events.activity(timezone="America/New_York"), None)
