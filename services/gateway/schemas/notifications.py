@@ -20,7 +20,10 @@ class MessagesQuery(PageQuery):
 
 
 class MessageSchema(Schema):
-    """One message in somebody's inbox; ``read_at`` of null was not read yet."""
+    """One message in somebody's inbox; ``read_at`` of null was not read yet.
+
+    What is told of a session has one message, which another takes the place of, unread, when the session goes on.
+    """
 
     id = fields.String(required=True, metadata={"examples": ["ntf_01kafv0s2bf4v8e6f6z5m4j0zt"]})
     kind = fields.String(required=True, metadata={"examples": ["generation_completed"]})
