@@ -4,6 +4,7 @@ A type that has no sentence here is not told, and `NOT_TOLD` says why. Several o
 are one sentence.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -20,6 +21,16 @@ _PHOTOS: Final = {
     "inspiration": "inspiration",
     "face": "portrait",
     "profile": "profile photo",
+}
+_IN_ORDER: Final = (
+    *(f"uploaded {noun}" for noun in (*_PHOTOS.values(), "photo")),
+    *("added product", "added view", "renewed view", "changed product", "deleted product"),
+)
+_DEEDS_IN_SESSIONS: Final = {
+    "created": "began",
+    "selected": "chose the empty room of",
+    "locked": "locked the empty room of",
+    "deleted": "deleted",
 }
 # Of these a job may have hundreds, with those of other jobs in between: the newest stands for all.
 ONCE_A_JOB: Final = ("GenerationFailed",)
@@ -56,11 +67,12 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True)
 class _Part:
-    """What one event says: who, what, and what it can be told together with."""
+    """What one event says: who, what, and what it can be told together with, which is counted by ``thing``."""
 
-    say: Callable[[int], str]
+    say: Callable[[Counter[str]], str]
     actor_id: str | None = None
     together: tuple[Any, ...] | None = None
+    thing: str = ""
 
 
 Names = Mapping[str, str]
@@ -81,14 +93,14 @@ def tell(happened: Sequence[Happened], *, names: Names, zone: Any) -> list[Line]
         zone: the reader's, for the time in each sentence.
     """
     lines: list[Line] = []
-    gathered: list[Happened] = []
+    gathered: list[tuple[Happened, _Part]] = []
     parts = [_TELLERS[item.type](item.data, names) for item in happened]
     for place, (item, part) in enumerate(zip(happened, parts, strict=True)):
-        gathered.append(item)
+        gathered.append((item, part))
         following = place + 1
         if following < len(happened) and _belongs(part, parts[following], item, happened[following]):
             continue
-        lines.append(_line(gathered, part, zone=zone))
+        lines.append(_line(gathered, zone=zone))
         gathered = []
     return lines
 
@@ -97,15 +109,17 @@ def _belongs(part: _Part, other: _Part, item: Happened, older: Happened) -> bool
     return part.together is not None and part.together == other.together and item.time - older.time <= TOGETHER
 
 
-def _line(gathered: Sequence[Happened], part: _Part, *, zone: Any) -> Line:
-    newest, oldest = gathered[0], gathered[-1]
-    count = sum(item.count for item in gathered)
+def _line(gathered: Sequence[tuple[Happened, _Part]], *, zone: Any) -> Line:
+    (newest, part), (oldest, _) = gathered[0], gathered[-1]
+    counts: Counter[str] = Counter()
+    for item, each in gathered:
+        counts[each.thing] += item.count
     return Line(
         sequence=oldest.sequence,
         type=newest.type,
         time=newest.time,
-        count=count,
-        text=f"{part.say(count)} at {clock(newest.time.astimezone(zone))}",
+        count=counts.total(),
+        text=f"{part.say(counts)} at {clock(newest.time.astimezone(zone))}",
         actor_id=part.actor_id,
         job_id=newest.data.get("job_id"),
         session_id=newest.data.get("session_id"),
@@ -121,23 +135,69 @@ def _who(user_id: str | None, names: Names) -> str:
     return single_line(names.get(user_id, "Somebody"), most=_TEXT_MAX)
 
 
+def _were(counts: Counter[str]) -> str:
+    return "was" if counts.total() == 1 else "were"
+
+
 def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
+def _and(several: Sequence[str]) -> str:
+    return " and ".join([", ".join(several[:-1]), several[-1]] if len(several) > 1 else several)
+
+
+def _did(data: Mapping[str, Any], names: Names, *, deed: str, noun: str, together: str) -> _Part:
+    """Tell what somebody did to so many; of one who did it and other things in turns, all that in one sentence."""
+    user_id = data["user_id"]
+
+    def say(counts: Counter[str]) -> str:
+        done: dict[str, list[str]] = {}
+        for thing in sorted(counts, key=_IN_ORDER.index):
+            verb, _, what = thing.partition(" ")
+            done.setdefault(verb, []).append(_counted(counts[thing], what))
+        return f"{_who(user_id, names)} {_and([f'{verb} {_and(what)}' for verb, what in done.items()])}"
+
+    return _Part(say=say, actor_id=user_id, together=(together, user_id), thing=f"{deed} {noun}")
+
+
 def _uploaded(data: Mapping[str, Any], names: Names) -> _Part:
     noun = _PHOTOS.get(data["purpose"], "photo")
-    return _Part(
-        say=lambda count: f"{_who(data['user_id'], names)} uploaded {_counted(count, noun)}",
-        actor_id=data["user_id"],
-        together=("uploaded", data["user_id"], data["purpose"]),
-    )
+    # Products come with their photos and views: photo, product, view, photo, product, view …
+    together = "products" if noun == _PHOTOS["product"] else noun
+    return _did(data, names, deed="uploaded", noun=noun, together=together)
+
+
+def _product_changed(data: Mapping[str, Any], names: Names) -> _Part:
+    if data["change"] == "created":
+        return _did(data, names, deed="added", noun="product", together="products")
+    return _did(data, names, deed="changed", noun="product", together="changes")
+
+
+def _product_deleted(data: Mapping[str, Any], names: Names) -> _Part:
+    return _did(data, names, deed="deleted", noun="product", together="deletions")
+
+
+def _view_added(data: Mapping[str, Any], names: Names) -> _Part:
+    if data["image_id"]:
+        return _did(data, names, deed="renewed", noun="view", together="renewals")
+    return _did(data, names, deed="added", noun="view", together="products")
+
+
+def _session_changed(data: Mapping[str, Any], names: Names) -> _Part:
+    name = data["session_name"]
+    called = f"the staging session '{single_line(name, most=_TEXT_MAX)}'" if name else "a staging session"
+    deed = _DEEDS_IN_SESSIONS.get(data["change"], "changed")
+    text = f"{_who(data['user_id'], names)} {deed} {called}"
+    # Of several changes in a row, only the last of a kind is of interest.
+    together = ("session", data["session_id"], data["change"], data["user_id"])
+    return _Part(say=lambda _counts: text, actor_id=data["user_id"], together=together)
 
 
 def _source_deleted(data: Mapping[str, Any], _names: Names) -> _Part:
     why = "on request" if data["reason"] == "requested" else "as their time was over"
     return _Part(
-        say=lambda count: f"{_counted(count, 'upload')} {'was' if count == 1 else 'were'} deleted {why}",
+        say=lambda counts: f"{_counted(counts.total(), 'upload')} {_were(counts)} deleted {why}",
         together=("deleted", data["reason"]),
     )
 
@@ -159,11 +219,11 @@ def _stalled(data: Mapping[str, Any], _names: Names) -> _Part:
 def _failed(data: Mapping[str, Any], _names: Names) -> _Part:
     what, reason = label(data["workflow"], None).lower(), data["reason"].replace("_", " ")
 
-    def say(count: int) -> str:
-        images = f"{_counted(count, 'image')} ({what}) {'was' if count == 1 else 'were'}"
+    def say(counts: Counter[str]) -> str:
+        images = f"{_counted(counts.total(), 'image')} ({what}) {_were(counts)}"
         if data["reason"].startswith("cancelled"):
             return f"{images} cancelled"
-        return f"{images} not generated ({'last: ' if count > 1 else ''}{reason})"
+        return f"{images} not generated ({'last: ' if counts.total() > 1 else ''}{reason})"
 
     return _Part(say=say)
 
@@ -213,7 +273,7 @@ def _credits_moved(verb: str) -> _Teller:
 
 
 def _said(text: str, actor_id: str | None = None) -> _Part:
-    return _Part(say=lambda _count: text, actor_id=actor_id)
+    return _Part(say=lambda _counts: text, actor_id=actor_id)
 
 
 _TELLERS: Final[Mapping[str, _Teller]] = {
@@ -235,9 +295,15 @@ _TELLERS: Final[Mapping[str, _Teller]] = {
     "JobFinished": _finished,
     "AssetUploaded": _uploaded,
     "SourceDeleted": _source_deleted,
+    "ProductChanged": _product_changed,
+    "ProductDeleted": _product_deleted,
+    "ProductViewAdded": _view_added,
+    "StagingSessionChanged": _session_changed,
     "WebhookEndpointDisabled": lambda data, _names: _said(f"The webhook endpoint {data['endpoint_id']} was disabled"),
 }
 TOLD_TYPES: Final = tuple(_TELLERS)
+# Changes of a staging session that have no sentence: the job they name has its own.
+STEPS_NOT_TOLD: Final = ("job_accepted", "job_ended")
 # Of what is in the log, why it has no sentence.
 NOT_TOLD: Final[Mapping[str, str]] = {
     "CreditReserved": "a step of a job, whose beginning is told; GET /v1/credits/entries has every movement",

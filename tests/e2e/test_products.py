@@ -2,14 +2,17 @@
 
 import io
 from concurrent.futures import ThreadPoolExecutor
+from zoneinfo import ZoneInfo
 
 import PIL.Image
 import pytest
 import requests
 
 from darkroom_client import Conflict, Darkroom, NotFound
+from darkroom_client.models import Activity
 from tests.e2e.steps import NewClient, NewDarkroom, post
 from tests.pictures import a_picture
+from tests.polling import until
 
 pytestmark = pytest.mark.stack
 
@@ -42,6 +45,22 @@ def test_a_product_is_shown_from_its_sides_and_each_side_has_one_current_picture
     assert found.version == chair.version
     whole, small = fetched(back.url), fetched(newer.thumbnail_url)
     assert (whole.size, max(small.size)) == ((back.width, back.height), 512)
+
+
+def test_ten_products_with_their_pictures_are_one_sentence_by_the_readers_clock(new_darkroom: NewDarkroom) -> None:
+    darkroom = new_darkroom(0)
+    for number in range(10):
+        darkroom.products.create(f"Chair {number}", upload_id=a_photo(darkroom, f"rgb({number * 25}, 90, 90)"))
+
+    def told() -> Activity | None:
+        newest = next(darkroom.events.activity(timezone="America/New_York"), None)
+        return newest if newest and newest.count == 30 else None
+
+    line = until(told, seconds=30, what="all of it in the activity")
+
+    local = line.time.astimezone(ZoneInfo("America/New_York"))
+    clock = f"{local:%I:%M %p}".lstrip("0")
+    assert line.text == f"Somebody uploaded 10 product photos and added 10 products and 10 views at {clock}"
 
 
 def test_another_system_is_kept_in_step_by_sku(new_darkroom: NewDarkroom) -> None:

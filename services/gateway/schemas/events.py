@@ -96,7 +96,7 @@ class ActivitySchema(Schema):
 
     id = fields.String(required=True, metadata={"examples": ["42"]})
     time = fields.DateTime(required=True)
-    type = fields.String(required=True, metadata={"examples": ["ProductsImported"]})
+    type = fields.String(required=True, metadata={"examples": ["ProductChanged"]})
     text = fields.String(required=True, metadata={"examples": ["Sarah added 10 products at 2:30 PM"]})
     count = fields.Integer(required=True)
     actor_id = fields.String(required=True, allow_none=True)

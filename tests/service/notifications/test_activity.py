@@ -4,12 +4,14 @@ import pytest
 
 from services.notifications import activity
 from shared import events
-from shared.events import AssetUploaded, JobAccepted, JobStalled
+from shared.events import AssetUploaded, JobAccepted, JobStalled, Meta, ProductChanged, StagingSessionChanged
 from shared.ids import new_id
 from shared.problems import BadRequest
 from tests.service.notifications.hooks import tell as record
 from tests.service.notifications.test_telling import a_member
 from tests.service.notifications.told import failed, finished, started
+
+POSING = 'Elm Street "change":"job_ended"'  # somebody's name for a session, which is no word of ours
 
 
 @pytest.fixture
@@ -39,6 +41,39 @@ def accepted(org_id, user_id, *, job_id):
         workflow="staging",
         generations=2,
         deadline_at="2131-05-01T12:00:00Z",
+    )
+
+
+def product_added(org_id, user_id, *, at):
+    return ProductChanged(
+        meta=Meta(id=new_id("evt"), time=at),
+        product_id=new_id("prd"),
+        org_id=org_id,
+        user_id=user_id,
+        change="created",
+        name="Oak chair",
+        sku=None,
+        category=None,
+        room_types=[],
+        version=1,
+    )
+
+
+def session_changed(org_id, change, *, session_id):
+    return StagingSessionChanged(
+        meta=events.correlated(None),
+        session_id=session_id,
+        org_id=org_id,
+        user_id=None,
+        session_name=POSING,
+        change=change,
+        status="draft",
+        room_state="already_empty",
+        empty_rooms=0,
+        variants=0,
+        image_id=None,
+        version=1,
+        created_at="2031-05-01T12:00:00Z",
     )
 
 
@@ -133,6 +168,34 @@ def test_a_job_that_stands_still_is_told(notifications_db, org_id):
     record(notifications_db, stalled(org_id))
 
     assert sentences(read(notifications_db, org_id)) == ["Staging came to a standstill"]
+
+
+def test_products_are_told_together_by_the_readers_clock(notifications_db, org_id):
+    anna = a_member(notifications_db, org_id)
+    record(notifications_db, *[product_added(org_id, anna, at="2031-05-01T18:30:00Z") for _ in range(10)])
+
+    page = read(notifications_db, org_id, timezone="America/New_York")
+
+    assert [(line["text"], line["count"]) for line in page["data"]] == [
+        ("Grace Hopper added 10 products at 2:30 PM", 10)
+    ]
+
+
+def test_what_a_sessions_job_tells_is_not_told_of_the_session_too(notifications_db, org_id):
+    job_id, session_id = new_id("job"), new_id("ses")
+    for change in ("created", "job_accepted", "selected", "job_ended"):
+        record(notifications_db, session_changed(org_id, change, session_id=session_id))
+        if change == "job_accepted":
+            record(notifications_db, accepted(org_id, None, job_id=job_id))
+    record(notifications_db, finished(org_id, job_id=job_id, session_id=session_id, session_name=POSING))
+
+    posing = f"'{POSING}'"
+    assert sentences(read(notifications_db, org_id)) == [
+        f"Staging session {posing} was completed, with 2 of 2 images generated",
+        f"The API chose the empty room of the staging session {posing}",
+        "The API asked for 2 images (staging)",
+        f"The API began the staging session {posing}",
+    ]
 
 
 def test_pages_follow_one_another_to_the_beginning(notifications_db, org_id):

@@ -23,6 +23,19 @@ def uploaded(*, number=1, minutes=0, user_id="usr_anna", purpose="product"):
     return happened("AssetUploaded", number=number, minutes=minutes, user_id=user_id, purpose=purpose)
 
 
+def product_changed(change, *, number=1, minutes=0, user_id="usr_anna"):
+    return happened("ProductChanged", number=number, minutes=minutes, user_id=user_id, change=change)
+
+
+def view_added(*, number=1, minutes=0, user_id="usr_anna", image_id=None):
+    return happened("ProductViewAdded", number=number, minutes=minutes, user_id=user_id, image_id=image_id)
+
+
+def session_changed(change, **data):
+    known = {"user_id": "usr_anna", "session_id": "ses_1", "session_name": "Elm Street 4"}
+    return happened("StagingSessionChanged", change=change, **{**known, **data})
+
+
 def told(*items, zone=UTC):
     return [line.text for line in tell(items, names=NAMES, zone=zone)]
 
@@ -79,6 +92,17 @@ def finished(status, **data):
             happened("GenerationFailed", workflow="staging", reason="cancelled_before_start"),
             "1 image (staging) was cancelled at 2:30 PM",
         ),
+        (product_changed("created"), "Anna added 1 product at 2:30 PM"),
+        (product_changed("updated", user_id=None), "The API changed 1 product at 2:30 PM"),
+        (happened("ProductDeleted", user_id="usr_ben"), "Ben deleted 1 product at 2:30 PM"),
+        (view_added(), "Anna added 1 view at 2:30 PM"),
+        (view_added(image_id="img_1"), "Anna renewed 1 view at 2:30 PM"),
+        (session_changed("created"), "Anna began the staging session 'Elm Street 4' at 2:30 PM"),
+        (session_changed("created", session_name=None), "Anna began a staging session at 2:30 PM"),
+        (session_changed("changed"), "Anna changed the staging session 'Elm Street 4' at 2:30 PM"),
+        (session_changed("selected"), "Anna chose the empty room of the staging session 'Elm Street 4' at 2:30 PM"),
+        (session_changed("locked"), "Anna locked the empty room of the staging session 'Elm Street 4' at 2:30 PM"),
+        (session_changed("deleted"), "Anna deleted the staging session 'Elm Street 4' at 2:30 PM"),
         (finished("cancelled"), "StudioSession 'Summer' was cancelled, with 176 of 180 images generated at 2:30 PM"),
     ],
 )
@@ -102,6 +126,27 @@ def test_several_in_a_row_by_one_person_are_one_sentence():
 
     assert line.text == "Anna uploaded 10 product photos at 2:30 PM"
     assert (line.count, line.sequence, line.time) == (10, 11, AT)
+
+
+def test_products_with_their_photos_and_views_in_turns_are_one_sentence():
+    items = [
+        item
+        for number in range(10)
+        for item in (view_added(minutes=number), product_changed("created", minutes=number), uploaded(minutes=number))
+    ]
+
+    (line,) = tell(items, names=NAMES, zone=UTC)
+
+    assert line.text == "Anna uploaded 10 product photos and added 10 products and 10 views at 2:30 PM"
+    assert line.count == 30
+
+
+@pytest.mark.parametrize(
+    "other",
+    [product_changed("updated"), product_changed("created", user_id="usr_ben"), view_added(image_id="img_1")],
+)
+def test_what_was_done_otherwise_or_by_somebody_else_is_a_sentence_of_its_own(other):
+    assert len(told(product_changed("created"), other, product_changed("created"))) == 3
 
 
 @pytest.mark.parametrize(
