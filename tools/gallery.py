@@ -16,6 +16,7 @@ from typing import Any
 from darkroom_client import Darkroom, DarkroomError, Job
 from deploy.local import home
 from services.generation.styles import ROOM_TYPES, STYLES
+from services.generation.workflows import headshot
 from tools import contact_sheet, demo_room
 from tools.demo import OUTPUT, running_stack
 from tools.demo_story import DemoFailed
@@ -73,7 +74,16 @@ EXHIBITS = (
         upload="upload_ids",
         purpose="product",
     ),
+    Exhibit(
+        name="headshot-by-style",
+        workflow="headshot",
+        photo="portrait",
+        choices=_each("style", tuple(headshot.STYLES)),
+        purpose="face",
+    ),
 )
+# A technical pack is shown as a whole, made of one photograph.
+PACK, PACK_PHOTO = "tech-pack", "product"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -96,6 +106,8 @@ def run(arguments: argparse.Namespace) -> int:
         photos = photographs(arguments.photos, spare=GALLERY)
         with running_stack(say), _test_client() as darkroom:
             sheets = [sheet(darkroom, each, photos[each.photo], folder=GALLERY, say=say) for each in shown(photos, say)]
+            if PACK_PHOTO in photos:
+                sheets.append(pack(darkroom, photos[PACK_PHOTO], folder=GALLERY, say=say))
     except (DemoFailed, DarkroomError, OSError, RuntimeError) as error:
         print(json.dumps({"ok": False, "reason": str(error)}), flush=True)
         return 1
@@ -117,7 +129,8 @@ def photographs(folder: Path, *, spare: Path) -> dict[str, Path]:
 def shown(photos: Mapping[str, Path], say: Callable[[str], None]) -> list[Exhibit]:
     """Return the exhibits there is a photograph for, having said which there is none for."""
     for photo in sorted({each.photo for each in EXHIBITS} - photos.keys()):
-        left_out = ", ".join(each.name for each in EXHIBITS if each.photo == photo)
+        named = [each.name for each in EXHIBITS if each.photo == photo]
+        left_out = ", ".join([*named, PACK] if photo == PACK_PHOTO else named)
         say(f"there is no photograph {photo!r}: without it there is no {left_out}")
     return [each for each in EXHIBITS if each.photo in photos]
 
@@ -144,6 +157,33 @@ def sheet(darkroom: Darkroom, exhibit: Exhibit, photo: Path, *, folder: Path, sa
         raise DemoFailed(f"two pictures of {exhibit.name} are one and the same")
     out = folder / f"{exhibit.name}.jpg"
     contact_sheet.contact_sheet(original=photo, results=[(label, file) for label, file, _ in files], out=out)
+    return out
+
+
+def pack(darkroom: Darkroom, photo: Path, *, folder: Path, say: Callable[[str], None]) -> Path:
+    """Make a technical pack of the product on ``photo``; write its sheet and its PDF into ``folder``; return the sheet.
+
+    Raises:
+        DemoFailed: one of its steps did not succeed.
+        DarkroomError: a request is refused or not answered.
+    """
+    upload_id = darkroom.uploads.create(photo, purpose="product").id
+    product_id = darkroom.products.create("What is on the photograph").id
+    view = darkroom.products.add_view(product_id, view_type="front", upload_id=upload_id)
+    packs, pictures = darkroom.tech_packs, []
+    _ended(darkroom, packs.analyze_base_views(product_id), what=f"{PACK}, base views")
+    _ended(darkroom, packs.generate_close_ups(product_id), what=f"{PACK}, close-ups")
+    _ended(darkroom, packs.generate_sketches(product_id), what=f"{PACK}, sketches")
+    whole = packs.get(product_id)
+    pictures += [(f"close-up: {one.title}", one.image) for one in whole.close_ups]
+    pictures += [(f"sketch: {one.view_type}", one.image) for one in whole.sketches]
+    packs.export_pdf(product_id, folder / f"{PACK}.pdf")
+    anew = _ended(darkroom, packs.regenerate_view(view.id), what=f"{PACK}, view made anew")
+    pictures += [("view made anew", image) for image in anew.images[:1]]
+    say(f"{PACK}: {len(pictures)} pictures and a PDF")
+    results = [(label, darkroom.images.download(image, f"{folder}/{PACK}/")) for label, image in pictures]
+    out = folder / f"{PACK}.jpg"
+    contact_sheet.contact_sheet(original=photo, results=results, out=out)
     return out
 
 
