@@ -5,6 +5,7 @@ public function of ``shared`` or ``services``.
 """
 
 import importlib
+import os
 import re
 import resource
 import signal
@@ -19,6 +20,8 @@ import msgspec
 from shared.off_hub import receive_frame, send_frame
 from shared.problems import Problem
 
+# Whoever waits for the process that asks, waits for all it does; what is done here is one request's affair.
+NICE = 10
 _NAME = re.compile(r"((?:shared|services)(?:\.[a-z]\w*)+):([a-z]\w*)", re.ASCII)
 
 
@@ -31,6 +34,7 @@ def main() -> None:
     if sys.argv[3] != "files":
         _set_limit(resource.RLIMIT_FSIZE, 0)
     _set_limit(resource.RLIMIT_CORE, 0)
+    os.nice(NICE)
     with socket.socket(fileno=0) as connection, suppress(ConnectionError):
         connection.settimeout(None)  # a green parent made both ends of the pair non-blocking
         send_frame(connection, b"ready")

@@ -5,10 +5,14 @@ It knows no table. One plan serves all values, and is made anew by itself when a
 
 import re
 from collections.abc import Mapping
+from contextlib import ExitStack
+from types import ModuleType
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
+
+from shared.database import Database
 
 _PARAMETER = re.compile(r"(?<![:\w]):([a-z_]+)\b")
 _PREPARED = "prepared statements"
@@ -34,13 +38,38 @@ class Prepared:
         values = f"({', '.join(f':{parameter}' for parameter in parameters)})" if parameters else ""
         asked = f"{first}; EXECUTE {name}{values}" if first else f"EXECUTE {name}{values}"
         self._execute = _PARAMETER.sub(r"%(\1)s", asked)
+        nothing = f"({', '.join('NULL' for _ in parameters)})" if parameters else ""
+        self._plan = f"EXPLAIN EXECUTE {name}{nothing}"
+
+    def plan(self, session: Session) -> None:
+        """Have it planned on the session's connection, without running it."""
+        connection = session.connection()
+        self._prepare_on(connection)
+        connection.exec_driver_sql(self._plan)
 
     def execute(self, session: Session, values: Mapping[str, Any]) -> sa.CursorResult[*tuple[Any, ...]]:
         """Run it in the session's transaction; ``values`` are psycopg2's, by name."""
         connection = session.connection()
+        self._prepare_on(connection)
+        return connection.exec_driver_sql(self._execute, dict(values))
+
+    def _prepare_on(self, connection: sa.Connection) -> None:
         # They belong to the connection, and outlast a transaction that is rolled back.
         prepared: set[str] = connection.info.setdefault(_PREPARED, set())
         if self._name not in prepared:
             connection.exec_driver_sql(f"{_PLANNED_AT_ONCE}; {self._prepare}")
             prepared.add(self._name)
-        return connection.exec_driver_sql(self._execute, dict(values))
+
+
+def warm(database: Database, *modules: ModuleType, connections: int) -> None:
+    """Have as many connections open, with the statements of these modules planned on each, before there is work.
+
+    Raises:
+        TimeLimitExceeded, sqlalchemy.exc.OperationalError: as `Database.transaction`; what was not planned yet is so
+            when it is run first.
+    """
+    statements = [value for module in modules for value in vars(module).values() if isinstance(value, Prepared)]
+    with ExitStack() as stack:
+        for session in [stack.enter_context(database.transaction()) for _ in range(connections)]:
+            for statement in statements:
+                statement.plan(session)

@@ -25,12 +25,12 @@ AT_ONCE = 4
 # folder is forgotten.
 NAMED = (
     "tests/unit",
-    "tests/e2e",
-    "tests/service/shared",
-    "tests/service/gateway",
-    "tests/service/notifications",
-    "tests/service/generation",
     "tests/flows",
+    "tests/service/notifications",
+    "tests/service/shared",
+    "tests/e2e",
+    "tests/service/gateway",
+    "tests/service/generation",
     "tests/service/credits",
 )
 MEMORY = Path("/dev/shm")  # noqa: S108  a folder of our own is made in it

@@ -30,6 +30,7 @@ def make(orders: dict[str, Any], provider: SlowProvider, store: ObjectStore) -> 
         slots=orders["slots"],
         per_organization=orders["per_organization"],
     )
+    scheduler.get_ready()
     return scheduler.run
 
 

@@ -54,6 +54,9 @@ _AT_WORK = ", ".join(f"'{status}'" for status in AT_WORK)
 WINDOW = 64
 LEAST_OF_A_LINE = 8
 BREADTH = 64
+# One in so many of a provider's places is for organizations that have nothing at work: they need not wait until one of
+# those that fill all the others ends. A provider with fewer places keeps none.
+KEPT_FREE = 50
 
 # The advisory lock makes the limits exact across workers. It is a statement of its own, though sent along: a statement
 # counts what there was when it began, so one that waited for the lock would not see what was claimed meanwhile. The
@@ -196,13 +199,14 @@ WITH RECURSIVE clock AS MATERIALIZED (
     ) AS line WHERE place <= room
 ), allowed AS (
     SELECT f.id, f.turn, f.livemode, p.tests, p.most,
+           CASE WHEN f.own_place = 1 THEN p.most ELSE p.most - p.most / :kept_free END AS open,
            p.running + row_number() OVER (PARTITION BY f.provider ORDER BY f.turn) AS place,
            p.tests + row_number() OVER (PARTITION BY f.provider, f.livemode ORDER BY f.turn) AS place_of_test,
            p.running + coalesce(floor(p.tokens), p.most) AS bearable
     FROM fitting f JOIN providers p ON p.provider = f.provider
 ), picked AS (
     SELECT id FROM allowed
-    WHERE place <= most AND place <= bearable AND (livemode OR place_of_test <= greatest(1, most / 2))
+    WHERE place <= open AND place <= bearable AND (livemode OR place_of_test <= greatest(1, most / 2))
     ORDER BY turn LIMIT CAST(:free AS bigint)
 ), chosen AS (
     SELECT o.id FROM operations o WHERE o.id IN (SELECT id FROM picked) AND o.status = 'queued'
@@ -330,6 +334,7 @@ def claim(
     """
     values = {
         "lock": CLAIM_LOCK,
+        "kept_free": KEPT_FREE,
         "interactive": INTERACTIVE,
         "standard": STANDARD,
         "test": TEST,

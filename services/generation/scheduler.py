@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
-from services.generation import claims, metrics
+from services.generation import adopting, asking, calls, claims, metrics, recording
 from services.generation.claims import Claimed
 from services.generation.engine import Engine
 from services.generation.holding import OPERATIONS_CHANNEL
@@ -25,7 +25,7 @@ from services.generation.poller import Poller
 from services.generation.providers import Asynchronous, Request
 from services.generation.settling import Settlement
 from services.generation.writes import Sending, Taking, Writes
-from shared import logs
+from shared import logs, prepared
 from shared.crash import crash_point
 from shared.database import Database, is_unavailable, wait_for_notify
 from shared.storage import ObjectMissing, ObjectStore, StorageUnavailable
@@ -39,8 +39,11 @@ NEXT_CLAIM_SECONDS = 0.02
 BETWEEN_CLAIMS_SECONDS = 0.01
 # So much at a time, that the other workers get their share of what a provider has room for.
 CLAIMED_AT_MOST = 50
-# An organization that has more at work here waits in a line with others like it.
+# An organization that has more at work here waits in a line with others like it. And what has just become due is looked
+# for with a claim of so few, which is short, and for which there is room though all else is taken.
 FEW = 8
+# As many as are in use at a time.
+WARM_CONNECTIONS = 8
 RETRY_SECONDS = 0.5
 # Between writing down that a request goes out and sending it; less than the lease that begins with the former.
 SEND_WITHIN_SECONDS = claims.LEASE_SECONDS / 2
@@ -84,18 +87,25 @@ class Scheduler:
         )
         self._poller = Poller(db, engine, self._settlement, worker=worker, writes=self._writes)
 
+    def get_ready(self) -> None:
+        """Have the database know all statements before there is work: the first operations would wait for that."""
+        with self._patience("getting ready"):
+            modules = (adopting, asking, calls, claims, recording)
+            prepared.warm(self._db, *modules, connections=WARM_CONNECTIONS)
+
     def run(self, stopping: Callable[[], bool]) -> None:
         """Work until ``stopping()``; a database that is away is waited for."""
-        with ThreadPoolExecutor(max_workers=self._slots + 3, thread_name_prefix="operation") as pool:
+        with ThreadPoolExecutor(max_workers=self._slots + FEW + 3, thread_name_prefix="operation") as pool:
             pool.submit(self._keep_leases, stopping)
             pool.submit(self._poller.run, stopping)
             pool.submit(self._listen, stopping)
             while not stopping():
                 with self._patience("claiming"):
                     self._room.clear()
+                    is_new = self._due.is_set()
                     self._due.clear()
                     began = time.monotonic()
-                    wait_seconds = self._fill(pool)
+                    wait_seconds = self._fill(pool, is_new=is_new)
                     # Claims of all workers come one after the other. Whoever has claimed leaves the others as much
                     # time, and claims more at once then; but nobody who has just come waits for that.
                     took = time.monotonic() - began
@@ -114,9 +124,13 @@ class Scheduler:
                         self._room.set()
                         self._due.set()
 
-    def _fill(self, pool: ThreadPoolExecutor) -> float:
-        """Claim as much as there is room for and set it to work; return how long to wait at most before the next."""
-        free = min(self._slots - len(self._held), CLAIMED_AT_MOST)
+    def _fill(self, pool: ThreadPoolExecutor, *, is_new: bool) -> float:
+        """Claim as much as there is room for and set it to work; return how long to wait at most before the next.
+
+        ``is_new``: something has become due just now.
+        """
+        slots, most = (self._slots + FEW, FEW) if is_new else (self._slots, CLAIMED_AT_MOST)
+        free = min(slots - len(self._held), most)
         claimed = self._claim(free) if free > 0 else []
         # Whoever has little at work goes first, and does not wait for the many of another to be written down.
         at_work = Counter(item.org_id for item in [*self._held.values(), *claimed])

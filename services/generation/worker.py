@@ -26,14 +26,16 @@ class GenerationWorker:
 
     @background
     def schedule(self, stopping: Callable[[], bool]) -> None:
-        Scheduler(
+        scheduler = Scheduler(
             self.db,
             self.store,
             self.engine,
             worker=f"{socket.gethostname()}:{os.getpid()}",
             slots=self.settings.worker_slots,
             per_organization=self.settings.operations_per_organization,
-        ).run(stopping)
+        )
+        scheduler.get_ready()
+        scheduler.run(stopping)
 
     @background
     def follow_analyses(self, stopping: Callable[[], bool]) -> None:

@@ -6,7 +6,7 @@ from decimal import Decimal
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
-from services.notifications.models.base import MOMENT, Model
+from services.notifications.models.table import MOMENT, Model
 
 
 class HeadshotFact(Model):

@@ -5,7 +5,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
-from services.notifications.models.base import MOMENT, Model
+from services.notifications.models.table import MOMENT, Model
 
 
 class EventSequence(Model):

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from services.notifications.models.base import MOMENT, PENDING, Model
+from services.notifications.models.table import MOMENT, PENDING, Model
 
 
 class Organization(Model):

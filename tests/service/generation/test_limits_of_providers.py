@@ -329,6 +329,7 @@ def test_a_claim_reads_no_table_of_operations_through(generation_db: Database) -
         "window": claims.WINDOW,
         "least_of_a_line": claims.LEAST_OF_A_LINE,
         "breadth": claims.BREADTH,
+        "kept_free": claims.KEPT_FREE,
         "lease": 12.0,
         "answered_ids": [],
         "answered_fences": [],

@@ -1,3 +1,4 @@
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -251,3 +252,25 @@ def test_an_error_nobody_foresaw_does_not_end_the_heartbeats(
 
 def recording_image(data: bytes) -> MadeImage:
     return MadeImage(data=data, content_type="image/jpeg")
+
+
+def test_what_has_just_become_due_finds_a_slot_though_all_are_taken(
+    generation_db: Database, store: ObjectStore, engine: Engine, provider: ScriptedProvider
+) -> None:
+    leave = threading.Event()
+
+    def held_up(request: Request) -> Outcome:
+        leave.wait(20)
+        return picture_of(request)
+
+    provider.script = [held_up, held_up]
+    large = submitted(generation_db, engine, variants=2)
+
+    with at_work(generation_db, store, engine, slots=2):
+        until(lambda: len(provider.requests) == 2, seconds=10, what="both slots to be taken")
+        small = submitted(generation_db, engine, variants=1)
+        job = ended(generation_db, small)
+        leave.set()
+        ended(generation_db, large)
+
+    assert job["status"] == "succeeded"

@@ -73,6 +73,21 @@ def at_once(db: Database, count: int, claiming: Callable[[], list[Claimed]] | No
     return [item for mine in taken for item in mine]
 
 
+def test_a_provider_keeps_one_place_in_fifty_for_who_has_nothing_at_work(
+    generation_db: Database, engine: Engine
+) -> None:
+    first = queued(generation_db, engine, count=110)
+
+    taken = claim(generation_db, free=200, limit=100, per_organization=200)
+    second, third = (queued(generation_db, engine, count=3) for _ in range(2))
+    newcomers = claim(generation_db, free=200, limit=100, per_organization=200)
+    full = claim(generation_db, free=200, limit=100, per_organization=200)
+
+    assert Counter(item.org_id for item in taken) == {first: 98}
+    assert Counter(item.org_id for item in newcomers) == {second: 1, third: 1}
+    assert full == []
+
+
 def test_two_operations_of_one_organization_start_beside_two_thousand_of_another(
     generation_db: Database, engine: Engine
 ) -> None:

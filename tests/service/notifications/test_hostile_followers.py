@@ -9,13 +9,13 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
 import requests
 import sqlalchemy as sa
 
-from darkroom_client import Darkroom
+from darkroom_client import Darkroom, NoAnswer
 from services.gateway.models import ApiKey, Member
 from services.gateway.streams import PER_PRINCIPAL
 from shared import events
@@ -112,7 +112,8 @@ def heard_by_client(gateway, key) -> list[int]:
     heard: list[int] = []
 
     def listen() -> None:
-        with Darkroom(key, base_url=f"http://127.0.0.1:{gateway.port}") as darkroom:
+        # It goes on until the gateway is gone for good, at the end of the test.
+        with suppress(NoAnswer), Darkroom(key, base_url=f"http://127.0.0.1:{gateway.port}") as darkroom:
             heard.extend(int(event.id) for event in darkroom.events.stream())
 
     threading.Thread(target=listen, daemon=True).start()

@@ -1,12 +1,13 @@
 """Statements that are planned once for a connection."""
 
 import contextlib
+import sys
 
 import pytest
 import sqlalchemy as sa
 
 from shared.database import Database
-from shared.prepared import Prepared
+from shared.prepared import Prepared, warm
 
 KEEP = Prepared(
     "keep_lines",
@@ -98,3 +99,23 @@ def test_what_goes_first_is_sent_along_with_parameters_of_its_own(one: Database)
         assert LOCKED.execute(session, {"lock": 42}).scalar_one() == 0
         held = sa.text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 42")
         assert session.execute(held).scalar_one() == 1
+
+
+def test_a_warm_connection_has_planned_its_statements_and_run_none(database_url: str) -> None:
+    db = Database(database_url, application="test", pool_size=2)
+
+    warm(db, sys.modules[__name__], connections=2)
+
+    with db.transaction() as first, db.transaction() as second:
+        for session in (first, second):
+            rows = session.execute(
+                sa.text("SELECT name, generic_plans + custom_plans AS plans FROM pg_prepared_statements")
+            )
+            assert {row.name: row.plans for row in rows} == {
+                "keep_lines": 1,
+                "count_lines": 1,
+                "join_inbox": 1,
+                "count_locked": 1,
+            }
+        assert first.scalar(sa.text("SELECT count(*) FROM effects")) == 0
+    assert kept(db, "a") == [("a", "it's 100%")]

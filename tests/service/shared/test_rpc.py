@@ -340,8 +340,12 @@ def test_slow_methods_do_not_keep_the_next_call_from_being_answered(call: Call, 
             eventlet.sleep(1.5)
         return slow
 
+    def call_slowly() -> Any:
+        with within(20):
+            return call("echo", slow=True)
+
     with running(chosen, Script(answer=answer)):
-        threads = [eventlet.spawn(call, "echo", slow=True) for _ in range(20)]
+        threads = [eventlet.spawn(call_slowly) for _ in range(20)]
         eventlet.sleep(0.2)
         with within(0.8):
             assert call("echo") is False
