@@ -1,14 +1,19 @@
 """An asynchronous provider in the worker's own process: it takes at once, and is done so many seconds later.
 
-What it calls an operation says when that will be, by the clock all processes share, so that anybody can call back.
+What it calls an operation says when that will be, by the clock all processes share, so that anybody can call back, and
+how long it takes.
 """
 
+import random
 import time
 from datetime import datetime
 
 from benchmarks.contenders.slow_provider import SlowProvider
 from services.generation.operations import Absent, Found, Progress, Running, Submitted
 from services.generation.providers import Request
+
+# Of what they take in the mean. If all took as long, what is begun together would end together, as nothing does.
+SPREAD = (2 / 3, 4 / 3)
 
 
 class TakingProvider(SlowProvider):
@@ -24,8 +29,9 @@ class TakingProvider(SlowProvider):
     def submit(self, request: Request) -> Submitted:  # type: ignore[override]  it never answers at once
         """Take it."""
         now = time.monotonic()
-        self.spans.append((request.operation_id, now, now + self._seconds))
-        return Submitted(external_id=f"{request.operation_id}:{now + self._seconds}")
+        takes = self._seconds * random.Random(request.operation_id).uniform(*SPREAD)
+        self.spans.append((request.operation_id, now, now + takes))
+        return Submitted(external_id=f"{request.operation_id}:{takes}:{now + takes}")
 
     def poll(self, external_id: str) -> Progress:
         """Tell whether its time has come."""
