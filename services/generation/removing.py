@@ -12,7 +12,6 @@ from sqlalchemy.orm import Session
 from services.generation import headshots
 from services.generation.jobs import GENERATION_ENDS
 from services.generation.models import Generation, Image, Job
-from shared.crash import crash_point
 from shared.database import Database
 from shared.events import ImageDeleted
 from shared.problems import Conflict, NotFound
@@ -39,7 +38,6 @@ def delete_headshot(
             raise Conflict("This headshot is being made: cancel its job first, or wait for its end.")
         row.deleted_at = sa.func.now()
         _take_out_of_sight(db, session, row, user_id=user_id)
-    crash_point("generation.headshot_deleted")
     purge_due(db, store, generation_id=headshot_id)
 
 

@@ -24,7 +24,7 @@ _PHOTOS: Final = {
 }
 _IN_ORDER: Final = (
     *(f"uploaded {noun}" for noun in (*_PHOTOS.values(), "photo")),
-    *("added product", "added view", "renewed view", "changed product", "deleted product"),
+    *("added product", "added view", "renewed view", "changed product", "deleted product", "deleted image"),
 )
 _DEEDS_IN_SESSIONS: Final = {
     "created": "began",
@@ -178,6 +178,10 @@ def _product_deleted(data: Mapping[str, Any], names: Names) -> _Part:
     return _did(data, names, deed="deleted", noun="product", together="deletions")
 
 
+def _image_deleted(data: Mapping[str, Any], names: Names) -> _Part:
+    return _did(data, names, deed="deleted", noun="image", together="deletions of images")
+
+
 def _view_added(data: Mapping[str, Any], names: Names) -> _Part:
     if data["image_id"]:
         return _did(data, names, deed="renewed", noun="view", together="renewals")
@@ -296,6 +300,7 @@ _TELLERS: Final[Mapping[str, _Teller]] = {
     "AssetUploaded": _uploaded,
     "SourceDeleted": _source_deleted,
     "ProductChanged": _product_changed,
+    "ImageDeleted": _image_deleted,
     "ProductDeleted": _product_deleted,
     "ProductViewAdded": _view_added,
     "StagingSessionChanged": _session_changed,
@@ -311,5 +316,7 @@ NOT_TOLD: Final[Mapping[str, str]] = {
     "RefundIssued": "as above; an administrator's has its reason there",
     "GenerationStarted": "one for each image of a job, whose beginning and end are told",
     "GenerationCompleted": "as above; the job's end has their number",
+    "ImageFavorited": "somebody's own mark; GET /v1/images?favorite=true has what bears it",
+    "BehaviourTracked": "what somebody looked at, counted by day for administrators",
     "EmailSent": "nothing happened but that somebody was told of something",
 }

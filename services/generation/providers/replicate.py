@@ -120,7 +120,7 @@ class ReplicateProvider(Vendor):
             return Running(phase="running", poll_after_seconds=retry_after_seconds(reply))
         progress = self._understood(lambda: self._costed(self._progress(prediction, model=model), model))
         if not isinstance(progress, Running):
-            self._forget_source(prediction.get("input") or {})
+            self._forget_source(_input_of(prediction))
         return progress
 
     def find(self, operation_id: str, *, sent_at: datetime) -> Found:
@@ -212,14 +212,14 @@ class ReplicateProvider(Vendor):
             images=images,
             model=said,
             cost_microusd=self._cost(self._billed_as(said, asked=model), Usage(images=max(1, len(images))), {}),
-            provenance=self._provenance(sources=bool((prediction.get("input") or {}).get("input_image"))),
+            provenance=self._provenance(sources=bool(_input_of(prediction).get("input_image"))),
         )
 
     def _is_of(self, prediction: Mapping[str, Any], operation_id: str) -> bool | None:
         """Return whether a prediction is the operation's; None where that cannot be told just now."""
         if f"op={operation_id}" in str(prediction.get("webhook") or ""):
             return True
-        address = self._source_of(prediction.get("input") or {})
+        address = self._source_of(_input_of(prediction))
         return self._was_uploaded_for(address, operation_id) if address else False
 
     def _source_of(self, given: Mapping[str, Any]) -> str | None:
@@ -246,6 +246,11 @@ class ReplicateProvider(Vendor):
         if is_success(reply):
             return bool((content.get("metadata") or {}).get("operation_id") == operation_id)
         return False if reply.status in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE} else None
+
+
+def _input_of(prediction: Mapping[str, Any]) -> Mapping[str, Any]:
+    given = prediction.get("input")
+    return given if isinstance(given, dict) else {}
 
 
 def create(environment: Mapping[str, str]) -> ReplicateProvider | None:

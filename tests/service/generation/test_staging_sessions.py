@@ -356,7 +356,8 @@ def test_variants_are_numbered_without_gaps_whatever_fails_between(room: Room) -
     room.succeed()
 
     numbers = [(attempt["status"], attempt["number"]) for attempt in room.now["stagings"]]
-    assert numbers[:4] == [("succeeded", 1), ("succeeded", 2), ("failed", None), ("failed", None)]
+    assert sorted(numbers[:2]) == [("succeeded", 1), ("succeeded", 2)]
+    assert numbers[2:4] == [("failed", None), ("failed", None)]
     assert sorted(number for _, number in numbers[4:]) == [3, 4, 5]
     assert room.now["counts"] == {"empty_rooms": 1, "stagings": 5}
 

@@ -12,8 +12,9 @@ from shared.database import Database
 
 ALL = sa.text("SELECT line_id FROM marks ORDER BY line_id")
 INSERT = sa.text("INSERT INTO marks (line_id, org_id, livemode) VALUES (:line, :org, :livemode)")
-# Keys are the organization's, whatever mode they are for: both modes list them.
-SHARED = {("gateway", "api_keys")}
+# Keys are the organization's, whatever mode they are for: both modes list them. And sums of days are of all
+# organizations together: no tenant's role can read them.
+SHARED = {("gateway", "api_keys"), ("notifications", "headshot_days")}
 WITH_MODES = sa.text(
     "SELECT table_name FROM information_schema.columns WHERE table_schema = 'public' AND column_name = 'livemode'"
 )

@@ -186,6 +186,7 @@ def test_make_alone_explains_every_command() -> None:
         "help",
         "setup",
         "demo",
+        "gallery",
         "up",
         "down",
         "status",

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from shared.database import SYSTEM_ROLE
-from shared.migrations import protect
+from shared.migrations import part_modes, protect
 
 revision = "0009"
 down_revision = "0008"
@@ -18,6 +18,7 @@ def upgrade() -> None:
     days()
     # Administrators alone look at these, across organizations: no tenant writes them.
     protect("headshot_facts", writes=())
+    part_modes("headshot_facts")
     for table in ("headshot_facts", "headshot_days"):
         op.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO {SYSTEM_ROLE}")
 
