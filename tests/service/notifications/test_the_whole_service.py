@@ -70,7 +70,7 @@ def test_an_event_reaches_the_log_the_webhook_the_inbox_and_the_mail(
         publish(environment["AMQP_URL"], [joined(org_id, user_id, email="grace@example.com")])
         until(lambda: call("activity", org_id=org_id)["data"])
         publish(environment["AMQP_URL"], [done], times=2)
-        until(lambda: len(receiver.posted) == 2, what="both webhooks")
+        until(lambda: len(receiver.posted) == 2, seconds=30, what="both webhooks")
         until(lambda: len(list(folder.glob("*.eml"))) == 1, what="the mail")
         page = call("events", org_id=org_id, types=["JobFinished"])
         inbox = call("messages", org_id=org_id, user_id=user_id)
