@@ -107,19 +107,18 @@ def packet(provenance: Provenance) -> bytes:
     return text.encode()
 
 
-def mark(data: bytes, provenance: Provenance) -> bytes:
-    """Return the image file with its provenance in it, every pixel as it was.
+def mark(data: bytes, words: bytes) -> bytes:
+    """Return the image file with ``words``, a `packet`, in it, every pixel as it was.
 
     Where a file decodes but does not follow its format, so that nothing can be put into it, it is encoded anew first.
 
     Raises:
         Problem: the image workers cannot do that (`shared.images.normalise`).
     """
-    words = packet(provenance)
     try:
         return xmp.embed(data, words)
     except xmp.UnmarkableImage as error:
-        log.warning("image_encoded_anew", image_id=provenance.image_id, why=str(error))
+        log.warning("image_encoded_anew", why=str(error))
         return xmp.embed(off_hub(images.normalise, data).bytes, words)
 
 

@@ -193,14 +193,14 @@ class Settlement:
         """Write an image and its thumbnail, both marked, under keys that only this claim uses."""
         seen = look(image.data)
         image_id = new_id("img")
-        origin = provenance.of_result(item, answer, image_id=image_id)
+        words = provenance.packet(provenance.of_result(item, answer, image_id=image_id))
         stem = f"images/{item.org_id}/{image_id}.{item.fence}"
         whole = NewObject(
             key=f"{stem}.{_EXTENSIONS[seen.content_type]}",
-            data=provenance.mark(image.data, origin),
+            data=provenance.mark(image.data, words),
             content_type=seen.content_type,
         )
-        marked = provenance.mark(seen.thumbnail, origin)
+        marked = provenance.mark(seen.thumbnail, words)
         small = NewObject(key=f"{stem}.thumb.jpg", data=marked, content_type="image/jpeg")
         stored, thumbnail = self._objects.put_together([whole, small], max_bytes=MAX_RESULT_BYTES)
         log.debug("image_stored", image_id=image_id, number=number, key=stored.key)

@@ -81,7 +81,7 @@ def test_a_marked_file_of_every_kind_says_it(kind: str) -> None:
     output = BytesIO()
     Image.new("RGB", (64, 48), "navy").save(output, kind)
 
-    marked = provenance.mark(output.getvalue(), a_provenance())
+    marked = provenance.mark(output.getvalue(), provenance.packet(a_provenance()))
 
     with Image.open(BytesIO(marked)) as image:
         image.load()
