@@ -215,7 +215,7 @@ def places(*, limit: int, seconds: float) -> Iterator[tuple[OurPlace, OurPlace, 
             migrations.upgrade("generation", url=generation.database_url)
             migrations.upgrade("credits", url=credits_.database_url)
             service = Credits()
-            service.db = opened(credits_.database_url)
+            service.db = opened(credits_.database_url)  # type: ignore[assignment]  # nameko puts a Database in its place
             return OurPlace(
                 home=home,
                 store=store,
