@@ -107,19 +107,21 @@ def packet(provenance: Provenance) -> bytes:
     return text.encode()
 
 
-def mark(data: bytes, words: bytes) -> bytes:
-    """Return the image file with ``words``, a `packet`, in it, every pixel as it was.
+def mark(data: bytes, words: bytes, *, upright: bool = True) -> bytes:
+    """Return the image file with ``words``, a `packet`, as all it says, every pixel as it was.
 
-    Where a file decodes but does not follow its format, so that nothing can be put into it, it is encoded anew first.
+    Where a file decodes but does not follow its format, so that nothing can be put into it, or where its pixels are not
+    ``upright`` but turned by what else it says, it is encoded anew first.
 
     Raises:
         Problem: the image workers cannot do that (`shared.images.normalise`).
     """
-    try:
-        return xmp.embed(data, words)
-    except xmp.UnmarkableImage as error:
-        log.warning("image_encoded_anew", why=str(error))
-        return xmp.embed(off_hub(images.normalise, data).bytes, words)
+    if upright:
+        try:
+            return xmp.embed(data, words)
+        except xmp.UnmarkableImage as error:
+            log.warning("image_encoded_anew", why=str(error))
+    return xmp.embed(off_hub(images.normalise, data).bytes, words)
 
 
 def _document(id_: str) -> str:

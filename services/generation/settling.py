@@ -197,7 +197,7 @@ class Settlement:
         stem = f"images/{item.org_id}/{image_id}.{item.fence}"
         whole = NewObject(
             key=f"{stem}.{_EXTENSIONS[seen.content_type]}",
-            data=provenance.mark(image.data, words),
+            data=provenance.mark(image.data, words, upright=seen.upright),
             content_type=seen.content_type,
         )
         marked = provenance.mark(seen.thumbnail, words)
