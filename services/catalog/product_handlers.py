@@ -160,7 +160,8 @@ def _made_before(session: Session, new: NewProduct) -> dict[str, Any]:
     Raises:
         SkuTaken, NotFound, Conflict: as `create_product`.
     """
-    known = session.get(Product, new.product_id)
+    ours = sa.and_(Product.org_id == new.org_id, Product.livemode == new.livemode)
+    known = session.scalar(sa.select(Product).where(ours, Product.id == new.product_id))
     if known is not None and known.deleted_at is not None:
         raise NotFound("This product was deleted.")
     if known is not None and known.sku == new.sku:
