@@ -90,6 +90,15 @@ def test_a_name_is_all_a_product_needs(client, headers):
     assert (made["sku"], made["category"], made["room_types"], made["metadata"]) == (None, None, [], {})
 
 
+def test_texts_are_taken_as_they_are_typed_elsewhere(client, headers):
+    said = {"name": "オーク\u3000椅子", "category": "Chaises\u00a0hautes", "description": "Oak, oiled.\r\n\t5\u00a0kg"}
+
+    made = client.post("/v1/products", json=said, headers=headers)
+
+    assert made.status_code == 201
+    assert made.json.items() >= said.items()
+
+
 @pytest.mark.parametrize(
     ("said", "pointer"),
     [
