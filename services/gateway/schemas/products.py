@@ -66,7 +66,8 @@ class Metadata(fields.Field[dict[str, Any]]):
         errors = {name: [problem] for name, inner in value.items() if (problem := _misfit(name, inner))}
         if errors:
             raise ValidationError(errors)
-        return dict(value)
+        # Minus nothing is a number of JSON's, and none of the database's: it would be a change each time it comes.
+        return {name: inner + 0 if isinstance(inner, float) else inner for name, inner in value.items()}
 
 
 def _misfit(name: str, value: Any) -> str | None:

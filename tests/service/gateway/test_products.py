@@ -271,6 +271,12 @@ def test_a_product_is_put_by_its_sku(client, headers, services):
     assert len(services.products) == 1
 
 
+def test_minus_nothing_is_nothing(client, headers):
+    put = client.put("/v1/products/by-sku/A", json={"name": "Oak chair", "metadata": {"kg": -0.0}}, headers=headers)
+
+    assert str(put.json["metadata"]["kg"]) == "0.0"
+
+
 @pytest.mark.parametrize("sku", ["-A", "a" * 65, "A%20", "%C3%84"])
 def test_what_cannot_be_a_sku_is_refused(client, headers, services, sku):
     answer = client.put(f"/v1/products/by-sku/{sku}", json={"name": "Oak chair"}, headers=headers)
