@@ -147,6 +147,7 @@ class Settlement:
             self.insist(lambda: self._note_late(item, answer))
             return
         self._held[item.id] = item
+        answer = provenance.completed(item, answer) if answer.images else answer
         stored: list[StoredImage] = []
         try:
             for number, image in enumerate(answer.images):

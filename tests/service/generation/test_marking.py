@@ -20,9 +20,10 @@ from shared.problems import NotFound
 from shared.storage import ObjectStore
 from tests.fakes import HoldingCredits, ScriptedProvider, small_picture
 from tests.service.generation.conftest import a_submission
-from tests.service.generation.worker_steps import Worker
+from tests.service.generation.worker_steps import Worker, execute
 
 ORIENTATION, IMAGE_DESCRIPTION = 0x0112, 0x010E
+COMPOSITE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 ALGORITHMIC = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 
 
@@ -39,13 +40,17 @@ class Studio:
         self.store = store
         self.org_id = org_id
 
-    def made_of(self, source_id: str, **asset: Any) -> Image:
+    def made_of(self, source_id: str, *, of_words: bool = False, **asset: Any) -> Image:
+        """Make an image of what has this id; or, with its order as it is, ``of_words`` alone."""
         key = asset.setdefault("key", f"assets/{self.org_id}/{source_id}.jpg")
         if self.store.stat(key) is None:
             self.store.put(key=key, chunks=small_picture((9, 9, 9)), content_type="image/jpeg")
         asked = a_submission(org_id=self.org_id, assets={source_id: {**asset, "sha256": "0" * 64}})
         asked = replace(asked, inputs={**asked.inputs, "upload_id": source_id, "variants": 1})
         handlers.submit(self.worker.db, HoldingCredits(), self.worker.engine, asked)
+        if of_words:
+            nothing = "inputs || jsonb_build_object('sources', jsonb_build_array())"
+            execute(self.worker.db, f"UPDATE operations SET inputs = {nothing} WHERE status = 'queued'")
         self.worker.send()
         with self.worker.db.transaction() as session:
             return session.scalars(sa.select(Image).where(Image.job_id == asked.job_id)).one()
@@ -102,6 +107,19 @@ def test_a_picture_that_decodes_and_follows_no_format_is_encoded_anew_and_not_lo
     assert (image.width, image.height) == (64, 48)
     assert f"darkroom:{image.id}" in words_in(bytes_under(store, image.key))
     assert provider.script == []
+
+
+def test_a_provider_need_not_say_that_what_it_made_of_a_photo_is_a_composite(
+    store: ObjectStore, provider: ScriptedProvider, studio: Studio
+) -> None:
+    made = MadeImage(data=small_picture((9, 90, 9)), content_type="image/jpeg")
+    provider.script = [Answered(images=(made,), model="scripted-1")] * 2
+
+    of_photo, of_words = studio.made_of(new_id("ast")), studio.made_of(new_id("ast"), of_words=True)
+
+    for image, term in ((of_photo, COMPOSITE), (of_words, ALGORITHMIC)):
+        assert image.provenance["digital_source_type"] == term
+        assert f'DigitalSourceType="{term}"' in words_in(bytes_under(store, image.key))
 
 
 def test_what_a_vendor_wrote_beside_the_picture_is_not_told_and_what_it_turned_by_that_lies_upright(
