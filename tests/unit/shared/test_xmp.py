@@ -1,6 +1,7 @@
 """An XMP packet in a file: found by independent readers, alone, and no pixel changed."""
 
 import struct
+import warnings
 import zlib
 from functools import cache
 from io import BytesIO
@@ -185,6 +186,39 @@ def test_content_credentials_that_vouch_for_other_bytes_are_taken_out() -> None:
 
     assert [packet_of(file) for file in marked] == [PACKET] * 3
     assert not any(manifest in file for file in marked)
+
+
+def shown(data: bytes) -> tuple[str, tuple[int, int], bytes] | None:
+    """Return the pixels; None where it cannot be decoded."""
+    try:
+        with warnings.catch_warnings(), Image.open(BytesIO(data), formats=("JPEG", "PNG", "WEBP")) as image:
+            warnings.simplefilter("ignore")
+            image.load()
+            return image.mode, image.size, image.convert("RGBA").tobytes()
+    except Exception:  # noqa: BLE001  decoders raise nearly anything on damaged bytes
+        return None
+
+
+@hypothesis.given(
+    kind=st.sampled_from(sorted(KINDS)),
+    at=st.integers(2, 250),
+    cut=st.integers(0, 6),
+    put=st.binary(max_size=6),
+)
+@hypothesis.settings(max_examples=400, deadline=None)
+def test_a_damaged_file_that_shows_something_shows_the_same_when_it_is_marked_or_is_refused(
+    *, kind: str, at: int, cut: int, put: bytes
+) -> None:
+    file = file_of(kind)
+    damaged = file[:at] + put + file[at + cut :]
+
+    try:
+        marked = xmp.embed(damaged, PACKET)
+    except xmp.UnmarkableImage:
+        return
+
+    before = shown(damaged)
+    assert before is None or shown(marked) == before
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "png", "webp"])
