@@ -52,6 +52,7 @@ check: ## ruff, ruff format, mypy, import-linter
 
 test: ## every test; starts what the tests need and stops it
 	@$(SETUP_WITH_BROKER)
+	@sh deploy/local/setup.sh exiftool
 	@$(PYTHON) -m tests
 
 live: setup ## call every AI vendor whose key is set, for real: costs cents; P=name

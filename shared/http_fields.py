@@ -73,13 +73,18 @@ def id_of(prefix: str, what: str) -> Callable[[str], None]:
     return check
 
 
+def is_plain(text: str) -> bool:
+    """Tell whether a line of text has only characters that are seen, and spaces: wide and unbroken ones as well."""
+    return all(one.isprintable() or unicodedata.category(one) == "Zs" for one in text)
+
+
 def said(text: str) -> None:
     """Refuse a line of text with nothing to see in it, or with what would change how others see it.
 
     Raises:
         ValidationError: it has only white space, or line breaks, control or invisible characters.
     """
-    if not text.isprintable():
+    if not is_plain(text):
         raise ValidationError("leave out line breaks, control characters and characters that cannot be seen")
     if all(unicodedata.category(character)[0] in "ZM" or character in _BLANK for character in text):
         raise ValidationError("write something here")

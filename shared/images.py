@@ -115,11 +115,12 @@ class NormalisedImage:
 
 @dataclass(frozen=True, kw_only=True)
 class Preview:
-    """What an image is, as `ImageInfo` has it, and its thumbnail as a JPEG."""
+    """What an image is, as `ImageInfo` has it, whether its pixels lie as it is seen, and its thumbnail as a JPEG."""
 
     content_type: str
     width: int
     height: int
+    upright: bool
     thumbnail: bytes
 
 
@@ -177,13 +178,18 @@ def preview(data: bytes, *, side: int = 512, max_pixels: int = MAX_PIXELS) -> Pr
     """
     with _opened(data, max_pixels=max_pixels) as image:
         width, height = image.size
-        if _orientation(image) in _SIDEWAYS:
+        orientation = _orientation(image)
+        if orientation in _SIDEWAYS:
             width, height = height, width
         kind = _kind(image)
         image.draft("RGB", (2 * side, 2 * side))
         small = _on_white(_upright(image, side=side))
     return Preview(
-        content_type=_CONTENT_TYPES[kind], width=width, height=height, thumbnail=encode_jpeg(small, quality=85)
+        content_type=_CONTENT_TYPES[kind],
+        width=width,
+        height=height,
+        upright=orientation not in _TURNS,
+        thumbnail=encode_jpeg(small, quality=85),
     )
 
 

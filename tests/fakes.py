@@ -702,11 +702,10 @@ def small_picture(colour: tuple[int, int, int]) -> bytes:
 
 
 class OneShotDarkroom:
-    """The Python client as far as a contact sheet needs it: each job has one image, with the digest it is told."""
+    """The Python client as far as a contact sheet needs it: each job has one image, the next of ``pictures``."""
 
-    def __init__(self, photo: Path, *, digests: list[str], status: str = "succeeded") -> None:
-        self._photo = photo
-        self._digests = digests
+    def __init__(self, pictures: list[Path], *, status: str = "succeeded") -> None:
+        self._pictures = pictures
         self._status = status
         self.ordered: list[tuple[str, dict[str, Any]]] = []
         self.id = "ast_1"
@@ -718,11 +717,11 @@ class OneShotDarkroom:
         return self
 
     def wait(self, _job: Any, **_: Any) -> Any:
-        image = type("Image", (), {"sha256": self._digests.pop(0)})()
-        return type("Job", (), {"id": "job_1", "status": self._status, "images": [image], "failures": []})()
+        images = [self._pictures.pop(0)]
+        return type("Job", (), {"id": "job_1", "status": self._status, "images": images, "failures": []})()
 
-    def download(self, _image: Any, _to: str) -> Path:
-        return self._photo
+    def download(self, image: Path, _to: str) -> Path:
+        return image
 
 
 class FakeGateway:

@@ -5,6 +5,7 @@
 #   sh deploy/local/setup.sh            everything
 #   sh deploy/local/setup.sh python     only .venv
 #   sh deploy/local/setup.sh rabbitmq   only rabbitmq-server (not needed when AMQP_URL is set)
+#   sh deploy/local/setup.sh exiftool   exiftool, where that can be: nothing but tests wants it
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -156,12 +157,26 @@ To use a broker of your own instead, set AMQP_URL=amqp://user:password@host:5672
     say "RabbitMQ is installed."
 }
 
+# --- a second opinion ---------------------------------------------------------------------------------
+
+install_exiftool() {
+    if has exiftool; then return 0; fi
+    say "Installing exiftool, by which tests read what generated images say of themselves ..."
+    if may_apt; then
+        apt_install libimage-exiftool-perl || :
+    elif has brew; then
+        HOMEBREW_NO_AUTO_UPDATE=1 brew install --quiet exiftool || :
+    fi
+    has exiftool || say "exiftool could not be installed; the tests go on without it, and read the images by Pillow alone."
+}
+
 case ${1:-all} in
     python) install_python_packages ;;
     rabbitmq) install_rabbitmq ;;
+    exiftool) install_exiftool ;;
     all)
         install_python_packages
         install_rabbitmq
         ;;
-    *) fail "usage: sh deploy/local/setup.sh [python|rabbitmq]" ;;
+    *) fail "usage: sh deploy/local/setup.sh [python|rabbitmq|exiftool]" ;;
 esac

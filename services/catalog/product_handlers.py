@@ -18,6 +18,8 @@ from shared.problems import Conflict, NotFound, PreconditionFailed, SkuTaken
 
 log = structlog.get_logger(__name__)
 
+_TRIES = 5
+
 
 def create_product(db: Database, new: NewProduct) -> dict[str, Any]:
     """Make a product, with its picture if it has one, and tell of it; a repeat under the same id changes nothing.
@@ -48,14 +50,9 @@ def put_product(db: Database, new: NewProduct) -> dict[str, Any]:
         NotFound, BadRequest: as `create_product`.
     """
     with db.transaction(org_id=new.org_id, livemode=new.livemode) as session:
-        row = _inserted(session, new)
-        created = row is not None
-        told: list[Event] = []
-        if row is None:
-            row = _locked_by_sku(session, new)
-            told += _apply(row, new.said, user_id=new.user_id)
-        else:
-            told.append(_changed(row, "created", user_id=new.user_id))
+        row, created = _inserted_or_locked(session, new)
+        by = new.user_id
+        told: list[Event] = [_changed(row, "created", user_id=by)] if created else _apply(row, new.said, user_id=by)
         if created or not _shows(session, row, new.picture):
             told += _pictured(session, row, new)
         db.publish(session, told)
@@ -160,7 +157,8 @@ def _made_before(session: Session, new: NewProduct) -> dict[str, Any]:
     Raises:
         SkuTaken, NotFound, Conflict: as `create_product`.
     """
-    known = session.get(Product, new.product_id)
+    ours = sa.and_(Product.org_id == new.org_id, Product.livemode == new.livemode)
+    known = session.scalar(sa.select(Product).where(ours, Product.id == new.product_id))
     if known is not None and known.deleted_at is not None:
         raise NotFound("This product was deleted.")
     if known is not None and known.sku == new.sku:
@@ -172,12 +170,15 @@ def _made_before(session: Session, new: NewProduct) -> dict[str, Any]:
     raise SkuTaken(f"The product {holder} has the SKU {new.sku} already.", product_id=holder)
 
 
-def _locked_by_sku(session: Session, new: NewProduct) -> Product:
-    mine = product_queries.mine(org_id=new.org_id, livemode=new.livemode)
-    row = session.scalar(sa.select(Product).where(mine, Product.sku == new.sku).with_for_update())
-    if row is None:  # deleted in this very moment
-        raise Conflict("The product with this SKU was deleted just now; send the request again.")
-    return row
+def _inserted_or_locked(session: Session, new: NewProduct) -> tuple[Product, bool]:
+    """Return the row of the SKU, and whether it is new; one that is deleted while its turn is waited for is no row."""
+    ours = sa.and_(product_queries.mine(org_id=new.org_id, livemode=new.livemode), Product.sku == new.sku)
+    for _ in range(_TRIES):
+        if row := _inserted(session, new):
+            return row, True
+        if row := session.scalar(sa.select(Product).where(ours).with_for_update()):
+            return row, False
+    raise Conflict("Products with this SKU were deleted again and again just now; send the request again.")
 
 
 def _locked(session: Session, *, org_id: str, livemode: bool, product_id: str) -> Product:

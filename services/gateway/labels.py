@@ -1,6 +1,7 @@
 """What is written on a picture for people to read, where the law or a listing service wants it seen by eye."""
 
 from io import BytesIO
+from math import ceil
 from typing import Final
 
 from PIL import Image, ImageDraw, ImageFont
@@ -38,22 +39,33 @@ def copy_of(store: ObjectStore, line: Line, key: str, *, org_id: str, label: str
 def labelled(data: bytes, text: str) -> bytes:
     """Return a JPEG of the image with ``text`` in its lower left corner, and what the file says of itself kept.
 
+    An image that is too small for words that can be read is set on as much white paper as they need.
+
     Raises:
         UnsupportedImage, ImageTooLarge, CorruptImage: as `shared.images.inspect`.
     """
     picture = images.decode(data)
     letters = max(_LETTERS_LEAST_PIXELS, min(picture.size) * _LETTERS)
     font = ImageFont.load_default(letters)
-    pen = ImageDraw.Draw(picture, "RGBA")
     gap = letters * 0.6
-    corner = (2 * gap, picture.height - 2 * gap)
-    left, top, right, bottom = pen.textbbox(corner, text, font=font, anchor="ls")
-    plate = (left - gap, top - gap, right + gap, bottom + gap)
+    left, top, right, bottom = font.getbbox(text, anchor="ls")
+    picture = _at_least(picture, width=ceil(right - left + 4 * gap), height=ceil(bottom - top + 4 * gap))
+    pen = ImageDraw.Draw(picture, "RGBA")
+    x, y = 2 * gap - left, picture.height - 2 * gap - bottom
+    plate = (x + left - gap, y + top - gap, x + right + gap, y + bottom + gap)
     pen.rounded_rectangle(plate, radius=gap / 2, fill=_PLATE)
-    pen.text(corner, text, font=font, fill=_INK, anchor="ls")
+    pen.text((x, y), text, font=font, fill=_INK, anchor="ls")
     packet = _packet(data)
     made = images.encode_jpeg(picture)
     return xmp.embed(made, packet) if packet else made
+
+
+def _at_least(picture: Image.Image, *, width: int, height: int) -> Image.Image:
+    if picture.width >= width and picture.height >= height:
+        return picture
+    paper = Image.new("RGB", (max(width, picture.width), max(height, picture.height)), "white")
+    paper.paste(picture)
+    return paper
 
 
 def _packet(data: bytes) -> bytes | None:

@@ -96,10 +96,11 @@ WITH done AS MATERIALIZED (
     FROM done WHERE g.id = done.generation_id
 )
 INSERT INTO images (id, org_id, job_id, generation_id, operation_id, key, thumbnail_key, content_type, sha256, crc32,
-                    bytes, width, height, seed, style, room_type, product_id, settings, provenance, livemode)
+                    bytes, width, height, seed, style, room_type, product_id, settings, provenance, livemode,
+                    parent_id)
 SELECT made.image_id, o.org_id, o.job_id, o.generation_id, o.id, made.key, made.thumbnail_key, made.content_type,
        made.sha256, made.crc32, made.bytes, made.width, made.height, o.seed, g.style, g.room_type, g.product_id,
-       g.settings, made.provenance, o.livemode
+       g.settings, made.provenance, o.livemode, g.settings ->> 'parent_image_id'
 FROM made JOIN operations o ON o.id = made.operation_id JOIN generations g ON g.id = o.generation_id
 """,
 )

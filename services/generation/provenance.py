@@ -6,7 +6,7 @@ prompt is ours, and is not told.
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from xml.sax.saxutils import quoteattr
 
@@ -20,8 +20,9 @@ from shared.off_hub import off_hub
 
 log = structlog.get_logger(__name__)
 
-# What IPTC has for a picture of which no more is known than that a model had part in it.
-_ALGORITHMIC = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+# What IPTC has for what a model has made of pictures, and for what it has made of words alone.
+_OF_PICTURES = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
+_OF_WORDS = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 
 # What XML 1.0 has no way of writing.
 _UNWRITABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -70,12 +71,18 @@ class Provenance:
     sources: Sequence[str] = ()
 
 
+def completed(item: Claimed, answer: Answered) -> Answered:
+    """Return the answer with how its images came about, unless its provider has said so."""
+    source_type = _OF_PICTURES if item.inputs["sources"] else _OF_WORDS
+    return replace(answer, provenance={"digital_source_type": source_type, **answer.provenance})
+
+
 def of_result(item: Claimed, answer: Answered, *, image_id: str) -> Provenance:
-    """Return what the image ``image_id`` of this answer is to say of itself, made now."""
+    """Return what the image ``image_id`` of this `completed` answer is to say of itself, made now."""
     return Provenance(
         image_id=image_id,
         generation_id=item.generation_id,
-        digital_source_type=answer.provenance.get("digital_source_type", _ALGORITHMIC),
+        digital_source_type=answer.provenance["digital_source_type"],
         provider=item.provider,
         model=answer.model or item.model_requested,
         created_at=datetime.now(UTC),
@@ -107,19 +114,21 @@ def packet(provenance: Provenance) -> bytes:
     return text.encode()
 
 
-def mark(data: bytes, words: bytes) -> bytes:
-    """Return the image file with ``words``, a `packet`, in it, every pixel as it was.
+def mark(data: bytes, words: bytes, *, upright: bool = True) -> bytes:
+    """Return the image file with ``words``, a `packet`, as all it says, every pixel as it was.
 
-    Where a file decodes but does not follow its format, so that nothing can be put into it, it is encoded anew first.
+    Where a file decodes but does not follow its format, so that nothing can be put into it, or where its pixels are not
+    ``upright`` but turned by what else it says, it is encoded anew first.
 
     Raises:
         Problem: the image workers cannot do that (`shared.images.normalise`).
     """
-    try:
-        return xmp.embed(data, words)
-    except xmp.UnmarkableImage as error:
-        log.warning("image_encoded_anew", why=str(error))
-        return xmp.embed(off_hub(images.normalise, data).bytes, words)
+    if upright:
+        try:
+            return xmp.embed(data, words)
+        except xmp.UnmarkableImage as error:
+            log.warning("image_encoded_anew", why=str(error))
+    return xmp.embed(off_hub(images.normalise, data).bytes, words)
 
 
 def _document(id_: str) -> str:

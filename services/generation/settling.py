@@ -147,6 +147,7 @@ class Settlement:
             self.insist(lambda: self._note_late(item, answer))
             return
         self._held[item.id] = item
+        answer = provenance.completed(item, answer) if answer.images else answer
         stored: list[StoredImage] = []
         try:
             for number, image in enumerate(answer.images):
@@ -197,7 +198,7 @@ class Settlement:
         stem = f"images/{item.org_id}/{image_id}.{item.fence}"
         whole = NewObject(
             key=f"{stem}.{_EXTENSIONS[seen.content_type]}",
-            data=provenance.mark(image.data, words),
+            data=provenance.mark(image.data, words, upright=seen.upright),
             content_type=seen.content_type,
         )
         marked = provenance.mark(seen.thumbnail, words)

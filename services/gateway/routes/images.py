@@ -1,5 +1,7 @@
 """Routes of images: the stored results."""
 
+from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
 
 from services.gateway import comparisons, labels
@@ -14,6 +16,7 @@ from services.gateway.schemas.images import (
     LineageSchema,
 )
 from shared.http import Alias, Answer, Request, route
+from shared.http_conditions import with_tag
 from shared.ids import is_id
 from shared.off_hub import WorkFailed
 from shared.problems import ConsentRequired, Forbidden, NotFound, SourceGone
@@ -106,10 +109,11 @@ class ImageRoutes(Wiring):
         auth=api_key,
         query=ContentQuery,
         time_limit_seconds=_LABEL_SECONDS,
-        answers={200: "image/jpeg", 303: None},
+        answers={200: "image/jpeg", 303: None, 304: None},
         problems=(Forbidden, WorkFailed),
         summary="Fetch an image: leads to its signed address",
-        description="With `label` the answer is a JPEG of the image with that written on it, in place of the address.",
+        description="With `label` the answer is a JPEG of the image with that written on it, in place of the address. "
+        "It has an ETag: with that in If-None-Match the answer is 304.",
         tags=_TAGS,
     )
     def image_content(self, request: Request, image_id: str) -> Answer:
@@ -117,8 +121,7 @@ class ImageRoutes(Wiring):
         _require_image_id(image_id)
         found = self.generation.image(**request.owner, image_id=image_id)
         if label := request.query["label"]:
-            copy = labels.copy_of(self.store, self.image_line, found["key"], org_id=request.org_id, label=label)
-            return Answer(200, copy, {"Content-Type": "image/jpeg", "Cache-Control": "private, max-age=3600"})
+            return _labelled(self, request, found, label)
         return Answer(303, None, {"Location": links_now(self).to(found["key"]), "Cache-Control": "no-store"})
 
     @route(
@@ -136,6 +139,16 @@ class ImageRoutes(Wiring):
         """Return what an image was made of, and what that was made of."""
         _require_image_id(image_id)
         return Answer(200, self.generation.image_provenance(**request.owner, image_id=image_id))
+
+
+def _labelled(service: Any, request: Request, image: Mapping[str, Any], label: str) -> Answer:
+    """Return a labelled copy; who has it already is told so before any work is done."""
+    headers = {"Content-Type": "image/jpeg", "Cache-Control": "private, max-age=3600"}
+    answer = with_tag(request, Answer(200, None, headers), f'"{image["sha256"]}-{label}"')
+    if answer.status != HTTPStatus.OK:
+        return answer
+    copy = labels.copy_of(service.store, service.image_line, image["key"], org_id=request.org_id, label=label)
+    return Answer(200, copy, answer.headers)
 
 
 def _marked(service: Any, request: Request, image_id: str, *, favorite: bool) -> Answer:

@@ -7,7 +7,7 @@ from marshmallow import ValidationError, fields, pre_load, validate
 
 from services.gateway.schemas.pages import PageQuery, page_of
 from shared.http import Schema
-from shared.http_fields import id_of, said
+from shared.http_fields import id_of, is_plain, said
 from shared.http_schemas import SignedAddress
 
 VIEW_TYPES: Final = ("front", "back", "left", "right", "top", "bottom", "detail")
@@ -30,7 +30,7 @@ _EXAMPLE = {"source": "erp", "weight_kg": 7.5}
 
 def _text(text: str) -> None:
     """Refuse a text of several lines in which something is that cannot be seen or stored."""
-    if not all(line.isprintable() for line in text.replace("\t", " ").split("\n")):
+    if not all(is_plain(line) for line in text.replace("\r\n", "\n").replace("\t", " ").split("\n")):
         raise ValidationError("leave out control characters and characters that cannot be seen")
 
 
@@ -66,7 +66,8 @@ class Metadata(fields.Field[dict[str, Any]]):
         errors = {name: [problem] for name, inner in value.items() if (problem := _misfit(name, inner))}
         if errors:
             raise ValidationError(errors)
-        return dict(value)
+        # Minus nothing is a number of JSON's, and none of the database's: it would be a change each time it comes.
+        return {name: inner + 0 if isinstance(inner, float) else inner for name, inner in value.items()}
 
 
 def _misfit(name: str, value: Any) -> str | None:

@@ -141,7 +141,6 @@ class FalProvider(Vendor):
             images=images,
             model=model,
             cost_microusd=self._cost(model, Usage(images=max(1, len(images))), {}),
-            provenance=self._provenance(sources=True),
         )
 
     def _get(self, external_id: str, what: str) -> Reply:

@@ -104,9 +104,7 @@ class GeminiProvider(Vendor):
         images = collected([decoded(str(each)) for each in data])
         if isinstance(images, Refused | Running):
             return Refused(code="result_corrupt", detail=getattr(images, "detail", ""), ran=True)
-        return Answered(
-            images=images, provenance=self._provenance(sources=bool(request.sources)), **self._took(content, request)
-        )
+        return Answered(images=images, **self._took(content, request))
 
     def _analysed(self, content: Mapping[str, Any], parts: Sequence[Mapping[str, Any]], request: Request) -> Outcome:
         text = "".join(str(part.get("text") or "") for part in parts if not part.get("thought"))

@@ -76,7 +76,6 @@ class GetImgProvider(Vendor):
             images=(made,) if isinstance(made, MadeImage) else (),
             model=request.model,
             cost_microusd=self._cost(request.model, _usage(content), request.parameters),
-            provenance=self._provenance(sources=True),
         )
 
 

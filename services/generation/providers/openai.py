@@ -113,7 +113,6 @@ class OpenAIProvider(Vendor):
             cost_microusd=self._cost(request.model, usage, request.parameters),
             prompt_tokens=_whole(content.get("usage"), "input_tokens"),
             completion_tokens=_whole(content.get("usage"), "output_tokens"),
-            provenance=self._provenance(sources=bool(request.sources)),
         )
 
     def _analysed(self, content: Mapping[str, Any], request: Request) -> Outcome:

@@ -212,7 +212,6 @@ class ReplicateProvider(Vendor):
             images=images,
             model=said,
             cost_microusd=self._cost(self._billed_as(said, asked=model), Usage(images=max(1, len(images))), {}),
-            provenance=self._provenance(sources=bool(_input_of(prediction).get("input_image"))),
         )
 
     def _is_of(self, prediction: Mapping[str, Any], operation_id: str) -> bool | None:

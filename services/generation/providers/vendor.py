@@ -31,8 +31,6 @@ QUICK_SECONDS: Final = 20.0
 SOURCE_BYTES_MAX: Final = 4_000_000
 SOURCE_SIDE_MAX: Final = 2048
 _OUR_PAUSE_SECONDS: Final = 5.0
-_COMPOSITE: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
-_GENERATED: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 
 
 def today() -> date:
@@ -151,11 +149,6 @@ class Vendor:
         url = request.callback_url
         ours = self._account.base_url.startswith("http://")
         return url if url and (ours or url.startswith("https://")) else None
-
-    @staticmethod
-    def _provenance(*, sources: bool) -> dict[str, Any]:
-        """Return how an image came about, made from sources or from words alone."""
-        return {"digital_source_type": _COMPOSITE if sources else _GENERATED}
 
 
 def collected(made: Sequence[MadeImage | Refused | Running]) -> tuple[MadeImage, ...] | Refused | Running:

@@ -115,9 +115,17 @@ def never(_settings: Mapping[str, Any]) -> bool:
 
 @cache
 def registered() -> Mapping[str, Workflow]:
-    """Return every workflow of this package, by name."""
+    """Return every workflow of this package, by name.
+
+    Raises:
+        ValueError: two files have the same ``NAME``: one would be sold in the place of the other.
+    """
     modules = (import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__))
-    return {module.NAME: _read(module) for module in modules}
+    known: dict[str, Workflow] = {}
+    for line in map(_read, modules):
+        if known.setdefault(line.name, line) is not line:
+            raise ValueError(f"two files of {__name__} have the NAME {line.name!r}")
+    return known
 
 
 def workflow(name: str) -> Workflow:

@@ -9,6 +9,7 @@ from services.catalog import product_handlers, product_queries, queries
 from shared import problems
 from shared.events import ProductChanged, ProductDeleted, ProductViewAdded
 from shared.ids import new_id
+from tests.polling import until
 from tests.service.catalog.outbox import told
 from tests.service.catalog.steps import (
     OWNER,
@@ -357,6 +358,42 @@ def test_many_who_put_the_same_sku_at_once_make_one_product(catalog_db):
     assert sum(each["created"] for each in results) == 1
     assert len({each["product"]["id"] for each in results}) == 1
     assert listed(catalog_db)["data"][0]["version"] == 6
+
+
+def in_line(db, *, count):
+    """Wait until so many wait for a lock."""
+    waiting = sa.text(
+        "SELECT count(DISTINCT pid) FROM pg_locks JOIN pg_stat_activity USING (pid)"
+        " WHERE NOT granted AND datname = current_database()"
+    )
+
+    def all_there():
+        with db.transaction() as session:
+            return session.scalar(waiting) == count
+
+    until(all_there, seconds=5, what=f"{count} in line")
+
+
+def test_a_product_that_is_deleted_while_it_is_to_be_put_is_made_anew(catalog_db):
+    first = created(catalog_db, sku="DSK-001")
+    results = {}
+    delete = threading.Thread(target=lambda: deleted(catalog_db, first["id"]))
+    put = threading.Thread(
+        target=lambda: results.update(product_handlers.put_product(catalog_db, a_product(sku="DSK-001")))
+    )
+
+    with catalog_db.transaction(**OWNER) as session:
+        session.execute(sa.text("SELECT FROM products WHERE sku = 'DSK-001' FOR UPDATE"))
+        delete.start()
+        in_line(catalog_db, count=1)
+        put.start()
+        in_line(catalog_db, count=2)
+    delete.join()
+    put.join()
+
+    assert results["created"]
+    assert [each["id"] for each in listed(catalog_db)["data"]] == [results["product"]["id"]]
+    assert results["product"]["id"] != first["id"]
 
 
 def test_a_job_is_told_all_it_needs_of_a_product_and_of_a_view(catalog_db, an_asset):

@@ -90,6 +90,15 @@ def test_a_name_is_all_a_product_needs(client, headers):
     assert (made["sku"], made["category"], made["room_types"], made["metadata"]) == (None, None, [], {})
 
 
+def test_texts_are_taken_as_they_are_typed_elsewhere(client, headers):
+    said = {"name": "オーク\u3000椅子", "category": "Chaises\u00a0hautes", "description": "Oak, oiled.\r\n\t5\u00a0kg"}
+
+    made = client.post("/v1/products", json=said, headers=headers)
+
+    assert made.status_code == 201
+    assert made.json.items() >= said.items()
+
+
 @pytest.mark.parametrize(
     ("said", "pointer"),
     [
@@ -260,6 +269,12 @@ def test_a_product_is_put_by_its_sku(client, headers, services):
     assert made.headers["Location"] == f"/v1/products/{made.json['id']}"
     assert (made.json["sku"], again.json["id"]) == ("DSK-001 a.b:c+d", made.json["id"])
     assert len(services.products) == 1
+
+
+def test_minus_nothing_is_nothing(client, headers):
+    put = client.put("/v1/products/by-sku/A", json={"name": "Oak chair", "metadata": {"kg": -0.0}}, headers=headers)
+
+    assert str(put.json["metadata"]["kg"]) == "0.0"
 
 
 @pytest.mark.parametrize("sku", ["-A", "a" * 65, "A%20", "%C3%84"])

@@ -66,6 +66,19 @@ def test_a_label_is_written_on_a_copy_of_the_image(client, headers, an_image, st
     assert answer.data != b"".join(store.open(an_image["key"]))
 
 
+def test_a_labelled_copy_that_the_client_has_is_not_made_again(client, headers, an_image, store):
+    store.put(key=an_image["key"], chunks=small_picture((120, 160, 120)), content_type="image/jpeg")
+    path = f"/v1/images/{an_image['id']}/content"
+    tag = client.get(f"{path}?label=virtually_staged", headers=headers).headers["ETag"]
+    store.delete(an_image["key"])
+
+    again = client.get(f"{path}?label=virtually_staged", headers={**headers, "If-None-Match": tag})
+    other = client.get(f"{path}?label=ai_generated", headers={**headers, "If-None-Match": tag})
+
+    assert (again.status_code, again.data, again.headers["ETag"]) == (304, b"", tag)
+    assert other.status_code == 404
+
+
 def test_a_label_nobody_knows_is_refused_and_an_image_that_is_gone_is_not_there(client, headers, an_image):
     path = f"/v1/images/{an_image['id']}/content"
 

@@ -1,6 +1,7 @@
 """Every file of a generated image says what it is, and where an image comes from can be asked for."""
 
 import io
+import json
 import re
 from dataclasses import replace
 from typing import Any
@@ -19,8 +20,10 @@ from shared.problems import NotFound
 from shared.storage import ObjectStore
 from tests.fakes import HoldingCredits, ScriptedProvider, small_picture
 from tests.service.generation.conftest import a_submission
-from tests.service.generation.worker_steps import Worker
+from tests.service.generation.worker_steps import Worker, execute
 
+ORIENTATION, IMAGE_DESCRIPTION = 0x0112, 0x010E
+COMPOSITE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 ALGORITHMIC = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 
 
@@ -37,13 +40,17 @@ class Studio:
         self.store = store
         self.org_id = org_id
 
-    def made_of(self, source_id: str, **asset: Any) -> Image:
+    def made_of(self, source_id: str, *, of_words: bool = False, **asset: Any) -> Image:
+        """Make an image of what has this id; or, with its order as it is, ``of_words`` alone."""
         key = asset.setdefault("key", f"assets/{self.org_id}/{source_id}.jpg")
         if self.store.stat(key) is None:
             self.store.put(key=key, chunks=small_picture((9, 9, 9)), content_type="image/jpeg")
         asked = a_submission(org_id=self.org_id, assets={source_id: {**asset, "sha256": "0" * 64}})
         asked = replace(asked, inputs={**asked.inputs, "upload_id": source_id, "variants": 1})
         handlers.submit(self.worker.db, HoldingCredits(), self.worker.engine, asked)
+        if of_words:
+            nothing = "inputs || jsonb_build_object('sources', jsonb_build_array())"
+            execute(self.worker.db, f"UPDATE operations SET inputs = {nothing} WHERE status = 'queued'")
         self.worker.send()
         with self.worker.db.transaction() as session:
             return session.scalars(sa.select(Image).where(Image.job_id == asked.job_id)).one()
@@ -102,6 +109,38 @@ def test_a_picture_that_decodes_and_follows_no_format_is_encoded_anew_and_not_lo
     assert provider.script == []
 
 
+def test_a_provider_need_not_say_that_what_it_made_of_a_photo_is_a_composite(
+    store: ObjectStore, provider: ScriptedProvider, studio: Studio
+) -> None:
+    made = MadeImage(data=small_picture((9, 90, 9)), content_type="image/jpeg")
+    provider.script = [Answered(images=(made,), model="scripted-1")] * 2
+
+    of_photo, of_words = studio.made_of(new_id("ast")), studio.made_of(new_id("ast"), of_words=True)
+
+    for image, term in ((of_photo, COMPOSITE), (of_words, ALGORITHMIC)):
+        assert image.provenance["digital_source_type"] == term
+        assert f'DigitalSourceType="{term}"' in words_in(bytes_under(store, image.key))
+
+
+def test_what_a_vendor_wrote_beside_the_picture_is_not_told_and_what_it_turned_by_that_lies_upright(
+    store: ObjectStore, provider: ScriptedProvider, studio: Studio
+) -> None:
+    said, file = PIL.Image.Exif(), io.BytesIO()
+    said[ORIENTATION], said[IMAGE_DESCRIPTION] = 6, "the prompt"
+    PIL.Image.new("RGB", (64, 48), "teal").save(file, "JPEG", exif=said, comment="the prompt")
+    made = MadeImage(data=file.getvalue(), content_type="image/jpeg")
+    provider.script = [Answered(images=(made,), model="scripted-1")]
+
+    image = studio.made_of(new_id("ast"))
+
+    stored = bytes_under(store, image.key)
+    with PIL.Image.open(io.BytesIO(stored)) as shown:
+        assert (shown.size, image.width, image.height) == ((48, 64), 48, 64)
+        assert dict(shown.getexif()) == {}
+    assert b"the prompt" not in stored
+    assert f"darkroom:{image.id}" in words_in(stored)
+
+
 def test_what_an_image_comes_from_is_told_back_to_the_upload(
     generation_db: Database, studio: Studio, owner: dict[str, Any]
 ) -> None:
@@ -135,6 +174,76 @@ def test_what_is_deleted_stays_part_of_where_others_come_from_and_is_itself_not_
             lineage.of_image(session, **owner, image_id=emptied.id)
 
     assert [(one["id"], one["deleted"]) for one in found["line"][:2]] == [(staged.id, False), (emptied.id, True)]
+
+
+def made_as_well(db: Database, like: Image, *, image_id: str, position: int, of: list[str]) -> str:
+    """Write an image ``like`` another, made of the images ``of`` that were made so before; return its id."""
+    operation_id = f"op_{image_id}"
+    values = {
+        "like": like.id,
+        "operation": json.dumps(
+            {
+                "id": operation_id,
+                "position": position,
+                "inputs": {"sources": [f"images/{like.org_id}/{one}.1.jpg" for one in of]},
+            }
+        ),
+        "image": json.dumps(
+            {
+                "id": image_id,
+                "operation_id": operation_id,
+                "key": f"images/{like.org_id}/{image_id}.1.jpg",
+                "thumbnail_key": f"images/{like.org_id}/{image_id}.1.thumb.jpg",
+            }
+        ),
+    }
+    with db.transaction() as session:
+        session.execute(
+            sa.text(
+                "INSERT INTO operations SELECT (jsonb_populate_record(o, CAST(:operation AS jsonb))).*"
+                " FROM operations o JOIN images i ON i.operation_id = o.id WHERE i.id = :like"
+            ),
+            values,
+        )
+        session.execute(
+            sa.text(
+                "INSERT INTO images SELECT (jsonb_populate_record(i, CAST(:image AS jsonb))).*"
+                " FROM images i WHERE i.id = :like"
+            ),
+            values,
+        )
+    return image_id
+
+
+def test_what_is_come_to_by_ever_so_many_ways_is_told_once(
+    generation_db: Database, studio: Studio, owner: dict[str, Any]
+) -> None:
+    first = studio.made_of(new_id("ast"))
+    layer = [first.id]
+    for number in range(1, 41):  # two to the fortieth ways
+        layer = [
+            made_as_well(generation_db, first, image_id=new_id("img"), position=10 * number + place, of=layer)
+            for place in range(2)
+        ]
+
+    with generation_db.transaction(**owner) as session:
+        found = lineage.of_image(session, **owner, image_id=layer[-1])["line"]
+
+    assert len(found) == len({one["id"] for one in found}) == 1 + 2 * 39 + 1 + 1
+    assert (found[0]["id"], found[-2]["id"]) == (layer[-1], first.id)
+
+
+def test_an_image_comes_first_although_a_clock_says_that_what_it_is_made_of_is_younger(
+    generation_db: Database, studio: Studio, owner: dict[str, Any]
+) -> None:
+    like = studio.made_of(new_id("ast"))
+    ahead = made_as_well(generation_db, like, image_id=f"img_7{'z' * 25}", position=1, of=[])
+    image_id = made_as_well(generation_db, like, image_id=new_id("img"), position=2, of=[ahead])
+
+    with generation_db.transaction(**owner) as session:
+        found = lineage.of_image(session, **owner, image_id=image_id)["line"]
+
+    assert [one["id"] for one in found] == [image_id, ahead]
 
 
 @pytest.mark.parametrize("other", [{"org_id": "org_of_another"}, {"livemode": False}])

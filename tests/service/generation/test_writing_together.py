@@ -139,6 +139,8 @@ def test_results_of_many_jobs_end_each_of_them_once(generation_db: Database, eng
 def test_one_result_among_many_is_recorded_as_it_would_be_alone(generation_db: Database, engine: Engine) -> None:
     alone, *others = sent(generation_db, engine, jobs=3, variants=1)
     with generation_db.transaction() as session:
+        session.execute(sa.update(Generation).values(settings={"parent_image_id": "img_before"}))
+    with generation_db.transaction() as session:
         recorded = recording.success(
             session, engine, alone, answer=ANSWER, images=[a_stored_image(alone), a_stored_image(alone)]
         )
@@ -165,6 +167,7 @@ def test_one_result_among_many_is_recorded_as_it_would_be_alone(generation_db: D
         return shown
 
     assert len(written(alone)) == 6
+    assert written(alone)[-1]["parent_id"] == "img_before"
     for item in others:
         assert written(item) == written(alone)
         (output,) = [row["output"] for row in rows_of(generation_db, Operation, id=item.id)]

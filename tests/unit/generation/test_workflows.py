@@ -1,9 +1,13 @@
+import hashlib
 import json
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
 from marshmallow import ValidationError
 
+from services.generation import workflows
 from services.generation.contract import documents
 from services.generation.operations import Answered
 from services.generation.providers import Provider, Request, available, route
@@ -36,6 +40,38 @@ def test_the_contract_of_every_workflow_is_the_one_on_file(name: str) -> None:
 def test_an_unknown_workflow_is_refused_by_name() -> None:
     with pytest.raises(NotFound, match="no_such_line"):
         workflow("no_such_line")
+
+
+def test_a_copied_file_that_kept_its_name_replaces_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("first_of_a_name", "second_of_a_name"):
+        shutil.copy(staging.__file__, tmp_path / f"{name}.py")
+    monkeypatch.setattr(workflows, "__path__", [str(tmp_path)])
+
+    with pytest.raises(ValueError, match="'staging'"):
+        registered.__wrapped__()
+
+
+# Digests of what is asked under each name that is kept with operations: by it one knows, years later, what was asked.
+PROMPTS = json.loads((Path(__file__).parent / "prompt_versions.json").read_text())
+
+
+def prompts_by_version() -> dict[str, str]:
+    found = {}
+    for line in registered().values():
+        declared = vars(sys.modules[line.inputs.__module__])
+        for name in [name for name in declared if name.endswith("_VERSION")]:
+            stem = name.removesuffix("VERSION").removesuffix("PROMPT_")
+            prompt = declared.get(f"{stem}PROMPT") or declared[f"{stem}PROMPTS"]
+            found[declared[name]] = hashlib.sha256(json.dumps(prompt, sort_keys=True).encode()).hexdigest()[:16]
+    return found
+
+
+def test_a_prompt_is_not_changed_under_the_version_it_had() -> None:
+    found = prompts_by_version()
+
+    known = found.keys() & PROMPTS.keys()
+    assert len(known) > 10
+    assert {version: found[version] for version in known} == {version: PROMPTS[version] for version in known}
 
 
 def test_each_variant_is_one_billable_generation_with_its_own_seed_and_the_uploaded_photo() -> None:

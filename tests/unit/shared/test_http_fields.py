@@ -95,6 +95,8 @@ def test_what_changes_how_others_see_it_is_not_taken(text):
         said(text)
 
 
-@pytest.mark.parametrize("text", ["Ada Byron", "Ève", "E\u0300ve", "山田 太郎", "O'Neil-Smith 3rd 👍"])
+@pytest.mark.parametrize(
+    "text", ["Ada Byron", "Ève", "E\u0300ve", "山田 太郎", "山田\u3000太郎", "5\u00a0kg", "O'Neil-Smith 3rd 👍"]
+)
 def test_names_of_all_kinds_are_taken(text):
     said(text)

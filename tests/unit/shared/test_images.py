@@ -338,6 +338,7 @@ def test_a_preview_is_what_inspecting_tells_and_a_thumbnail_shows(kind: str, ori
     for data, seen in zip((large, small), previews([large, small]), strict=True):
         info = inspect(data)
         assert (seen.content_type, seen.width, seen.height) == (info.content_type, info.width, info.height)
+        assert seen.upright == (orientation == 1)
         assert seen.thumbnail == thumbnail(data)
 
 

@@ -1,5 +1,7 @@
 """The demo tells the truth: it ends well only if everything it was promised was kept."""
 
+from hashlib import sha256
+
 import pytest
 
 from darkroom_client import Darkroom, DarkroomError
@@ -82,7 +84,9 @@ def one_image_missing(gateway):
 
 
 def the_same_image_twice(gateway):
-    gateway.images[1] = gateway.images[0]
+    """Give it in two files, each of which says something else."""
+    gateway.contents[1] = gateway.contents[0] + b"told otherwise"
+    gateway.images[1] |= {"bytes": len(gateway.contents[1]), "sha256": sha256(gateway.contents[1]).hexdigest()}
 
 
 def charged_too_much(gateway):

@@ -13,10 +13,10 @@ from tools.demo_story import DemoFailed
 from tools.gallery import EXHIBITS, Exhibit
 
 
-def a_photo(folder: Path, name: str) -> Path:
+def a_photo(folder: Path, name: str, colour: str = "teal") -> Path:
     folder.mkdir(exist_ok=True)
     file = folder / name
-    PIL.Image.new("RGB", (64, 48), "teal").save(file)
+    PIL.Image.new("RGB", (64, 48), colour).save(file)
     return file
 
 
@@ -59,7 +59,7 @@ def test_without_a_folder_a_room_of_our_own_is_shown(tmp_path: Path) -> None:
 
 def test_a_sheet_shows_every_choice(tmp_path: Path) -> None:
     photo = a_photo(tmp_path, "room.jpg")
-    darkroom: Any = OneShotDarkroom(photo, digests=["a", "b"])
+    darkroom: Any = OneShotDarkroom([a_photo(tmp_path, "1.jpg", "teal"), a_photo(tmp_path, "2.jpg", "tan")])
     exhibit = Exhibit(
         name="two", workflow="staging", photo="room", inputs={"variants": 1}, choices={"x": {"s": 1}, "y": {"s": 2}}
     )
@@ -75,15 +75,19 @@ def test_a_sheet_shows_every_choice(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("digests", "status", "why"),
-    [(["a", "a"], "succeeded", "one and the same"), (["a", "b"], "failed", "ended failed")],
+    ("colours", "status", "why"),
+    [
+        (["teal", "teal"], "succeeded", "tell x from y"),
+        (["rgb(90, 90, 90)", "rgb(90, 91, 90)"], "succeeded", "tell x from y"),
+        (["teal", "tan"], "failed", "ended failed"),
+    ],
 )
 def test_what_fails_or_cannot_be_told_apart_is_no_exhibit(
-    tmp_path: Path, digests: list[str], status: str, why: str
+    tmp_path: Path, colours: list[str], status: str, why: str
 ) -> None:
-    photo = a_photo(tmp_path, "room.jpg")
-    darkroom: Any = OneShotDarkroom(photo, digests=digests, status=status)
+    pictures = [a_photo(tmp_path, f"{number}.png", colour) for number, colour in enumerate(colours)]
+    darkroom: Any = OneShotDarkroom(pictures, status=status)
     exhibit = Exhibit(name="two", workflow="staging", photo="room", choices={"x": {}, "y": {}})
 
     with pytest.raises(DemoFailed, match=why):
-        gallery.sheet(darkroom, exhibit, photo, folder=tmp_path, say=lambda _: None)
+        gallery.sheet(darkroom, exhibit, pictures[0], folder=tmp_path, say=lambda _: None)
