@@ -61,6 +61,8 @@ def test_a_whole_pack_costs_nine_credits_and_comes_back_with_one_request(new_cli
     # Category detection is free.
     category = done(client, f"{pack}/category")
     assert (category["charged"], client.wallet()["available"]) == (0, 20)
+    assert [entry["kind"] for entry in get(client, "/v1/credits/entries")["data"]] == ["grant"]
+    assert len(get(client, f"/v1/jobs/{category['id']}/attempts")["data"]) == 1
     assert set(category["generations"][0]["result"]) == {"category", "subcategory", "confidence"}
 
     # Base views: 3 credits for five views, with materials, dimensions, colours, construction, design elements.
@@ -91,6 +93,8 @@ def test_a_whole_pack_costs_nine_credits_and_comes_back_with_one_request(new_cli
     assert whole["category"] == category["generations"][0]["result"]
     assert [one["analysis"] for one in whole["base_views"]] == [one["analysis"] for one in analyses]
     assert [one["order"] for one in whole["close_ups"]] == list(range(1, 8))
+    sides = ["front", "back", "left", "right", "top"]
+    assert [one["seen_from"] for one in whole["close_ups"]] == [*sides, *sides[:2]]
     assert all(one["analysis"]["colors"] and one["title"] and one["reason"] for one in whole["close_ups"])
     assert [one["view_type"] for one in whole["sketches"]] == ["front", "back", "side"]
     assert [one["seen_from"] for one in whole["sketches"]] == ["front", "back", "left"]
@@ -314,7 +318,8 @@ def test_a_field_that_is_not_there_is_400_and_an_edit_that_fails_is_a_failed_job
     unsaid = post(client, edits, {"field_path": "colors.0.hex", "prompt": "Set it to something nicer"})
     job = finished(client, unsaid.json()["id"])
 
-    assert (nowhere.status_code, nowhere.json()["errors"][0]["code"]) == (400, "invalid")
+    (wrong,) = nowhere.json()["errors"]
+    assert (nowhere.status_code, wrong["pointer"], wrong["code"]) == (400, "/field_path", "invalid")
     assert (job["status"], job["charged"], job["refunded"]) == ("failed", 0, 1)
     assert settled(client)["available"] == 1
     assert get(client, f"/v1/tech-packs/{product['id']}")["edits"] == []

@@ -112,13 +112,14 @@ class BaseViewSchema(Schema):
 
 
 class CloseUpSchema(Schema):
-    """A close-up of a detail, and what it shows."""
+    """A close-up of a detail, and what it shows; `seen_from` is the view of the photo it was made of."""
 
     order = fields.Integer(required=True)
     title = fields.String(required=True)
     view = fields.String(required=True)
     instruction = fields.String(required=True)
     reason = fields.String(required=True)
+    seen_from = fields.String(required=True)
     analysis = fields.Dict(required=True)
     confidence = fields.Float(required=True)
     image = fields.Nested(ImageSchema, required=True)

@@ -105,6 +105,26 @@ def test_an_open_field_that_is_not_there_is_added_and_the_analysis_that_was_stay
     assert json.dumps(analysis) == before
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "overlapping"),
+    [
+        ("summary", "summary", True),
+        ("materials", "materials.0.name", True),
+        ("materials.0.name", "materials[0]", True),
+        ("dimensions.chest.value", "dimensions.0.value", True),
+        ("dimensions.chest.value", "dimensions.0.unit", False),
+        ("materials.0.name", "materials.1.name", False),
+        ("attributes.new.value", "attributes.new.value", True),
+        ("attributes.new.value", "attributes.newer.value", False),
+        ("summary", "category", False),
+    ],
+)
+def test_paths_overlap_where_they_mean_the_same_or_a_part_of_it(one: str, other: str, *, overlapping: bool) -> None:
+    analysis = analysed("apparel")
+
+    assert paths.overlap(analysis, one, other) == paths.overlap(analysis, other, one) == overlapping
+
+
 def test_fields_do_not_grow_without_end() -> None:
     full = an_analysis(category="x", attributes=[{"name": f"field {n}", "value": ""} for n in range(100)])
 
