@@ -237,6 +237,7 @@ def _swatches(palette: Sequence[Mapping[str, Any]], *, width: float = _WIDTH) ->
         ("BACKGROUND", (column, 0), (column, 0), colors.HexColor(one["hex"])) for column, one in enumerate(some)
     ]
     style += [("BOX", (0, 0), (-1, 0), 0.4, _LINE), ("LEFTPADDING", (0, 0), (-1, -1), 0)]
+    style += [("VALIGN", (0, 1), (-1, 1), "TOP")]
     return Table([[""] * len(some), names], colWidths=widths, rowHeights=[8 * mm, None], style=style, hAlign="LEFT")
 
 

@@ -104,7 +104,7 @@ def test_a_whole_pack_costs_nine_credits_and_comes_back_with_one_request(new_cli
         assert one["measurements"][1] == {**one["measurements"][1], "value": 9.0, "unit": "cm"}
         assert requests.get(one["image"]["url"], timeout=10).status_code == 200
         assert one["image"]["provenance"]["prompt_version"] == "tech-pack-sketch-1"
-    assert whole["base_views"][0]["provenance"]["prompt_version"] == "tech-pack-base-view-1"
+    assert whole["base_views"][0]["provenance"]["prompt_version"] == "tech-pack-base-view-2"
 
     # And it can be taken away.
     first, second = (raw_get(client, f"{pack}/export.pdf") for _ in range(2))

@@ -25,7 +25,10 @@ ACTIONS = (
 )
 SIDES = ("front", "back", "side")
 BASES = ("stated", "measured", "estimated", "assumed")
-_CATEGORY = {"description": "What kind of thing it is; the product's own category unless given.", "examples": ["cup"]}
+_CATEGORY = {
+    "description": "What kind of thing it is; the product's own category, or the one detected last, unless given.",
+    "examples": ["cup"],
+}
 
 
 class CategoryRequest(PaidRequest):
