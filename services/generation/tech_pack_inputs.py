@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from services.generation.models import TechPackAnalysis, TechPackPart
-from services.generation.tech_pack_results import CATEGORY
-from services.generation.tech_pack_steps import in_order, kind_told, stated_size
+from services.generation.tech_pack_facts import kind_told, stated_size
+from services.generation.tech_pack_steps import CATEGORY, in_order
 from shared.database import Database
 from shared.problems import NotFound
 

@@ -13,11 +13,8 @@ from sqlalchemy.orm import Session
 from services.generation import tech_pack_edits
 from services.generation.models import Generation, Job, Operation, TechPackAnalysis, TechPackPart
 from services.generation.planning import digests_of
-from services.generation.tech_pack_steps import confidence
+from services.generation.tech_pack_steps import CATEGORY, CLOSE_UP, SKETCH, confidence
 
-CATEGORY: Final = "category"
-CLOSE_UP: Final = "close_up"
-SKETCH: Final = "sketch"
 _OF_SHOT: Final = (
     "order",
     "title",

@@ -14,7 +14,7 @@ from services.generation import queries, tech_pack_steps
 from services.generation.jobs import JOB_ENDS
 from services.generation.models import Generation, Image, Job, TechPackAnalysis, TechPackEdit, TechPackPart
 from services.generation.tech_pack_inputs import detected_category, subject_of
-from services.generation.tech_pack_results import CLOSE_UP, SKETCH
+from services.generation.tech_pack_steps import CLOSE_UP, SKETCH
 from shared.times import rfc3339
 
 EDITS_SHOWN = 50

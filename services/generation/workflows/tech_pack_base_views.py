@@ -8,6 +8,7 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, validate
 
+from services.generation import tech_pack_facts as facts
 from services.generation import tech_pack_steps as steps
 from services.generation.workflows import (
     Assets,
@@ -65,7 +66,7 @@ def look(source: str, *, view_type: str, category: str, size: Mapping[str, float
     """Return the analysis of one view; the same picture, view, category and stated size are the same question."""
     return PlannedOperation(
         name="vision.product",
-        prompt=PROMPT.format(view=view_type, category=steps.of_kind(category), size=steps.of_size(size)),
+        prompt=PROMPT.format(view=view_type, category=facts.of_kind(category), size=facts.of_size(size)),
         prompt_version=PROMPT_VERSION,
         seed=seed,
         sources=(source,),
@@ -86,7 +87,7 @@ def plan(
     product = assets[inputs["product_id"]]
     views = _views(inputs, assets, product)
     steps.require(steps.ANALYZE, views=len(views), analyzed=0)
-    category = steps.kind_for(inputs, product)
+    category = facts.kind_for(inputs, product)
     operations = tuple(
         look(view["key"], view_type=view["view_type"], category=category, size=product["size"], seed=seed)
         for view in views

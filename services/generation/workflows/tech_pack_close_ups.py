@@ -9,6 +9,7 @@ from typing import Any
 
 from marshmallow import Schema, fields, validate
 
+from services.generation import tech_pack_facts as facts
 from services.generation import tech_pack_steps as steps
 from services.generation.workflows import Assets, DoneOperation, PlannedGeneration, PlannedOperation
 from services.generation.workflows.tech_pack_base_views import VIEWS_MAX
@@ -64,14 +65,14 @@ def plan(inputs: Mapping[str, Any], assets: Assets, seed: int) -> Sequence[Plann
     views = steps.in_order(product["views"].values())
     analyzed = [view for view in views if view["analysis"]]
     steps.require(steps.CLOSE_UPS, views=len(views), analyzed=len(analyzed))
-    category = steps.kind_for(inputs, product, analyzed)
+    category = facts.kind_for(inputs, product, analyzed)
     known = "; ".join(told(view["analysis"]) for view in analyzed)[:_KNOWN_MAX]
     photos = analyzed[:VIEWS_MAX]
     seen_from = [view["view_type"] for view in photos]
     operation = PlannedOperation(
         name="vision.plan",
         prompt=PLAN_PROMPT.format(
-            count=inputs["count"], category=steps.of_kind(category), views=", ".join(seen_from), known=known
+            count=inputs["count"], category=facts.of_kind(category), views=", ".join(seen_from), known=known
         ),
         prompt_version=PLAN_VERSION,
         seed=seed,
@@ -153,7 +154,7 @@ def look_operation(shot: Mapping[str, Any], *, picture: str, category: str, seed
     """Return the analysis of a shot's picture."""
     return PlannedOperation(
         name="vision.product",
-        prompt=LOOK_PROMPT.format(title=shot["title"], category=steps.of_kind(category)),
+        prompt=LOOK_PROMPT.format(title=shot["title"], category=facts.of_kind(category)),
         prompt_version=LOOK_VERSION,
         seed=seed,
         sources=(picture,),

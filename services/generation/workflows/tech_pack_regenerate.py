@@ -8,6 +8,7 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
+from services.generation import tech_pack_facts as facts
 from services.generation import tech_pack_steps as steps
 from services.generation.workflows import Assets, DoneOperation, PlannedGeneration, PlannedOperation
 from services.generation.workflows.tech_pack_base_views import look
@@ -113,8 +114,8 @@ def _view(view: Mapping[str, Any], *, seed: int, more: str) -> PlannedGeneration
         settings={
             "part": "view",
             "view_type": view["view_type"],
-            "category": steps.kind_told(view["analysis"]),
-            "size": steps.size_told(view["analysis"]),
+            "category": facts.kind_told(view["analysis"]),
+            "size": facts.size_told(view["analysis"]),
             "seed": seed,
             "prompt": more,
         },
@@ -152,7 +153,7 @@ def _sketch(part: Mapping[str, Any], product: Mapping[str, Any], *, seed: int, m
 
 
 def _kind_of(product: Mapping[str, Any]) -> str:
-    return steps.kind_for({}, product, [view for view in steps.in_order(product["views"].values()) if view["analysis"]])
+    return facts.kind_for({}, product, [view for view in steps.in_order(product["views"].values()) if view["analysis"]])
 
 
 def _of_part(part: Mapping[str, Any], operation: PlannedOperation, **settings: Any) -> PlannedGeneration:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from marshmallow import Schema, fields, validate
 
+from services.generation import tech_pack_facts as facts
 from services.generation import tech_pack_steps as steps
 from services.generation.workflows import Assets, DoneOperation, PlannedGeneration, PlannedOperation
 from services.generation.workflows.tech_pack_close_ups import told
@@ -59,7 +60,7 @@ def plan(inputs: Mapping[str, Any], assets: Assets, seed: int) -> Sequence[Plann
     views = steps.in_order(product["views"].values())
     analyzed = [view for view in views if view["analysis"]]
     steps.require(steps.SKETCHES, views=len(views), analyzed=len(analyzed))
-    category = steps.kind_for(inputs, product, analyzed)
+    category = facts.kind_for(inputs, product, analyzed)
     shown = [(view, _best(views, view)) for view in _SHOWN_BY]
     return [
         PlannedGeneration(
@@ -119,7 +120,7 @@ def result_of(settings: Mapping[str, Any], done: Sequence[DoneOperation]) -> dic
 def about(product: Mapping[str, Any], *, category: str) -> dict[str, str]:
     """Return what the question tells of a product: its category, and what its analyses say."""
     analyzed = [view["analysis"] for view in steps.in_order(product["views"].values()) if view["analysis"]]
-    return {"category": steps.of_kind(category), "known": "; ".join(map(told, analyzed))[:_KNOWN_MAX]}
+    return {"category": facts.of_kind(category), "known": "; ".join(map(told, analyzed))[:_KNOWN_MAX]}
 
 
 def measure_operation(
@@ -136,7 +137,7 @@ def measure_operation(
     return PlannedOperation(
         name="vision.measure",
         prompt=MEASURE_PROMPT.format(
-            view=view, seen_from=seen_from, size=steps.of_size(size), more=f" {more}" if more else "", **about
+            view=view, seen_from=seen_from, size=facts.of_size(size), more=f" {more}" if more else "", **about
         ),
         prompt_version=MEASURE_VERSION,
         seed=seed,

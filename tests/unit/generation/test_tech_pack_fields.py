@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from services.generation import tech_pack_facts as facts
 from services.generation import tech_pack_fields as paths
 from services.generation import tech_pack_steps as steps
 from services.generation.analyses import RESULT_SCHEMAS, read
@@ -173,6 +174,6 @@ def test_what_needs_an_analysis_says_so(step: str) -> None:
 
 
 def test_a_size_is_known_where_the_product_states_it_in_a_unit() -> None:
-    assert steps.stated_size({"height_mm": 90, "width_in": 2}) == {"height_cm": 9.0, "width_cm": 5.08}
+    assert facts.stated_size({"height_mm": 90, "width_in": 2}) == {"height_cm": 9.0, "width_cm": 5.08}
     for strange in ({"height": 9}, {"height_cm": "9"}, {"height_cm": True}, {"height_cm": -1}, {"height_cm": 1e30}):
-        assert steps.stated_size(strange) == {"height_cm": 0.0, "width_cm": 0.0}
+        assert facts.stated_size(strange) == {"height_cm": 0.0, "width_cm": 0.0}

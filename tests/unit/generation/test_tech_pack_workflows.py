@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from services.generation import tech_pack_steps as steps
+from services.generation import tech_pack_facts as facts
 from services.generation.workflows import (
     DoneOperation,
     tech_pack_base_views,
@@ -104,12 +104,12 @@ def test_a_stated_size_is_told_to_whoever_looks() -> None:
     measures = planned(tech_pack_sketches, product).operations
 
     assert all("It is stated to be 9 cm high." in one.prompt for one in (*looks, *measures))
-    assert steps.of_size({"height_cm": 9, "width_cm": 7.5}) == " It is stated to be 9 cm high and 7.5 cm wide."
-    assert steps.of_size({"height_cm": 0, "width_cm": 0}) == ""
+    assert facts.of_size({"height_cm": 9, "width_cm": 7.5}) == " It is stated to be 9 cm high and 7.5 cm wide."
+    assert facts.of_size({"height_cm": 0, "width_cm": 0}) == ""
 
 
 def test_a_view_made_again_is_analysed_with_the_size_that_was_stated_of_it() -> None:
-    stated = {"name": "height", "value": 90, "unit": "mm", "basis": "stated"}
+    stated = {"name": "Height", "value": 90, "unit": "mm", "basis": "stated"}
     guessed = {"name": "width", "value": 70, "unit": "mm", "basis": "estimated"}
     view = a_view("front", an_analysis(category="cup", dimensions=[stated, guessed]))
     inputs = tech_pack_regenerate.Inputs().load({"revision_id": view["id"]})
@@ -134,13 +134,13 @@ def test_a_view_made_again_is_analysed_with_the_size_that_was_stated_of_it() -> 
     ],
 )
 def test_of_what_was_detected_as_much_is_told_as_is_known(said: dict[str, Any] | None, kind: str) -> None:
-    assert steps.kind_told(said) == kind
+    assert facts.kind_told(said) == kind
 
 
 def test_a_category_that_is_said_comes_before_the_products_and_that_before_the_analysis() -> None:
     product, view = {"category": "mugs"}, a_view("front", an_analysis(category="cup"))
 
-    assert steps.kind_for({"category": "cups"}, product, [view]) == "cups"
-    assert steps.kind_for({}, product, [view]) == "mugs"
-    assert steps.kind_for({}, {"category": None}, [view]) == "cup/plain"
-    assert steps.kind_for({}, {"category": None}) == ""
+    assert facts.kind_for({"category": "cups"}, product, [view]) == "cups"
+    assert facts.kind_for({}, product, [view]) == "mugs"
+    assert facts.kind_for({}, {"category": None}, [view]) == "cup/plain"
+    assert facts.kind_for({}, {"category": None}) == ""
