@@ -2,6 +2,7 @@
 
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -227,6 +228,30 @@ def until_renewed(client: Client, product_id: str) -> dict[str, Any]:
 
     found: dict[str, Any] = until(renewed, seconds=30, what="the new revision")
     return found
+
+
+def test_ten_regenerations_of_a_view_at_once_are_ten_revisions_of_which_the_last_counts(new_client: NewClient) -> None:
+    client = new_client(13)
+    product = a_product(client, "front")
+    address = f"/v1/revisions/{product['views'][0]['id']}/regenerations"
+    done(client, f"/v1/tech-packs/{product['id']}/base-views")
+
+    with ThreadPoolExecutor(10) as pool:
+        answers = list(pool.map(lambda _: post(client, address, {}), range(10)))
+    jobs = [finished(client, answer.json()["id"], seconds=180) for answer in answers]
+
+    assert {(job["status"], job["charged"]) for job in jobs} == {("succeeded", 1)}
+    assert settled(client)["available"] == 0
+    # Each is taken up when its event arrives; what was asked for last is the current one, whenever that was.
+    last = max(jobs, key=lambda job: (job["created_at"], job["generations"][0]["id"]))["generations"][0]
+
+    def eleventh() -> dict[str, Any] | None:
+        (view,) = get(client, f"/v1/products/{product['id']}")["views"]
+        return view if view["generation_id"] == last["id"] else None
+
+    until(eleventh, seconds=60, what="the revision that was asked for last")
+    (shown,) = get(client, f"/v1/tech-packs/{product['id']}")["base_views"]
+    assert (shown["generation_id"], shown["analysis"]) == (last["id"], last["result"]["analysis"])
 
 
 def pictures(pack: dict[str, Any], *, but: int) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from services.generation import coalescing, handlers, recording, tech_packs
+from services.generation import coalescing, handlers, recording, retrying, tech_packs
 from services.generation.claims import Claimed
 from services.generation.engine import Engine
 from services.generation.models import Operation, TechPackAnalysis, TechPackPart
@@ -482,6 +482,49 @@ def test_a_step_that_fails_gives_all_of_it_back_and_leaves_the_pack_as_it_was(
     (failed,) = [each for each in published(pack.db) if isinstance(each, GenerationFailed)]
     assert (failed.job_id, failed.reason, failed.line_id) == (job["id"], "provider_error", failed.generation_id)
     assert (well, pack.now) == (0, was)
+
+
+def test_an_edit_that_has_failed_is_made_again_with_other_words_and_of_no_other_view(pack: Pack) -> None:
+    pack.do("base_views")
+    asked = {"revision_id": pack.views["front"]["id"], "field_path": "summary"}
+    failed = pack.ask("edit", **asked, prompt="Set it to nothing")
+    for item in begun(pack.db, claim(pack.db)):
+        fail(pack, item)
+
+    for other in ({"revision_id": pack.views["back"]["id"]}, {"field_path": "colours"}):
+        with pytest.raises(BadRequest):
+            again(pack, failed["id"], settings=other)
+    made = again(pack, failed["id"], settings={"prompt": "Set it to short"})
+    pack.work()
+
+    assert made["retry_of"] == failed["id"]
+    assert pack.now["base_views"][0]["analysis"]["summary"] == "short"
+    assert [edit["prompt"] for edit in pack.now["edits"]] == ["Set it to short"]
+
+
+@pytest.mark.parametrize("step", ["close_ups", "sketches", "base_views"])
+def test_a_step_that_has_failed_is_made_again_of_what_it_was_made_of(pack: Pack, step: str) -> None:
+    pack.do("base_views")
+    inputs = {"category": "other"} if step == "base_views" else {}
+    failed = pack.ask(step, **inputs)
+    first, *_ = begun(pack.db, claim(pack.db))
+    fail(pack, first)
+    was = pack.views.pop("back")
+
+    again(pack, failed["id"])
+    pack.work()
+
+    pack.views["back"] = was
+    shown = pack.now[step]
+    sides = {one["revision"]["view_type"] if step == "base_views" else one["seen_from"] for one in shown}
+    assert sides >= {"front", "back"}
+
+
+def again(pack: Pack, job_id: str, **changes: Any) -> dict[str, Any]:
+    """Ask for a job that has failed again; return the new one."""
+    about = {**pack.owner, "job_id": job_id, "new_job_id": new_id("job"), "user_id": None, **changes}
+    job: dict[str, Any] = retrying.retry(pack.db, pack.credits, pack.engine, **about)["job"]
+    return job
 
 
 def fail(pack: Pack, item: Claimed) -> None:
