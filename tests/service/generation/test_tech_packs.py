@@ -484,6 +484,35 @@ def test_a_step_that_fails_gives_all_of_it_back_and_leaves_the_pack_as_it_was(
     assert (well, pack.now) == (0, was)
 
 
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_whose_last_result_is_written_twice_or_breaks_off_counts_once(pack: Pack, step: str) -> None:
+    for before in ("base_views", "close_ups", "sketches"):
+        pack.do(before)
+    was = pack.now
+    inputs, operations = STEPS[step]
+    job = pack.ask(step.partition(" ")[0], **inputs(pack))
+    left: list[Claimed] = []
+    for _ in range(operations - 1):
+        left = left or begun(pack.db, claim(pack.db))
+        pack.answer(left.pop(0))
+        coalescing.settle_ready(pack.db, pack.engine)
+    (last,) = left or begun(pack.db, claim(pack.db))
+
+    with pytest.raises(ZeroDivisionError):
+        pack.answer(last, dies=True)
+    broken_off = {**pack.now, "at_work": []}
+    pack.answer(last)
+    once, events = pack.now, len(published(pack.db))
+    with pack.db.transaction() as session:
+        again_ = recording.success(session, pack.engine, last, answer=Answered(model="knowing-1"), images=[])
+
+    assert broken_off == was
+    assert (once["charged"] - was["charged"], once["at_work"]) == (10, [])
+    assert (again_.adopted, again_.events) == (True, [])
+    assert (pack.now, len(published(pack.db))) == (once, events)
+    assert job["id"] in {each.job_id for each in published(pack.db) if isinstance(each, GenerationCompleted)}
+
+
 def test_an_edit_that_has_failed_is_made_again_with_other_words_and_of_no_other_view(pack: Pack) -> None:
     pack.do("base_views")
     asked = {"revision_id": pack.views["front"]["id"], "field_path": "summary"}

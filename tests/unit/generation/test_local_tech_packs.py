@@ -15,7 +15,7 @@ from services.generation.providers.local_analyses.editing import edit_field
 from services.generation.providers.local_analyses.products import look_over
 from services.generation.providers.local_pictures.details import close_up, spots
 from services.generation.providers.local_pictures.edited import edit
-from services.generation.providers.local_pictures.sketch import sketch
+from services.generation.providers.local_pictures.sketch import VIEWS, sketch
 from services.generation.providers.local_products.figure import find_figure
 from services.generation.providers.local_products.measures import measure
 from services.generation.tech_pack_fields import schema_at
@@ -189,6 +189,16 @@ def test_a_sketch_is_drawn_in_lines_with_its_numbers_in_the_margin() -> None:
     margin = marked[:, :100].astype(int)
     assert (margin[..., 2] - margin[..., 0] > 60).any()
     assert not (plain[:, :100].astype(int)[..., 2] - plain[:, :100].astype(int)[..., 0] > 60).any()
+
+
+def test_of_a_face_that_no_photo_shows_there_is_the_outline_alone() -> None:
+    front, back = (
+        sketch(a_cup(), seed=1, view=view, seen_from=photo) for view, photo in (("front", "back"), ("back", "front"))
+    )
+
+    assert front == back != sketch(a_cup(), seed=1)
+    labels = [{one["label"] for one in measure(a_cup(), view="front", seen_from=photo)["callouts"]} for photo in VIEWS]
+    assert labels[0] > labels[1]
 
 
 def test_a_view_made_again_shows_the_product_alone_before_a_light_ground() -> None:

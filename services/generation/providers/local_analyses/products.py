@@ -132,14 +132,16 @@ def _dimensions(mask: Mask, view_type: str, stated_cm: Mapping[str, float]) -> l
         return []
     up, across = _AXES.get(view_type, ("height", "width"))
     pixels = {up: mask.shape[0], across: mask.shape[1]}
-    each = next((stated_cm[name] / pixels[name] for name in (up, across) if stated_cm.get(name, 0) > 0), None)
-    unit = f"% of {up}" if each is None else "cm"
+    known = {name: stated_cm[name] for name in pixels if stated_cm.get(name, 0) > 0}
+    each, unit, told = 100 / mask.shape[0], f"% of {up}", "measured"
+    for name, size in known.items():
+        each, unit, told = size / pixels[name], "cm", "estimated"
     return [
         {
             "name": name,
-            "value": round(stated_cm.get(name, 0) or size * (100 / mask.shape[0] if each is None else each), 1),
+            "value": round(known.get(name, size * each), 1),
             "unit": unit,
-            "basis": "stated" if stated_cm.get(name, 0) > 0 else "measured" if each is None else "estimated",
+            "basis": "stated" if name in known else told,
         }
         for name, size in pixels.items()
     ]

@@ -25,7 +25,7 @@ _LEVELS: Final = (
     ("E", "Width at the base", 0.94),
 )
 SIDES: Final = ("left", "right", "side")
-_FACES: Final = ("front", "back")
+FACES: Final = ("front", "back")
 _HOLE_MIN = 0.004  # of the box: smaller openings are reflections
 _DETAILS = 3
 _FOOT, _FLANK = (0, 1, 1, 1), (1, 0, 1, 1)  # below and beside the box
@@ -49,10 +49,10 @@ def measure(
     figure = find_figure(decode(photo, side=SIDE_MAX))
     mask = figure.mask
     narrowed = ASSUMED_DEPTH if view == "side" and seen_from not in SIDES else 1.0
-    mirrored = view == "back" and seen_from != "back"
-    mask = mask[:, ::-1] if mirrored else mask
+    unseen = view in FACES and seen_from != view
+    mask = mask[:, ::-1] if unseen else mask
     width = width_cm if view != "side" else 0  # what is stated is the width from the front
-    places = _outline_places(mask) + ([] if mirrored else _inner_places(figure))
+    places = _outline_places(mask) + ([] if unseen else _inner_places(figure))
     return {
         "callouts": [
             {"number": number, **place}
@@ -85,9 +85,9 @@ def _bases(view: str, seen_from: str, *, scaled: bool) -> tuple[str, str]:
     if seen_from == view or (view == "side" and seen_from in SIDES):
         told = "estimated" if scaled else "measured"
         return told, told
-    if seen_from not in (*_FACES, *SIDES):
+    if seen_from not in (*FACES, *SIDES):
         return "assumed", "assumed"
-    return ("estimated" if view in _FACES and seen_from in _FACES else "assumed"), "estimated"
+    return ("estimated" if view in FACES and seen_from in FACES else "assumed"), "estimated"
 
 
 def _measurements(
