@@ -24,6 +24,7 @@ __all__ = [
     "Auth",
     "FeatureFlag",
     "Guard",
+    "Handler",
     "Outcome",
     "Principal",
     "Request",

@@ -213,15 +213,36 @@ def enter(route: Route, handler: Handler, service: Any, request: Request) -> Out
 
 
 def _handle(route: Route, handler: Handler, service: Any, request: Request) -> Outcome:
-    query_schema, body_schema = route.schemas
+    query_schema, _ = route.schemas
     request.query = _query(query_schema, request)
+    body = _body(route, request)
+    try:
+        return _handed_over(route, handler, service, request, body)
+    except BadRequest as problem:
+        if request.alias:
+            request.alias.point(problem)
+        raise
+
+
+def _handed_over(route: Route, handler: Handler, service: Any, request: Request, body: Any) -> Outcome:
+    _, body_schema = route.schemas
     if body_schema:
-        value = json_of(request.raw, content_type=request.headers.get("Content-Type", ""))
-        request.body = load(body_schema, value)
+        request.body = load(body_schema, body)
     if route.current and "If-Match" in request.headers:
         schema, load_current = route.current
         require_match(request, load_current(service, request, **request.path_values), shape_of(schema))
     return handler(service, request, **request.path_values)
+
+
+def _body(route: Route, request: Request) -> Any:
+    """Return the JSON body by the names the route has; what stands in the route's address goes where it belongs."""
+    if not route.body:
+        return None
+    value = json_of(request.raw, content_type=request.headers.get("Content-Type", ""))
+    if request.alias:
+        value, named = request.alias.read_body(value, url=route.url)
+        request.path_values = {**request.path_values, **named}
+    return value
 
 
 def _query(schema: Schema | None, request: Request) -> dict[str, Any]:

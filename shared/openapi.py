@@ -78,7 +78,7 @@ def _add_aliases(document: dict[str, Any], routes: Iterable[Route]) -> None:
         path, method = _PLACEHOLDER.sub(r"{\1}", route.url), route.method.lower()
         for alias in route.aliases:
             operation = deepcopy(document["paths"][path][method])
-            alias.described(operation, method=route.method, path=path)
+            alias.described(operation, method=route.method, path=path, schemas=document["components"]["schemas"])
             item = document["paths"].setdefault(_PLACEHOLDER.sub(r"{\1}", alias.url), {})
             item[alias.method.lower()] = operation
 

@@ -565,7 +565,9 @@ def found_on(name: str, parameters: Mapping[str, Any], *, seed: int = 0) -> dict
         return an_analysis(category=parameters["category"] or "thing", seen=parameters["view_type"])
     if name == "vision.plan":
         words = dict.fromkeys(("view", "instruction", "reason"), f"as {seed} says")
-        return {"shots": [{"title": f"Detail {n}", **words} for n in range(parameters["count"])], "confidence": 0.5}
+        photos = len(parameters["views"])
+        shots = [{"title": f"Detail {n}", "photo": 1 + n % photos, **words} for n in range(parameters["count"])]
+        return {"shots": shots, "confidence": 0.5}
     if name == "vision.measure":
         ends = {"x1": 0, "y1": 1, "x2": 1, "y2": 1}
         length = {"code": "A", "name": "Width", "value": 8.5, "unit": "cm", "basis": "measured", **ends}

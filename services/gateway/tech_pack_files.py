@@ -15,6 +15,8 @@ log = structlog.get_logger(__name__)
 
 # A pack with 18 of the largest pictures takes 6 s.
 _CPU_SECONDS = 15
+# All are in memory at once, here and in the worker: of what is larger the small picture has to do.
+_WHOLE_BYTES_MAX = 5_000_000
 _pool = Pool(size=1, cpu_seconds=_CPU_SECONDS)
 atexit.register(_pool.close)
 
@@ -33,11 +35,12 @@ def drawn(store: ObjectStore, line: Line, pack: Mapping[str, Any], *, org_id: st
 
 
 def _keys(pack: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the pictures of a pack: small ones of its views, which may be large, and close-ups and sketches whole."""
+    """Yield the pictures of a pack: small ones of its views, close-ups and sketches whole unless they are large."""
     for view in pack["base_views"]:
         yield view["revision"]["id"], view["revision"]["thumbnail_key"]
     for part in (*pack["close_ups"], *pack["sketches"]):
-        yield part["image"]["id"], part["image"]["key"]
+        image = part["image"]
+        yield image["id"], image["key" if image["bytes"] <= _WHOLE_BYTES_MAX else "thumbnail_key"]
 
 
 def _bytes_of(store: ObjectStore, key: str) -> bytes | None:

@@ -1,40 +1,37 @@
 """The technical pack as a PDF: cover, analysed views, materials, close-ups, sketches with their callouts.
 
 Drawn by ReportLab in a worker process, from what the pack says and the bytes of its pictures; the same makes the same
-bytes. Texts come from outside: none of them is ever read as markup.
+bytes. Texts come from outside: see `tech_pack_letters`.
 """
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
-from xml.sax.saxutils import escape
 
 from reportlab.lib import colors
-from reportlab.lib.enums import TA_RIGHT
 from reportlab.lib.pagesizes import A4
 from reportlab.lib.styles import ParagraphStyle
 from reportlab.lib.units import mm
-from reportlab.pdfbase import pdfmetrics
-from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.platypus import Flowable, Image, KeepTogether, PageBreak, Paragraph, SimpleDocTemplate, Spacer, Table
 
+from services.gateway.tech_pack_letters import BOLD, PLAIN, TEXT_MAX, know_fonts, markup, shown
 from shared.images import decode, encode_jpeg
 
-TEXT_MAX: Final = 600
+# A row of a table, or a close-up, has to fit on one page: what stands in a narrow column, or beside more, is short.
+_NARROW_MAX: Final = 60
+_SHORT_MAX: Final = 200
+_ROW_MAX: Final = 800
 ROWS_MAX: Final = 40
 _SIDE_MAX: Final = 1400
 _INK, _GREY, _LINE = colors.HexColor("#22262c"), colors.HexColor("#6b7280"), colors.HexColor("#d4d7dc")
 _WIDTH: Final = A4[0] - 36 * mm
-_PLAIN, _BOLD = "Vera", "VeraBd"
 _STYLES: Final = {
-    "title": ParagraphStyle("title", fontName=_BOLD, fontSize=26, leading=32, textColor=_INK),
-    "head": ParagraphStyle("head", fontName=_BOLD, fontSize=16, leading=22, textColor=_INK, spaceAfter=8),
-    "part": ParagraphStyle(
-        "part", fontName=_BOLD, fontSize=10, leading=14, textColor=_INK, spaceBefore=8, spaceAfter=3
-    ),
-    "text": ParagraphStyle("text", fontName=_PLAIN, fontSize=8.5, leading=12, textColor=_INK),
-    "note": ParagraphStyle("note", fontName=_PLAIN, fontSize=8, leading=11, textColor=_GREY),
-    "right": ParagraphStyle("right", fontName=_PLAIN, fontSize=8.5, leading=12, textColor=_INK, alignment=TA_RIGHT),
+    "title": ParagraphStyle("title", fontName=BOLD, fontSize=26, leading=32, textColor=_INK),
+    "head": ParagraphStyle("head", fontName=BOLD, fontSize=16, leading=22, textColor=_INK, spaceAfter=8),
+    "part": ParagraphStyle("part", fontName=BOLD, fontSize=10, leading=14, textColor=_INK, spaceBefore=8, spaceAfter=3),
+    "text": ParagraphStyle("text", fontName=PLAIN, fontSize=8.5, leading=12, textColor=_INK),
+    "note": ParagraphStyle("note", fontName=PLAIN, fontSize=8, leading=11, textColor=_GREY),
+    "foot": ParagraphStyle("foot", fontName=PLAIN, fontSize=7.5, leading=10, textColor=_GREY),
 }
 _RULED: Final = [
     ("VALIGN", (0, 0), (-1, -1), "TOP"),
@@ -59,9 +56,9 @@ def drawn(pack: dict[str, Any], pictures: dict[str, bytes]) -> bytes:
         pack: as `GET /v1/tech-packs/{product_id}` has it.
         pictures: files by revision or image id; what is missing, or cannot be read, is left out.
     """
-    _know_fonts()
+    know_fonts()
     output = io.BytesIO()
-    name = _plain(pack["product"]["name"])
+    name = shown(pack["product"]["name"], most=_NARROW_MAX)
     document = SimpleDocTemplate(
         output,
         pagesize=A4,
@@ -75,13 +72,14 @@ def drawn(pack: dict[str, Any], pictures: dict[str, bytes]) -> bytes:
     )
 
     def foot(canvas: Any, page: Any) -> None:
-        canvas.setFont(_PLAIN, 7.5)
+        text = _text(name, "foot")
+        text.wrapOn(canvas, _WIDTH, 10)
+        text.drawOn(canvas, 18 * mm, 11 * mm)
+        canvas.setFont(PLAIN, 7.5)
         canvas.setFillColor(_GREY)
-        canvas.drawString(18 * mm, 11 * mm, name[:80])
         canvas.drawRightString(A4[0] - 18 * mm, 11 * mm, str(page.page))
 
-    shown = _Pictures(pictures)
-    document.build(list(_story(pack, shown)), onFirstPage=foot, onLaterPages=foot)
+    document.build(list(_story(pack, _Pictures(pictures))), onFirstPage=foot, onLaterPages=foot)
     return output.getvalue()
 
 
@@ -201,10 +199,10 @@ def _close_up(one: Mapping[str, Any], pictures: _Pictures) -> Flowable:
     analysis = one["analysis"]
     materials = "; ".join(f"{each['name']}: {each['finish']}" for each in analysis["materials"])
     texts = [
-        _text(f"{one['order']}. {one['title']}", "part"),
-        _text(one["reason"], "note"),
-        _text(analysis["summary"], "text"),
-        _text(materials, "text"),
+        _text(f"{one['order']}. {one['title']}", "part", most=_SHORT_MAX),
+        _text(f"Of the {one['seen_from']} view. {one['reason']}", "note", most=_SHORT_MAX),
+        _text(analysis["summary"], "text", most=_SHORT_MAX),
+        _text(materials, "text", most=_SHORT_MAX),
         *([_swatches(analysis["colors"], width=_WIDTH * 0.55)] if analysis["colors"] else []),
     ]
     picture = pictures.of(one["image"]["id"], width=_WIDTH * 0.36, height=58 * mm)
@@ -232,11 +230,14 @@ def _swatches(palette: Sequence[Mapping[str, Any]], *, width: float = _WIDTH) ->
     if not some:
         return Spacer(1, 1)
     widths = [width / len(some)] * len(some)
-    names = [_text(f"{one['hex']} {one['name']}, {round(100 * one['share'])} %", "note") for one in some]
+    names = [
+        _text(f"{one['hex']} {round(100 * one['share'])} % {one['name']}", "note", most=_NARROW_MAX) for one in some
+    ]
     style: list[tuple[Any, ...]] = [
         ("BACKGROUND", (column, 0), (column, 0), colors.HexColor(one["hex"])) for column, one in enumerate(some)
     ]
     style += [("BOX", (0, 0), (-1, 0), 0.4, _LINE), ("LEFTPADDING", (0, 0), (-1, -1), 0)]
+    style += [("VALIGN", (0, 1), (-1, 1), "TOP")]
     return Table([[""] * len(some), names], colWidths=widths, rowHeights=[8 * mm, None], style=style, hAlign="LEFT")
 
 
@@ -247,22 +248,12 @@ def _is_colour(text: str) -> bool:
 def _table(rows: Sequence[Sequence[Any]], widths: Sequence[float]) -> Flowable:
     if not rows:
         return _text("None.", "note")
-    cells = [[_text(cell, "text") for cell in row] for row in rows[:ROWS_MAX]]
+    longest = [min(TEXT_MAX, round(_ROW_MAX * share)) for share in widths]
+    cells = [
+        [_text(cell, "text", most=most) for cell, most in zip(row, longest, strict=True)] for row in rows[:ROWS_MAX]
+    ]
     return Table(cells, colWidths=[_WIDTH * share for share in widths], style=_RULED, hAlign="LEFT")
 
 
-def _text(text: Any, style: str) -> Paragraph:
-    return Paragraph(escape(_plain(str(text))), _STYLES[style])
-
-
-def _plain(text: str) -> str:
-    """Return a text no longer than a page has room for, of characters the font has: another is a question mark."""
-    known = pdfmetrics.getFont(_PLAIN).face.charToGlyph if _PLAIN in pdfmetrics.getRegisteredFontNames() else {}
-    short = text if len(text) <= TEXT_MAX else text[: TEXT_MAX - 1] + "…"
-    return "".join(one if ord(one) in known else " " if one.isspace() else "?" for one in short)
-
-
-def _know_fonts() -> None:
-    if _PLAIN not in pdfmetrics.getRegisteredFontNames():
-        for name in (_PLAIN, _BOLD):
-            pdfmetrics.registerFont(TTFont(name, f"{name}.ttf"))
+def _text(text: Any, style: str, *, most: int = TEXT_MAX) -> Paragraph:
+    return Paragraph(markup(str(text), most=most), _STYLES[style])

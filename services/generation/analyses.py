@@ -13,6 +13,8 @@ from jsonschema import Draft202012Validator
 
 from services.generation.storable import storable
 
+# What all readers of JSON take for the same whole number (RFC 8259, section 6); larger ones not all of them can hold.
+LARGEST_NUMBER: Final = 2**53 - 1
 _TEXT: Final = {"type": "string"}
 _TEXTS: Final = {"type": "array", "items": _TEXT}
 _CONFIDENCE: Final = {"type": "number", "minimum": 0, "maximum": 1}
@@ -32,7 +34,10 @@ _COLOUR: Final = _an_object(
     name=_TEXT,
     share={"type": "number", "minimum": 0, "maximum": 1},
 )
-_SHOT: Final = _an_object(title=_TEXT, view=_TEXT, instruction=_TEXT, reason=_TEXT)
+# Which of the photos shows it, from 1.
+_SHOT: Final = _an_object(
+    title=_TEXT, view=_TEXT, instruction=_TEXT, reason=_TEXT, photo={"type": "integer", "minimum": 1}
+)
 # Open fields: each product has other things to say, in the words of its trade.
 _FIELDS: Final = {"type": "array", "items": _an_object(name=_TEXT, value=_TEXT)}
 _SHARE: Final = {"type": "number", "minimum": 0, "maximum": 1}
@@ -104,13 +109,13 @@ def read(text: str, schema: Mapping[str, Any]) -> dict[str, Any]:
     """Return an answer that satisfies ``schema``, and can be stored.
 
     Raises:
-        ValueError: it is no JSON object, or does not satisfy it; the message says where, and quotes nothing.
+        ValueError: it is no JSON object, has a number that is none or has no end, or does not satisfy it; the message
+            says where, and quotes nothing.
     """
     try:
-        found = storable(json.loads(text))
-        json.dumps(found, allow_nan=False)
+        found = storable(json.loads(text, parse_int=_whole, parse_float=_number, parse_constant=_number))
     except (ValueError, RecursionError) as error:
-        raise ValueError("the analysis is no JSON") from error
+        raise ValueError("the analysis is no JSON, or has a number nobody could keep") from error
     problem = next(Draft202012Validator(schema).iter_errors(found), None)
     if problem is not None or not isinstance(found, dict):
         where = problem.json_path if problem else "$"
@@ -121,3 +126,20 @@ def read(text: str, schema: Mapping[str, Any]) -> dict[str, Any]:
 def fits(result: Mapping[str, Any], schema: Mapping[str, Any]) -> bool:
     """Tell whether a result satisfies ``schema``."""
     return bool(Draft202012Validator(schema).is_valid(result))
+
+
+def _number(text: str) -> float:
+    """Return a number that can be stored, and be sent anywhere.
+
+    Raises:
+        ValueError: it is none, or too large.
+    """
+    value = float(text)
+    if not abs(value) <= LARGEST_NUMBER:
+        raise ValueError("too large a number")
+    return value
+
+
+def _whole(text: str) -> int:
+    _number(text)
+    return int(text)

@@ -90,6 +90,23 @@ def with_value(analysis: Mapping[str, Any], path: str, value: Any) -> dict[str, 
     return changed
 
 
+def overlap(analysis: Mapping[str, Any], one: str, other: str) -> bool:
+    """Tell whether two paths into an analysis mean the same, or one a part of the other."""
+    keys = (_keys(analysis, path) for path in (one, other))
+    return all(first == second for first, second in zip(*keys, strict=False))
+
+
+def _keys(analysis: Mapping[str, Any], path: str) -> list[str | int]:
+    """Return a path in which what stands in a list is meant by its place, if it is there."""
+    keys: list[str | int] = []
+    at: Any = analysis
+    for step in _steps(path):
+        key: str | int | None = _index(at, step) if isinstance(at, list) else step
+        keys.append(step if key is None else key)
+        at = at[key] if at is not None and key is not None else None
+    return keys
+
+
 def _steps(path: str) -> list[str]:
     steps = path.replace("[", ".").replace("]", "").split(".")
     if len(path) > PATH_MAX or not all(step.strip() for step in steps):

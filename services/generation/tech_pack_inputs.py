@@ -11,7 +11,8 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from services.generation.models import TechPackAnalysis, TechPackPart
-from services.generation.tech_pack_steps import in_order, stated_size
+from services.generation.tech_pack_facts import kind_told, stated_size
+from services.generation.tech_pack_steps import CATEGORY, in_order
 from shared.database import Database
 from shared.problems import NotFound
 
@@ -30,7 +31,8 @@ def resolved(
     """Return a submission's assets with what is known of its products' views, and of the part that it names.
 
     Each view, those of products too, stands there by its id, with its ``subject`` and its ``analysis`` or None; a
-    product has the ``size`` that its metadata states; the image of a part is there by its id, as that part.
+    product has the ``size`` that its metadata states, and as its ``category``, where it has none of its own, what was
+    detected last; the image of a part is there by its id, as that part.
 
     Raises:
         NotFound: the image is no close-up or sketch of the product.
@@ -49,8 +51,12 @@ def resolved(
         for view in views:
             view["subject"] = subject_of(view)
             view["analysis"] = analyses.get(view["subject"])
+        for product in products:
+            product["category"] = product["category"] or kind_told(
+                detected_category(session, org_id=org_id, livemode=livemode, product_id=product["id"])
+            )
         image_id = inputs.get("image_id")
-        if isinstance(image_id, str) and image_id not in known:
+        if isinstance(image_id, str) and "kind" not in known.get(image_id, ()):
             known[image_id] = _part(session, image_id, product_id=inputs.get("product_id"))
     for product in products:
         product["size"] = stated_size(product.get("metadata") or {})
@@ -64,6 +70,14 @@ def subject_of(view: Mapping[str, Any]) -> str:
     Generation never hears by which id the catalog takes up a view that was made anew.
     """
     return str(view.get("generation_id") or view["id"])
+
+
+def detected_category(session: Session, *, org_id: str, livemode: bool, product_id: str) -> dict[str, Any] | None:
+    """Return ``{category, subcategory, confidence}`` of a product as it was detected last; None where it never was."""
+    mine = (TechPackPart.org_id == org_id, TechPackPart.livemode == livemode, TechPackPart.product_id == product_id)
+    statement = sa.select(TechPackPart.data).where(*mine, TechPackPart.kind == CATEGORY)
+    last = (TechPackPart.asked_at.desc(), TechPackPart.generation_id.desc())
+    return session.scalars(statement.order_by(*last).limit(1)).first()
 
 
 def _analyses(session: Session, subjects: list[str]) -> dict[str, dict[str, Any]]:

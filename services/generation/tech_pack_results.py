@@ -7,21 +7,26 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
-import structlog
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from services.generation import tech_pack_fields
-from services.generation.models import Generation, Job, Operation, TechPackAnalysis, TechPackEdit, TechPackPart
+from services.generation import tech_pack_edits
+from services.generation.models import Generation, Job, Operation, TechPackAnalysis, TechPackPart
 from services.generation.planning import digests_of
-from services.generation.tech_pack_steps import confidence
+from services.generation.tech_pack_steps import CATEGORY, CLOSE_UP, SKETCH, confidence
 
-log = structlog.get_logger(__name__)
-
-CATEGORY: Final = "category"
-CLOSE_UP: Final = "close_up"
-SKETCH: Final = "sketch"
-_OF_SHOT: Final = ("order", "title", "view", "instruction", "reason", "count", "analysis", "confidence")
+_OF_SHOT: Final = (
+    "order",
+    "title",
+    "view",
+    "instruction",
+    "reason",
+    "seen_from",
+    "number",
+    "count",
+    "analysis",
+    "confidence",
+)
 _OF_SKETCH: Final = ("seen_from", "callouts", "measurements", "confidence")
 
 
@@ -80,8 +85,8 @@ def _keep_close_ups(session: Session, job: Job, generation: Generation, operatio
             generation,
             kind=CLOSE_UP,
             place=str(shot["order"]),
-            source=operations[0].inputs["sources"][0],
-            revision_id=generation.revision_id,
+            source=operations[0].inputs["sources"][shot["photo"] - 1],
+            revision_id=shot["revision_id"],
             image_id=shot["image_id"],
             data={name: shot[name] for name in _OF_SHOT},
         )
@@ -102,44 +107,16 @@ def _keep_sketches(session: Session, job: Job, generation: Generation, operation
         )
 
 
-def _keep_edit(session: Session, job: Job, generation: Generation, _operations: Sequence[Operation]) -> str | None:
-    """Change the one field as it is now, whatever others have changed beside it since the edit was asked for."""
-    settings, result = generation.settings, generation.result or {}
-    row = _locked(session, [settings["subject"]])[settings["subject"]]
-    path = settings["field_path"]
-    try:
-        before = tech_pack_fields.value_at(row.analysis, path)
-        row.analysis = tech_pack_fields.with_value(row.analysis, path, result["value"])
-    except tech_pack_fields.NoSuchField as gone:
-        return f"The field is not there any more: {gone}."
-    row.version += 1
-    row.updated_at = sa.func.now()
-    row.confidence = confidence(row.analysis)
-    session.add(
-        TechPackEdit(
-            generation_id=generation.id,
-            analysis_id=row.id,
-            org_id=row.org_id,
-            livemode=row.livemode,
-            user_id=job.user_id,
-            field_path=path,
-            prompt=settings["prompt"],
-            before={"value": before},
-            after={"value": result["value"]},
-            version=row.version,
-        )
-    )
-    generation.result = {**result, "before": before, "version": row.version}
-    return None
-
-
 def _keep_analyses(
     session: Session,
     job: Job,
     generation: Generation,
     several: Mapping[str, tuple[Mapping[str, Any], dict[str, Any], Operation]],
 ) -> None:
-    """Keep analyses by their ids; one that was asked for later, or says the same as before its edits, stays."""
+    """Keep analyses by their ids; one that was asked for later, or says the same as before its edits, stays.
+
+    So do edits that were asked for after the analysis, as far as there still are their fields.
+    """
     rows = [
         _analysis_row(job, generation, subject=subject, view=view, found=found, operation=operation)
         for subject, (view, found, operation) in sorted(several.items())
@@ -149,10 +126,15 @@ def _keep_analyses(
     there = _locked(session, several.keys() - new)
     for values in rows:
         row = there.get(values["id"])
-        if row is None or row.asked_at > values["asked_at"] or row.found == values["found"]:
+        if row is None or row.asked_at > values["asked_at"]:
             continue
-        for name in ("found", "analysis", "confidence", "generation_id", "provenance", "asked_at"):
+        row.asked_at = values["asked_at"]
+        if row.found == values["found"]:
+            continue
+        for name in ("found", "generation_id", "provenance"):
             setattr(row, name, values[name])
+        row.analysis = tech_pack_edits.again(session, row, values["found"])
+        row.confidence = confidence(row.analysis)
         row.version += 1
         row.updated_at = sa.func.now()
     session.flush()
@@ -231,6 +213,6 @@ _KEEPERS: Final[Mapping[str, Callable[[Session, Job, Generation, Sequence[Operat
     "tech_pack_base_views": _keep_views,
     "tech_pack_close_ups": _keep_close_ups,
     "tech_pack_sketches": _keep_sketches,
-    "tech_pack_edit": _keep_edit,
+    "tech_pack_edit": tech_pack_edits.keep,
     "tech_pack_regenerate": _keep_regenerated,
 }

@@ -13,6 +13,11 @@ SKETCHES: Final = "generate_sketches"
 EDIT: Final = "edit_field"
 REGENERATE: Final = "regenerate"
 
+# Kinds of parts.
+CATEGORY: Final = "category"
+CLOSE_UP: Final = "close_up"
+SKETCH: Final = "sketch"
+
 NO_VIEWS: Final = "no_views"
 NOT_ANALYZED: Final = "not_analyzed"
 ANALYZED: Final = "analyzed"
@@ -35,8 +40,6 @@ _SECTIONS: Final = ("materials", "dimensions", "colors", "construction", "design
 _OF_COMPLETENESS: Final = 0.4
 # Which view is looked at before which.
 _VIEWS: Final = ("front", "back", "left", "right", "top", "bottom", "detail")
-_CENTIMETRES: Final = {"cm": 1.0, "mm": 0.1, "in": 2.54, "inches": 2.54}
-_LONGEST_CM: Final = 1_000_000.0
 
 
 def status_of(*, views: int, analyzed: int, close_ups: int, sketches: int) -> str:
@@ -77,17 +80,3 @@ def confidence(analysis: Mapping[str, Any]) -> float:
 def in_order(views: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Return views, the front first; a store of JSON keeps no order of names."""
     return sorted(views, key=lambda view: _VIEWS.index(view["view_type"]))
-
-
-def stated_size(metadata: Mapping[str, Any]) -> dict[str, float]:
-    """Return ``{height_cm, width_cm}`` as a product's metadata states them; 0 where it does not.
-
-    It does by ``height_cm``, ``height_mm``, ``height_in`` or ``height_inches``, and likewise for the width.
-    """
-    found = {"height_cm": 0.0, "width_cm": 0.0}
-    for name in ("height", "width"):
-        for unit, factor in _CENTIMETRES.items():
-            value = metadata.get(f"{name}_{unit}")
-            if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value * factor < _LONGEST_CM:
-                found[f"{name}_cm"] = round(value * factor, 3)
-    return found

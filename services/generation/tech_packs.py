@@ -7,16 +7,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
 from services.generation import queries, tech_pack_steps
 from services.generation.jobs import JOB_ENDS
 from services.generation.models import Generation, Image, Job, TechPackAnalysis, TechPackEdit, TechPackPart
-from services.generation.tech_pack_inputs import subject_of
-from services.generation.tech_pack_results import CATEGORY, CLOSE_UP, SKETCH
+from services.generation.tech_pack_inputs import detected_category, subject_of
+from services.generation.tech_pack_steps import CLOSE_UP, SKETCH
 from shared.times import rfc3339
 
 EDITS_SHOWN = 50
+JOBS_SHOWN = 50
+# Of a close-up only for making it again.
+_NOT_SHOWN = ("number", "count")
 _SIDES = ("front", "back", "side")
 _WORKFLOWS = "tech\\_pack\\_%"
 _ACTIONS = {
@@ -65,7 +69,7 @@ def pack(
     return {
         "product_id": product_id,
         "status": status,
-        "category": _category(session, mine),
+        "category": detected_category(session, org_id=org_id, livemode=livemode, product_id=product_id),
         "base_views": shown_views,
         "close_ups": sorted((_close_up(*each) for each in close_ups), key=lambda one: one["order"]),
         "sketches": sorted((_sketch(*each) for each in sketches), key=lambda one: _SIDES.index(one["view_type"])),
@@ -102,30 +106,22 @@ def _analysis_of(row: TechPackAnalysis | None) -> dict[str, Any]:
     }
 
 
-def _category(session: Session, mine: Mapping[str, Any]) -> dict[str, Any] | None:
-    statement = sa.select(TechPackPart.data).where(_mine(TechPackPart, mine), TechPackPart.kind == CATEGORY)
-    return session.scalars(statement.order_by(*_LAST)).first()
-
-
 def _parts(session: Session, kind: str, mine: Mapping[str, Any]) -> list[tuple[TechPackPart, Image]]:
     """Return the parts that count: of the set that was asked for last, at each place that which was asked for last."""
-    statement = sa.select(TechPackPart, Image).join(Image, Image.id == TechPackPart.image_id)
-    last_set = (
-        sa.select(TechPackPart.set_id)
-        .where(_mine(TechPackPart, mine), TechPackPart.kind == kind)
-        .order_by(*_LAST)
-        .limit(1)
-        .scalar_subquery()
+    of_kind = sa.and_(_mine(TechPackPart, mine), TechPackPart.kind == kind)
+    last_set = sa.select(TechPackPart.set_id).where(of_kind).order_by(*_LAST).limit(1).scalar_subquery()
+    statement = (
+        sa.select(TechPackPart, Image)
+        .join(Image, Image.id == TechPackPart.image_id)
+        .where(of_kind, TechPackPart.set_id == last_set, Image.deleted_at.is_(None))
+        .ext(distinct_on(TechPackPart.place))
+        .order_by(TechPackPart.place, *_LAST)
     )
-    of_set = sa.and_(_mine(TechPackPart, mine), TechPackPart.kind == kind, TechPackPart.set_id == last_set)
-    found: dict[str, tuple[TechPackPart, Image]] = {}
-    for part, image in session.execute(statement.where(of_set, Image.deleted_at.is_(None)).order_by(*_LAST)):
-        found.setdefault(part.place, (part, image))
-    return list(found.values())
+    return [(part, image) for part, image in session.execute(statement)]
 
 
 def _close_up(part: TechPackPart, image: Image) -> dict[str, Any]:
-    named = {name: value for name, value in part.data.items() if name != "count"}
+    named = {name: value for name, value in part.data.items() if name not in _NOT_SHOWN}
     return {**named, "image": queries.image_as_dict(image), "revision_id": part.revision_id, "set_id": part.set_id}
 
 
@@ -142,7 +138,8 @@ def _sketch(part: TechPackPart, image: Image) -> dict[str, Any]:
 def _edits(session: Session, analyses: Mapping[str, TechPackAnalysis]) -> list[dict[str, Any]]:
     """Return the newest edits of current views, the last first."""
     statement = sa.select(TechPackEdit).where(TechPackEdit.analysis_id.in_(list(analyses)))
-    rows = session.scalars(statement.order_by(TechPackEdit.created_at.desc()).limit(EDITS_SHOWN))
+    newest = (TechPackEdit.created_at.desc(), TechPackEdit.version.desc(), TechPackEdit.generation_id.desc())
+    rows = session.scalars(statement.order_by(*newest).limit(EDITS_SHOWN))
     return [
         {
             "view_type": analyses[row.analysis_id].view_type,
@@ -164,12 +161,14 @@ def _of_pack(mine: Mapping[str, Any]) -> sa.ColumnElement[bool]:
 
 
 def _at_work(session: Session, mine: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the jobs that have not ended, those first that were asked for first."""
     statement = (
         sa.select(Job.id, Job.workflow, Job.status)
         .join(Generation, Generation.job_id == Job.id)
         .where(_of_pack(mine), Job.status.not_in(JOB_ENDS))
         .order_by(Job.id)
         .distinct()
+        .limit(JOBS_SHOWN)
     )
     return [{"job_id": row.id, "workflow": row.workflow, "status": row.status} for row in session.execute(statement)]
 

@@ -2,6 +2,7 @@
 
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -61,6 +62,8 @@ def test_a_whole_pack_costs_nine_credits_and_comes_back_with_one_request(new_cli
     # Category detection is free.
     category = done(client, f"{pack}/category")
     assert (category["charged"], client.wallet()["available"]) == (0, 20)
+    assert [entry["kind"] for entry in get(client, "/v1/credits/entries")["data"]] == ["grant"]
+    assert len(get(client, f"/v1/jobs/{category['id']}/attempts")["data"]) == 1
     assert set(category["generations"][0]["result"]) == {"category", "subcategory", "confidence"}
 
     # Base views: 3 credits for five views, with materials, dimensions, colours, construction, design elements.
@@ -91,6 +94,8 @@ def test_a_whole_pack_costs_nine_credits_and_comes_back_with_one_request(new_cli
     assert whole["category"] == category["generations"][0]["result"]
     assert [one["analysis"] for one in whole["base_views"]] == [one["analysis"] for one in analyses]
     assert [one["order"] for one in whole["close_ups"]] == list(range(1, 8))
+    sides = ["front", "back", "left", "right", "top"]
+    assert [one["seen_from"] for one in whole["close_ups"]] == [*sides, *sides[:2]]
     assert all(one["analysis"]["colors"] and one["title"] and one["reason"] for one in whole["close_ups"])
     assert [one["view_type"] for one in whole["sketches"]] == ["front", "back", "side"]
     assert [one["seen_from"] for one in whole["sketches"]] == ["front", "back", "left"]
@@ -100,7 +105,7 @@ def test_a_whole_pack_costs_nine_credits_and_comes_back_with_one_request(new_cli
         assert one["measurements"][1] == {**one["measurements"][1], "value": 9.0, "unit": "cm"}
         assert requests.get(one["image"]["url"], timeout=10).status_code == 200
         assert one["image"]["provenance"]["prompt_version"] == "tech-pack-sketch-1"
-    assert whole["base_views"][0]["provenance"]["prompt_version"] == "tech-pack-base-view-1"
+    assert whole["base_views"][0]["provenance"]["prompt_version"] == "tech-pack-base-view-2"
 
     # And it can be taken away.
     first, second = (raw_get(client, f"{pack}/export.pdf") for _ in range(2))
@@ -225,6 +230,30 @@ def until_renewed(client: Client, product_id: str) -> dict[str, Any]:
     return found
 
 
+def test_ten_regenerations_of_a_view_at_once_are_ten_revisions_of_which_the_last_counts(new_client: NewClient) -> None:
+    client = new_client(13)
+    product = a_product(client, "front")
+    address = f"/v1/revisions/{product['views'][0]['id']}/regenerations"
+    done(client, f"/v1/tech-packs/{product['id']}/base-views")
+
+    with ThreadPoolExecutor(10) as pool:
+        answers = list(pool.map(lambda _: post(client, address, {}), range(10)))
+    jobs = [finished(client, answer.json()["id"], seconds=180) for answer in answers]
+
+    assert {(job["status"], job["charged"]) for job in jobs} == {("succeeded", 1)}
+    assert settled(client)["available"] == 0
+    # Each is taken up when its event arrives; what was asked for last is the current one, whenever that was.
+    last = max(jobs, key=lambda job: (job["created_at"], job["generations"][0]["id"]))["generations"][0]
+
+    def eleventh() -> dict[str, Any] | None:
+        (view,) = get(client, f"/v1/products/{product['id']}")["views"]
+        return view if view["generation_id"] == last["id"] else None
+
+    until(eleventh, seconds=60, what="the revision that was asked for last")
+    (shown,) = get(client, f"/v1/tech-packs/{product['id']}")["base_views"]
+    assert (shown["generation_id"], shown["analysis"]) == (last["id"], last["result"]["analysis"])
+
+
 def pictures(pack: dict[str, Any], *, but: int) -> list[str]:
     """Return the ids of a pack's images, without one close-up and one sketch."""
     several = (pack["close_ups"], pack["sketches"])
@@ -314,7 +343,8 @@ def test_a_field_that_is_not_there_is_400_and_an_edit_that_fails_is_a_failed_job
     unsaid = post(client, edits, {"field_path": "colors.0.hex", "prompt": "Set it to something nicer"})
     job = finished(client, unsaid.json()["id"])
 
-    assert (nowhere.status_code, nowhere.json()["errors"][0]["code"]) == (400, "invalid")
+    (wrong,) = nowhere.json()["errors"]
+    assert (nowhere.status_code, wrong["pointer"], wrong["code"]) == (400, "/field_path", "invalid")
     assert (job["status"], job["charged"], job["refunded"]) == ("failed", 0, 1)
     assert settled(client)["available"] == 1
     assert get(client, f"/v1/tech-packs/{product['id']}")["edits"] == []

@@ -5,7 +5,7 @@ from typing import Any
 
 from services.gateway import jobs, products, tech_pack_files, workflows
 from services.gateway.authentication import api_key
-from services.gateway.routes.jobs import PAID_ANSWERS, PAID_PROBLEMS
+from services.gateway.routes.paid_steps import paid_step
 from services.gateway.routes.wiring import Wiring, links_now
 from services.gateway.schemas.tech_packs import (
     BaseViewsRequest,
@@ -17,14 +17,18 @@ from services.gateway.schemas.tech_packs import (
     SketchesRequest,
     TechPackSchema,
 )
-from shared.http import Answer, Request, route
+from shared.http import Alias, Answer, Request, route
 from shared.ids import is_id
 from shared.off_hub import WorkFailed
-from shared.problems import Forbidden, NotFound, StepNotAllowed
+from shared.problems import BadRequest, Forbidden, NotFound
 
 _TAGS = ("tech packs",)
 _PDF_SECONDS = 30.0
-_PROBLEMS = (*PAID_PROBLEMS, StepNotAllowed)
+# Where the first technical packs were, and what their bodies said: the ids stood there.
+_BEFORE = "/api/tech-pack-v2"
+_OF_PRODUCT = {"productId": "product_id"}
+_OF_VIEW = {"revisionId": "revision_id"}
+_IS_KEPT = "what was analysed is kept, and taken from there"
 
 
 def _pack(service: Any, request: Request, product_id: str) -> dict[str, Any]:
@@ -70,16 +74,10 @@ class TechPackRoutes(Wiring):
         name = f'attachment; filename="tech-pack-{product_id}.pdf"'
         return Answer(200, data, {"Content-Type": "application/pdf", "Content-Disposition": name})
 
-    @route(
-        "POST",
+    @paid_step(
         "/v1/tech-packs/<product_id>/category",
-        auth=api_key,
-        guard=jobs.patient(links_now),
-        money=True,
-        holds=True,
+        aliases=(Alias("POST", f"{_BEFORE}/category/detect", renamed=_OF_PRODUCT),),
         body=CategoryRequest,
-        answers=PAID_ANSWERS,
-        problems=_PROBLEMS,
         summary="Have a product's category detected: free, and nothing else needs it",
         tags=_TAGS,
     )
@@ -87,16 +85,12 @@ class TechPackRoutes(Wiring):
         """Hand the job over."""
         return self._part(request, product_id, "tech_pack_category")
 
-    @route(
-        "POST",
+    @paid_step(
         "/v1/tech-packs/<product_id>/base-views",
-        auth=api_key,
-        guard=jobs.patient(links_now),
-        money=True,
-        holds=True,
+        aliases=(
+            Alias("POST", f"{_BEFORE}/base-views/analyze", renamed={**_OF_PRODUCT, "revisionIds": "revision_ids"}),
+        ),
         body=BaseViewsRequest,
-        answers=PAID_ANSWERS,
-        problems=_PROBLEMS,
         summary="Have up to five views of a product analysed",
         description="A view whose picture was analysed before is known, and makes it cheaper; if all are known it is "
         "free, and a 200 with the ended job.",
@@ -106,16 +100,17 @@ class TechPackRoutes(Wiring):
         """Hand the job over."""
         return self._part(request, product_id, "tech_pack_base_views", "revision_ids", "category")
 
-    @route(
-        "POST",
+    @paid_step(
         "/v1/tech-packs/<product_id>/close-ups",
-        auth=api_key,
-        guard=jobs.patient(links_now),
-        money=True,
-        holds=True,
+        aliases=(
+            Alias(
+                "POST",
+                f"{_BEFORE}/close-ups/generate",
+                renamed=_OF_PRODUCT,
+                ignored={"baseViewAnalyses": _IS_KEPT},
+            ),
+        ),
         body=CloseUpsRequest,
-        answers=PAID_ANSWERS,
-        problems=_PROBLEMS,
         summary="Have close-ups of a product planned, photographed and analysed: a new set",
         tags=_TAGS,
     )
@@ -123,16 +118,17 @@ class TechPackRoutes(Wiring):
         """Hand the job over."""
         return self._part(request, product_id, "tech_pack_close_ups", "category", "count")
 
-    @route(
-        "POST",
+    @paid_step(
         "/v1/tech-packs/<product_id>/sketches",
-        auth=api_key,
-        guard=jobs.patient(links_now),
-        money=True,
-        holds=True,
+        aliases=(
+            Alias(
+                "POST",
+                f"{_BEFORE}/sketches/generate",
+                renamed=_OF_PRODUCT,
+                ignored={"productAnalysis": _IS_KEPT},
+            ),
+        ),
         body=SketchesRequest,
-        answers=PAID_ANSWERS,
-        problems=_PROBLEMS,
         summary="Have a product drawn from front, back and side, with callouts and measurements: a new set",
         tags=_TAGS,
     )
@@ -140,16 +136,9 @@ class TechPackRoutes(Wiring):
         """Hand the job over."""
         return self._part(request, product_id, "tech_pack_sketches", "category")
 
-    @route(
-        "POST",
+    @paid_step(
         "/v1/tech-packs/<product_id>/regenerations",
-        auth=api_key,
-        guard=jobs.patient(links_now),
-        money=True,
-        holds=True,
         body=PartRegenerationRequest,
-        answers=PAID_ANSWERS,
-        problems=_PROBLEMS,
         summary="Have one close-up or sketch made again; the others of its set stay",
         tags=_TAGS,
     )
@@ -157,16 +146,16 @@ class TechPackRoutes(Wiring):
         """Hand the job over."""
         return self._part(request, product_id, "tech_pack_regenerate", "image_id", "prompt")
 
-    @route(
-        "POST",
+    @paid_step(
         "/v1/revisions/<revision_id>/edits",
-        auth=api_key,
-        guard=jobs.patient(links_now),
-        money=True,
-        holds=True,
+        aliases=(
+            Alias(
+                "POST",
+                f"{_BEFORE}/edit",
+                renamed={**_OF_VIEW, "fieldPath": "field_path", "editPrompt": "prompt"},
+            ),
+        ),
         body=EditRequest,
-        answers=PAID_ANSWERS,
-        problems=_PROBLEMS,
         summary="Have one field of a view's analysis edited; nothing else of it changes",
         description="What the field said before is kept: `edits` of the technical pack.",
         tags=_TAGS,
@@ -175,16 +164,10 @@ class TechPackRoutes(Wiring):
         """Hand the job over."""
         return self._revised(request, revision_id, "tech_pack_edit", "field_path", "prompt")
 
-    @route(
-        "POST",
+    @paid_step(
         "/v1/revisions/<revision_id>/regenerations",
-        auth=api_key,
-        guard=jobs.patient(links_now),
-        money=True,
-        holds=True,
+        aliases=(Alias("POST", f"{_BEFORE}/regenerate", renamed={**_OF_VIEW, "regeneratePrompt": "prompt"}),),
         body=RegenerationRequest,
-        answers=PAID_ANSWERS,
-        problems=_PROBLEMS,
         summary="Have a view made again: the product's next revision of it, analysed anew",
         tags=_TAGS,
     )
@@ -205,4 +188,9 @@ class TechPackRoutes(Wiring):
         """Hand a job over whose inputs are its subject and what the body says beside its terms."""
         inputs = {**subject, **{name: request.body[name] for name in names if name in request.body}}
         workflows.check(workflows.contract(workflow), inputs, at="")
-        return jobs.accept(self, request, links_now(self), workflow=workflow, inputs=inputs)
+        try:
+            return jobs.accept(self, request, links_now(self), workflow=workflow, inputs=inputs)
+        except BadRequest as problem:  # generation knows a job's inputs, which are this body
+            for error in problem.extra.get("errors", ()):
+                error["pointer"] = error["pointer"].removeprefix("/inputs")
+            raise

@@ -25,7 +25,10 @@ ACTIONS = (
 )
 SIDES = ("front", "back", "side")
 BASES = ("stated", "measured", "estimated", "assumed")
-_CATEGORY = {"description": "What kind of thing it is; the product's own category unless given.", "examples": ["cup"]}
+_CATEGORY = {
+    "description": "What kind of thing it is; the product's own category, or the one detected last, unless given.",
+    "examples": ["cup"],
+}
 
 
 class CategoryRequest(PaidRequest):
@@ -112,13 +115,14 @@ class BaseViewSchema(Schema):
 
 
 class CloseUpSchema(Schema):
-    """A close-up of a detail, and what it shows."""
+    """A close-up of a detail, and what it shows; `seen_from` is the view of the photo it was made of."""
 
     order = fields.Integer(required=True)
     title = fields.String(required=True)
     view = fields.String(required=True)
     instruction = fields.String(required=True)
     reason = fields.String(required=True)
+    seen_from = fields.String(required=True)
     analysis = fields.Dict(required=True)
     confidence = fields.Float(required=True)
     image = fields.Nested(ImageSchema, required=True)

@@ -94,7 +94,7 @@ _PICTURES: Mapping[str, Callable[..., bytes]] = {
     "image.sketch": sketch,
     "image.edit": edit,
 }
-# Analyses: from the first source, where they look at one, and the parameters they know to a result.
+# Analyses: from the first source or from all, where they look at any, and the parameters they know to a result.
 _ANALYSES: Mapping[str, Callable[..., dict[str, Any]]] = {
     "vision.analyze": analyze,
     "vision.category": categorize,
@@ -126,12 +126,14 @@ class LocalProvider:
         return 0
 
     def submit(self, request: Request) -> Outcome:
-        """Work on the first source of ``request``; the functions above say which parameters they know."""
+        """Work on the first source of ``request``, or on all; the functions above say which parameters they know."""
         pictured = request.name in _PICTURES
         work: Callable[..., Any] = _PICTURES[request.name] if pictured else _ANALYSES[request.name]
         known = signature(work).parameters
         given = {name: value for name, value in {**request.parameters, "seed": request.seed}.items() if name in known}
-        sources = request.sources[:1] if "photo" in known else ()
+        sources: Sequence[Any] = request.sources[:1] if "photo" in known else ()
+        if "photos" in known and request.sources:
+            sources = [list(request.sources)]
         missing = _missing(known, given, sources)
         if missing:
             return Refused(code="invalid_input", detail=f"{request.name} needs {', '.join(missing)}")
@@ -149,10 +151,10 @@ def create(_environment: Mapping[str, str]) -> LocalProvider:
     return LocalProvider()
 
 
-def _missing(known: Mapping[str, Parameter], given: Mapping[str, Any], sources: Sequence[bytes]) -> list[str]:
+def _missing(known: Mapping[str, Parameter], given: Mapping[str, Any], sources: Sequence[Any]) -> list[str]:
     """Return what the work cannot do without and was not given."""
     needed = [name for name, parameter in known.items() if parameter.default is Parameter.empty]
-    return [name for name in needed if name not in given and not (name == "photo" and sources)]
+    return [name for name in needed if name not in given and not (name in {"photo", "photos"} and sources)]
 
 
 def _pictured(picture: bytes) -> Answered:

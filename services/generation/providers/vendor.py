@@ -78,8 +78,8 @@ class Vendor:
     ) -> Request | Refused:
         """Return the request as it may be sent: with a price, and with pictures a request can carry.
 
-        Those over 4 MB are scaled down to 2048 pixels, and all to ``side`` where the model takes no larger ones. With
-        an ``aspect_ratio`` they are cut to it.
+        Those over 4 MB, or their share of it where there are several, are scaled down to 2048 pixels, and all to
+        ``side`` where the model takes no larger ones. With an ``aspect_ratio`` they are cut to it.
         """
         try:
             model = model_registry.find(self.name, request.model)
@@ -87,7 +87,8 @@ class Vendor:
         except LookupError as error:
             return Refused(code="unpriceable", detail=str(error))
         try:
-            carried = [_carried(source, side=side, aspect_ratio=aspect_ratio) for source in request.sources]
+            most = SOURCE_BYTES_MAX // max(1, len(request.sources))
+            carried = [_carried(source, most=most, side=side, aspect_ratio=aspect_ratio) for source in request.sources]
             return replace(request, sources=carried)
         except WorkFailed as problem:
             # Too much at once, and it is we who cannot: nothing that counts against the vendor.
@@ -165,9 +166,9 @@ def data_url(source: bytes) -> str:
     return f"data:{content_type_of(source)};base64,{base64.b64encode(source).decode()}"
 
 
-def _carried(source: bytes, *, side: int | None, aspect_ratio: str | None) -> bytes:
+def _carried(source: bytes, *, most: int, side: int | None, aspect_ratio: str | None) -> bytes:
     if aspect_ratio:
         return off_hub(framed, source, aspect_ratio=aspect_ratio, side=side or SOURCE_SIDE_MAX)
-    if side is None and len(source) <= SOURCE_BYTES_MAX:
+    if side is None and len(source) <= most:
         return source
     return off_hub(thumbnail, source, side=side or SOURCE_SIDE_MAX)

@@ -8,6 +8,7 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, validate
 
+from services.generation import tech_pack_facts as facts
 from services.generation import tech_pack_steps as steps
 from services.generation.workflows import (
     Assets,
@@ -35,11 +36,11 @@ EXAMPLE = {
 ESTIMATED_SECONDS = 15
 
 SKU = "tech_pack.base_views"
-PROMPT_VERSION = "tech-pack-base-view-1"
+PROMPT_VERSION = "tech-pack-base-view-2"
 PROMPT = (
     "You write the technical pack of a product, from which a factory will make it. This photo shows its {view} view."
-    "{category} Whatever the product is, use the terms of its own trade, and choose the fields that matter for it."
-    " Give: materials (what, where, with which finish), dimensions (value, unit, and whether stated, measured or"
+    "{category}{size} Whatever the product is, use the terms of its own trade, and choose the fields that matter for"
+    " it. Give: materials (what, where, with which finish), dimensions (value, unit, and whether stated, measured or"
     " estimated), colours with their shares, construction (how it is made and joined), design elements, and under"
     " attributes whatever else a maker of such things must know. Only what is to be seen or follows from it; say how"
     " sure you are, from 0 to 1."
@@ -62,10 +63,10 @@ class Inputs(Schema):
 
 
 def look(source: str, *, view_type: str, category: str, size: Mapping[str, float], seed: int) -> PlannedOperation:
-    """Return the analysis of one view; the same picture, view and category are the same question."""
+    """Return the analysis of one view; the same picture, view, category and stated size are the same question."""
     return PlannedOperation(
         name="vision.product",
-        prompt=PROMPT.format(view=view_type, category=f" It is of the category {category!r}." if category else ""),
+        prompt=PROMPT.format(view=view_type, category=facts.of_kind(category), size=facts.of_size(size)),
         prompt_version=PROMPT_VERSION,
         seed=seed,
         sources=(source,),
@@ -86,7 +87,7 @@ def plan(
     product = assets[inputs["product_id"]]
     views = _views(inputs, assets, product)
     steps.require(steps.ANALYZE, views=len(views), analyzed=0)
-    category = inputs.get("category") or product["category"] or ""
+    category = facts.kind_for(inputs, product)
     operations = tuple(
         look(view["key"], view_type=view["view_type"], category=category, size=product["size"], seed=seed)
         for view in views

@@ -1,12 +1,18 @@
-"""The close-ups of a technical pack: which details matter is planned, each is photographed, and each is analysed."""
+"""The close-ups of a technical pack: which details matter is planned, each is photographed, and each is analysed.
 
+All analysed views are looked at for the plan; each close-up is made of the photo that shows its detail.
+"""
+
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from marshmallow import Schema, fields, validate
 
+from services.generation import tech_pack_facts as facts
 from services.generation import tech_pack_steps as steps
 from services.generation.workflows import Assets, DoneOperation, PlannedGeneration, PlannedOperation
+from services.generation.workflows.tech_pack_base_views import VIEWS_MAX
 
 SHOTS_MIN, SHOTS_MAX = 6, 10
 CATEGORY_MAX = 100
@@ -19,11 +25,12 @@ EXAMPLE = {"product_id": "prd_01jx0000000000000000000000", "category": "footwear
 ESTIMATED_SECONDS = 90
 
 SKU = "tech_pack.close_ups"
-PLAN_VERSION = "tech-pack-close-up-plan-1"
+PLAN_VERSION = "tech-pack-close-up-plan-2"
 PLAN_PROMPT = (
-    "Plan {count} close-ups of the product on this photo for its technical pack: the details a factory must see to make"
-    " it, each another one, the most telling first.{category} What is known of it: {known}. For each: a title, what is"
-    " seen, how it is to be photographed, and why."
+    "Plan {count} close-ups of one product for its technical pack: the details a factory must see to make it, each"
+    " another one, the most telling first.{category} Its photos show, in this order: {views}. What is known of it:"
+    " {known}. For each: a title, what is seen, how it is to be photographed, why, and the number of the photo that"
+    " shows it best, from 1; look at all of them."
 )
 SHOT_VERSION = "tech-pack-close-up-1"
 SHOT_PROMPT = (
@@ -58,25 +65,28 @@ def plan(inputs: Mapping[str, Any], assets: Assets, seed: int) -> Sequence[Plann
     views = steps.in_order(product["views"].values())
     analyzed = [view for view in views if view["analysis"]]
     steps.require(steps.CLOSE_UPS, views=len(views), analyzed=len(analyzed))
-    category = inputs.get("category") or product["category"] or ""
+    category = facts.kind_for(inputs, product, analyzed)
     known = "; ".join(told(view["analysis"]) for view in analyzed)[:_KNOWN_MAX]
+    photos = analyzed[:VIEWS_MAX]
+    seen_from = [view["view_type"] for view in photos]
     operation = PlannedOperation(
         name="vision.plan",
-        prompt=PLAN_PROMPT.format(count=inputs["count"], category=of_category(category), known=known),
+        prompt=PLAN_PROMPT.format(
+            count=inputs["count"], category=facts.of_kind(category), views=", ".join(seen_from), known=known
+        ),
         prompt_version=PLAN_VERSION,
         seed=seed,
-        sources=(analyzed[0]["key"],),
-        parameters={"count": inputs["count"]},
+        sources=tuple(view["key"] for view in photos),
+        parameters={"count": inputs["count"], "views": seen_from},
         makes_image=False,
     )
+    named = [{"seen_from": view["view_type"], "revision_id": view["id"]} for view in photos]
     return [
         PlannedGeneration(
             sku=SKU,
             seed=seed,
             product_id=product["id"],
-            revision_id=analyzed[0]["id"],
-            view_type=analyzed[0]["view_type"],
-            settings={"category": category, "seed": seed},
+            settings={"category": category, "seed": seed, "photos": named},
             operations=(operation,),
         )
     ]
@@ -89,9 +99,7 @@ def follow_up(settings: Mapping[str, Any], done: Sequence[DoneOperation]) -> Seq
         return [
             shot_operation(
                 shot,
-                source=done[0].sources[0],
-                number=number,
-                count=len(shots),
+                source=done[0].sources[shot["photo"] - 1],
                 seed=(settings["seed"] + number * _SEED_STEP) % _SEED_LIMIT,
             )
             for number, shot in enumerate(shots, start=1)
@@ -104,34 +112,41 @@ def follow_up(settings: Mapping[str, Any], done: Sequence[DoneOperation]) -> Seq
     return ()
 
 
-def result_of(_settings: Mapping[str, Any], done: Sequence[DoneOperation]) -> dict[str, Any]:
-    """Return ``{shots: [{order, title, view, instruction, reason, count, image_id, analysis, confidence}]}``."""
+def result_of(settings: Mapping[str, Any], done: Sequence[DoneOperation]) -> dict[str, Any]:
+    """Return ``{shots: [{order, seen_from, revision_id, image_id, analysis, confidence, …}]}``, see `shots_of`."""
     shots = shots_of(done[0])
     pictures, looks = done[1 : 1 + len(shots)], done[1 + len(shots) :]
     return {
         "shots": [
-            {"order": number, "count": len(shots), **shot, **seen(picture, look)}
-            for number, (shot, picture, look) in enumerate(zip(shots, pictures, looks, strict=True), start=1)
+            {"order": order, **shot, **settings["photos"][shot["photo"] - 1], **seen(picture, look)}
+            for order, (shot, picture, look) in enumerate(zip(shots, pictures, looks, strict=True), start=1)
         ]
     }
 
 
-def shots_of(planned: DoneOperation) -> list[Mapping[str, Any]]:
-    """Return the shots of a finished plan."""
-    return list((planned.result or {})["shots"])
+def shots_of(planned: DoneOperation) -> list[dict[str, Any]]:
+    """Return the shots of a finished plan, ``{title, view, instruction, reason, photo, number, count}`` each.
+
+    A shot is the ``number``-th of ``count`` that its ``photo`` shows. One of a photo that there is not is of the last.
+    """
+    photos = len(planned.sources)
+    shots = [{**shot, "photo": min(shot["photo"], photos)} for shot in (planned.result or {})["shots"]]
+    counts, numbers = Counter(shot["photo"] for shot in shots), Counter[int]()
+    for shot in shots:
+        numbers[shot["photo"]] += 1
+        shot.update(number=numbers[shot["photo"]], count=counts[shot["photo"]])
+    return shots
 
 
-def shot_operation(
-    shot: Mapping[str, Any], *, source: str, number: int, count: int, seed: int, more: str = ""
-) -> PlannedOperation:
-    """Return the picture of a planned shot, the ``number``-th of ``count``; ``more`` is what somebody adds to it."""
+def shot_operation(shot: Mapping[str, Any], *, source: str, seed: int, more: str = "") -> PlannedOperation:
+    """Return the picture of a planned shot, of the photo ``source``; ``more`` is what somebody adds to it."""
     return PlannedOperation(
         name="image.close_up",
         prompt=SHOT_PROMPT.format(title=shot["title"], instruction=shot["instruction"]) + (f" {more}" if more else ""),
         prompt_version=SHOT_VERSION,
         seed=seed,
         sources=(source,),
-        parameters={"shot": number, "count": count, "aspect_ratio": "1:1"},
+        parameters={"shot": shot["number"], "count": shot["count"], "aspect_ratio": "1:1"},
     )
 
 
@@ -139,7 +154,7 @@ def look_operation(shot: Mapping[str, Any], *, picture: str, category: str, seed
     """Return the analysis of a shot's picture."""
     return PlannedOperation(
         name="vision.product",
-        prompt=LOOK_PROMPT.format(title=shot["title"], category=of_category(category)),
+        prompt=LOOK_PROMPT.format(title=shot["title"], category=facts.of_kind(category)),
         prompt_version=LOOK_VERSION,
         seed=seed,
         sources=(picture,),
@@ -159,8 +174,3 @@ def told(analysis: Mapping[str, Any]) -> str:
     fields_ = [*analysis["construction"], *analysis["design_elements"], *analysis["attributes"]]
     materials = [f"{one['name']} ({one['finish']})" for one in analysis["materials"]]
     return ", ".join([analysis["summary"], *materials, *(f"{one['name']}: {one['value']}" for one in fields_)])
-
-
-def of_category(category: str) -> str:
-    """Return the sentence that tells of a category, if there is one."""
-    return f" It is of the category {category!r}." if category else ""

@@ -8,6 +8,7 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
+from services.generation import tech_pack_facts as facts
 from services.generation import tech_pack_steps as steps
 from services.generation.workflows import Assets, DoneOperation, PlannedGeneration, PlannedOperation
 from services.generation.workflows.tech_pack_base_views import look
@@ -32,6 +33,7 @@ VIEW_PROMPT = (
     " {known}.{more} No people, no added text."
 )
 _KNOWN_MAX = 1500
+_OF_SHOT = ("title", "view", "instruction", "reason", "seen_from", "number", "count")
 
 
 class Inputs(Schema):
@@ -81,7 +83,7 @@ def follow_up(settings: Mapping[str, Any], done: Sequence[DoneOperation]) -> Seq
     picture, seed, category = first.image_keys[0], settings["seed"], settings["category"]
     if settings["part"] == "close_up":
         return [look_operation(settings["shot"], picture=picture, category=category, seed=seed)]
-    return [look(picture, view_type=settings["view_type"], category=category, size={}, seed=seed)]
+    return [look(picture, view_type=settings["view_type"], category=category, size=settings["size"], seed=seed)]
 
 
 def result_of(settings: Mapping[str, Any], done: Sequence[DoneOperation]) -> dict[str, Any]:
@@ -103,7 +105,6 @@ def renews_view(settings: Mapping[str, Any]) -> bool:
 def _view(view: Mapping[str, Any], *, seed: int, more: str) -> PlannedGeneration:
     steps.require(steps.REGENERATE, views=1, analyzed=bool(view["analysis"]))
     known = told(view["analysis"])[:_KNOWN_MAX]
-    category = view["analysis"]["category"]
     return PlannedGeneration(
         sku=SKU,
         seed=seed,
@@ -113,7 +114,8 @@ def _view(view: Mapping[str, Any], *, seed: int, more: str) -> PlannedGeneration
         settings={
             "part": "view",
             "view_type": view["view_type"],
-            "category": "" if category == "unknown" else category,
+            "category": facts.kind_told(view["analysis"]),
+            "size": facts.size_told(view["analysis"]),
             "seed": seed,
             "prompt": more,
         },
@@ -131,10 +133,9 @@ def _view(view: Mapping[str, Any], *, seed: int, more: str) -> PlannedGeneration
 
 
 def _close_up(part: Mapping[str, Any], product: Mapping[str, Any], *, seed: int, more: str) -> PlannedGeneration:
-    shot = {name: part["data"][name] for name in ("title", "view", "instruction", "reason", "count")}
-    number = int(part["place"])
-    operation = shot_operation(shot, source=part["key"], number=number, count=shot["count"], seed=seed, more=more)
-    return _of_part(part, operation, seed=seed, prompt=more, shot=shot, category=product["category"] or "")
+    shot = {name: part["data"][name] for name in _OF_SHOT}
+    operation = shot_operation(shot, source=part["key"], seed=seed, more=more)
+    return _of_part(part, operation, seed=seed, prompt=more, shot=shot, category=_kind_of(product))
 
 
 def _sketch(part: Mapping[str, Any], product: Mapping[str, Any], *, seed: int, more: str) -> PlannedGeneration:
@@ -143,12 +144,16 @@ def _sketch(part: Mapping[str, Any], product: Mapping[str, Any], *, seed: int, m
         part["place"],
         seen_from=seen_from,
         source=part["key"],
-        about=about(product, category=product["category"] or ""),
+        about=about(product, category=_kind_of(product)),
         size=product["size"],
         seed=seed,
         more=more,
     )
     return _of_part(part, operation, seed=seed, prompt=more, seen_from=seen_from)
+
+
+def _kind_of(product: Mapping[str, Any]) -> str:
+    return facts.kind_for({}, product, [view for view in steps.in_order(product["views"].values()) if view["analysis"]])
 
 
 def _of_part(part: Mapping[str, Any], operation: PlannedOperation, **settings: Any) -> PlannedGeneration:

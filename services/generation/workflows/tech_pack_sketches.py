@@ -8,9 +8,10 @@ from typing import Any, Final
 
 from marshmallow import Schema, fields, validate
 
+from services.generation import tech_pack_facts as facts
 from services.generation import tech_pack_steps as steps
 from services.generation.workflows import Assets, DoneOperation, PlannedGeneration, PlannedOperation
-from services.generation.workflows.tech_pack_close_ups import of_category, told
+from services.generation.workflows.tech_pack_close_ups import told
 
 CATEGORY_MAX = 100
 
@@ -22,14 +23,14 @@ EXAMPLE = {"product_id": "prd_01jx0000000000000000000000", "category": "footwear
 ESTIMATED_SECONDS = 60
 
 SKU = "tech_pack.sketches"
-MEASURE_VERSION = "tech-pack-measure-1"
+MEASURE_VERSION = "tech-pack-measure-2"
 MEASURE_PROMPT = (
     "Prepare a technical sketch of the {view} view of the product on this photo, which shows its {seen_from}."
-    "{category} What is known of it: {known}. Name up to 12 callouts, the places a maker must know of, numbered from 1,"
-    " each with a label in the terms of the trade, a note, and its place; and up to 12 measurements, with codes from A:"
-    " the overall width first, the overall height second, each with its value, unit, both its ends, and whether it is"
-    " stated, measured, estimated or assumed. Places are shares of the box around the product, from its upper left."
-    "{more}"
+    "{category}{size} What is known of it: {known}. Name up to 12 callouts, the places a maker must know of, numbered"
+    " from 1, each with a label in the terms of the trade, a note, and its place; and up to 12 measurements, with codes"
+    " from A: the overall width first, the overall height second, each with its value, unit, both its ends, and whether"
+    " it is stated, measured, estimated or assumed: measured is only what this photo itself shows. Places are shares of"
+    " the box around the product, from its upper left.{more}"
 )
 SKETCH_VERSION = "tech-pack-sketch-1"
 SKETCH_PROMPT = (
@@ -59,7 +60,7 @@ def plan(inputs: Mapping[str, Any], assets: Assets, seed: int) -> Sequence[Plann
     views = steps.in_order(product["views"].values())
     analyzed = [view for view in views if view["analysis"]]
     steps.require(steps.SKETCHES, views=len(views), analyzed=len(analyzed))
-    category = inputs.get("category") or product["category"] or ""
+    category = facts.kind_for(inputs, product, analyzed)
     shown = [(view, _best(views, view)) for view in _SHOWN_BY]
     return [
         PlannedGeneration(
@@ -119,7 +120,7 @@ def result_of(settings: Mapping[str, Any], done: Sequence[DoneOperation]) -> dic
 def about(product: Mapping[str, Any], *, category: str) -> dict[str, str]:
     """Return what the question tells of a product: its category, and what its analyses say."""
     analyzed = [view["analysis"] for view in steps.in_order(product["views"].values()) if view["analysis"]]
-    return {"category": of_category(category), "known": "; ".join(map(told, analyzed))[:_KNOWN_MAX]}
+    return {"category": facts.of_kind(category), "known": "; ".join(map(told, analyzed))[:_KNOWN_MAX]}
 
 
 def measure_operation(
@@ -135,7 +136,9 @@ def measure_operation(
     """Return the question what is to be pointed at and measured; ``more`` is what somebody adds to it."""
     return PlannedOperation(
         name="vision.measure",
-        prompt=MEASURE_PROMPT.format(view=view, seen_from=seen_from, more=f" {more}" if more else "", **about),
+        prompt=MEASURE_PROMPT.format(
+            view=view, seen_from=seen_from, size=facts.of_size(size), more=f" {more}" if more else "", **about
+        ),
         prompt_version=MEASURE_VERSION,
         seed=seed,
         sources=(source,),

@@ -30,7 +30,14 @@ SEED = {
     "GET /api/generated-images": "GET /v1/images",
     "GET /api/credits/history": "GET /v1/credits/entries",
     "POST /api/admin/headshots/<job_id>/refund": "POST /v1/admin/jobs/<job_id>/refund",
+    "POST /api/tech-pack-v2/category/detect": "POST /v1/tech-packs/<product_id>/category",
+    "POST /api/tech-pack-v2/base-views/analyze": "POST /v1/tech-packs/<product_id>/base-views",
+    "POST /api/tech-pack-v2/close-ups/generate": "POST /v1/tech-packs/<product_id>/close-ups",
+    "POST /api/tech-pack-v2/sketches/generate": "POST /v1/tech-packs/<product_id>/sketches",
+    "POST /api/tech-pack-v2/edit": "POST /v1/revisions/<revision_id>/edits",
+    "POST /api/tech-pack-v2/regenerate": "POST /v1/revisions/<revision_id>/regenerations",
 }
+TECH_PACKS = [alias for alias in SEED if "tech-pack" in alias]
 NOT_FOR_VIEWERS = {
     "POST /api/headshots/generate",
     "POST /api/headshots/batch",
@@ -41,6 +48,7 @@ NOT_FOR_VIEWERS = {
     "POST /api/upload",
     "POST /api/sessions",
     "POST /api/admin/headshots/<job_id>/refund",
+    *TECH_PACKS,
 }
 CHANGING = {
     "id",
@@ -196,3 +204,84 @@ def test_a_key_of_one_address_is_not_that_of_another(client, admin, a_job):
 
     assert again.headers["Idempotency-Replayed"] == "true"
     assert elsewhere.json["code"] == "idempotency_key_reused"
+
+
+@pytest.fixture
+def a_product(client, services, an_upload):
+    """Make a product with a view for whoever asks."""
+
+    def make(org_id, headers):
+        upload_id = an_upload(org_id)
+        services.assets[upload_id]["thumbnail_key"] = "assets/known.thumb.jpg"
+        return client.post("/v1/products", json={"name": "A cup", "upload_id": upload_id}, headers=headers).json
+
+    return make
+
+
+def of_the_first_packs(product):
+    """Return what the clients of the first technical packs sent to each address, and the inputs it stands for."""
+    product_id, revision_id = product["id"], product["views"][0]["id"]
+    analysis = {"materials": ["stoneware"]}
+    sent = {
+        "category/detect": ({"productId": product_id}, {"product_id": product_id}),
+        "base-views/analyze": (
+            {"productId": product_id, "revisionIds": [revision_id], "category": "cup"},
+            {"product_id": product_id, "revision_ids": [revision_id], "category": "cup"},
+        ),
+        "close-ups/generate": (
+            {"productId": product_id, "baseViewAnalyses": [analysis], "category": "cup"},
+            {"product_id": product_id, "category": "cup", "count": 8},
+        ),
+        "sketches/generate": (
+            {"productId": product_id, "productAnalysis": analysis, "category": "cup"},
+            {"product_id": product_id, "category": "cup"},
+        ),
+        "edit": (
+            {"revisionId": revision_id, "fieldPath": "summary", "editPrompt": "Set it to short"},
+            {"revision_id": revision_id, "field_path": "summary", "prompt": "Set it to short"},
+        ),
+        "regenerate": (
+            {"revisionId": revision_id, "regeneratePrompt": "Lit from the left."},
+            {"revision_id": revision_id, "prompt": "Lit from the left."},
+        ),
+    }
+    return {f"POST /api/tech-pack-v2/{path}": each for path, each in sent.items()}
+
+
+@pytest.mark.parametrize("alias", TECH_PACKS)
+def test_a_step_of_a_technical_pack_is_taken_as_its_clients_asked_for_it(client, services, studio, a_product, alias):
+    body, inputs = of_the_first_packs(a_product(*studio))[alias]
+    headers = {**studio[1], "Idempotency-Key": "k"}
+
+    first, again = (client.post(alias.partition(" ")[2], json=body, headers=headers) for _ in range(2))
+
+    assert (first.status_code, again.headers["Idempotency-Replayed"]) == (202, "true")
+    (asked,) = services.generation.asked("submit")
+    assert asked["inputs"] == inputs
+
+
+@pytest.mark.parametrize("alias", TECH_PACKS)
+def test_a_body_at_an_address_of_before_does_not_reach_into_another_organization(
+    client, services, studio, an_organization, a_product, alias
+):
+    body, _ = of_the_first_packs(a_product(*an_organization(name="Somebody else")))[alias]
+
+    answer = client.post(alias.partition(" ")[2], json=body, headers={**studio[1], "Idempotency-Key": "k"})
+
+    assert (answer.status_code, answer.json["code"]) == (404, "not_found")
+    assert services.generation.asked("submit") == []
+
+
+@pytest.mark.parametrize("thing", [None, "", "1", "job_01jx0000000000000000000000", "../jobs", "a" * 300, 7])
+@pytest.mark.parametrize("alias", TECH_PACKS)
+def test_what_is_no_id_at_an_address_of_before_is_refused(client, services, studio, a_product, alias, thing):
+    body, _ = of_the_first_packs(a_product(*studio))[alias]
+    name = next(iter(body))
+
+    answer = client.post(
+        alias.partition(" ")[2], json={**body, name: thing}, headers={**studio[1], "Idempotency-Key": "k"}
+    )
+
+    assert answer.status_code == (404 if isinstance(thing, str) else 400)
+    assert isinstance(thing, str) or answer.json["errors"][0]["pointer"] == f"/{name}"
+    assert services.generation.asked("submit") == []

@@ -141,7 +141,7 @@ def test_close_ups_of_a_plan_are_of_different_places(room: bytes) -> None:
 def test_even_a_blank_picture_has_places_to_look_at() -> None:
     blank = as_jpeg(Image.new("RGB", (64, 64), "grey"))
 
-    assert len(plan(blank, count=10)["shots"]) == 10
+    assert len(plan([blank], count=10)["shots"]) == 10
 
 
 def test_a_sketch_is_ink_on_white_with_the_product_in_it(vase: bytes) -> None:
@@ -246,7 +246,7 @@ def test_a_category_we_do_not_know_is_taken_as_it_was_told(vase: bytes) -> None:
 @pytest.mark.parametrize("count", [5, 11])
 def test_a_plan_has_six_to_ten_shots(vase: bytes, count: int) -> None:
     with pytest.raises(ValueError, match="6 to 10"):
-        plan(vase, count=count)
+        plan([vase], count=count)
 
 
 def test_products_are_understood_together_from_their_names() -> None:

@@ -10,10 +10,12 @@ import pytest
 from PIL import Image, ImageDraw
 
 from services.generation.analyses import RESULT_SCHEMAS, read
+from services.generation.providers.local_analyses.analyses import plan
 from services.generation.providers.local_analyses.editing import edit_field
 from services.generation.providers.local_analyses.products import look_over
+from services.generation.providers.local_pictures.details import close_up, spots
 from services.generation.providers.local_pictures.edited import edit
-from services.generation.providers.local_pictures.sketch import sketch
+from services.generation.providers.local_pictures.sketch import VIEWS, sketch
 from services.generation.providers.local_products.figure import find_figure
 from services.generation.providers.local_products.measures import measure
 from services.generation.tech_pack_fields import schema_at
@@ -78,13 +80,75 @@ def test_a_stated_width_is_the_width_from_the_front_and_the_height_follows() -> 
     assert length(side, "A")["basis"] == "assumed"
 
 
-def test_a_picture_with_nothing_in_it_can_be_measured_all_the_same() -> None:
-    for size in ((64, 64), (9, 300)):
-        blank = as_jpeg(Image.new("RGB", size, "grey"))
+@pytest.mark.parametrize("colour", ["grey", "white", "black"])
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (1, 400), (400, 2), (9, 300), (64, 64)])
+def test_a_picture_with_nothing_in_it_makes_a_pack_all_the_same(size: tuple[int, int], colour: str) -> None:
+    blank = as_jpeg(Image.new("RGB", size, colour))
 
-        assert read(json.dumps(measure(blank)), RESULT_SCHEMAS["vision.measure"])
-        assert read(json.dumps(look_over(blank)), RESULT_SCHEMAS["vision.product"])
-        assert sketch(blank, seed=1)
+    assert read(json.dumps(measure(blank)), RESULT_SCHEMAS["vision.measure"])
+    assert read(json.dumps(look_over(blank)), RESULT_SCHEMAS["vision.product"])
+    assert read(json.dumps(plan([blank] * 3)), RESULT_SCHEMAS["vision.plan"])
+    assert sketch(blank, seed=1, view="back")
+    assert close_up(blank, seed=1, shot=10, count=10)
+    assert edit(blank, seed=1, edit="product_view")
+
+
+@pytest.mark.parametrize(
+    ("view", "seen_from", "across", "up"),
+    [
+        ("front", "front", "measured", "measured"),
+        ("side", "right", "measured", "measured"),
+        ("back", "back", "measured", "measured"),
+        ("back", "front", "estimated", "estimated"),
+        ("front", "back", "estimated", "estimated"),
+        ("side", "front", "assumed", "estimated"),
+        ("back", "left", "assumed", "estimated"),
+        ("front", "top", "assumed", "assumed"),
+        ("side", "detail", "assumed", "assumed"),
+    ],
+)
+def test_only_what_the_photo_shows_is_said_to_be_measured(view: str, seen_from: str, across: str, up: str) -> None:
+    told = measure(as_jpeg(a_bottle()), view=view, seen_from=seen_from)
+
+    assert [length(told, code)["basis"] for code in "ABD"] == [across, up, across]
+    scaled = measure(as_jpeg(a_bottle()), view=view, seen_from=seen_from, height_cm=32)
+    assert "measured" not in {one["basis"] for one in scaled["measurements"]}
+
+
+@pytest.mark.parametrize(
+    ("view", "names"),
+    [
+        ("front", ["height", "width"]),
+        ("left", ["height", "depth"]),
+        ("top", ["depth", "width"]),
+        ("", ["height", "width"]),
+        ("detail", []),
+    ],
+)
+def test_what_a_photo_shows_of_the_size_depends_on_where_it_was_taken_from(view: str, names: list[str]) -> None:
+    told = look_over(as_jpeg(a_bottle()), view_type=view)
+    stated = look_over(as_jpeg(a_bottle()), view_type=view, height_cm=32, width_cm=8)
+
+    assert [one["name"] for one in told["dimensions"]] == names
+    assert {one["unit"] for one in told["dimensions"]} <= {f"% of {name}" for name in names[:1]}
+    known = {"height": (32, "stated"), "width": (8, "stated")}
+    said = {one["name"]: (one["value"], one["basis"]) for one in stated["dimensions"]}
+    assert {name: said[name] for name in names if name in known} == {
+        name: known[name] for name in names if name in known
+    }
+    assert said.get("depth", (1, "estimated"))[1] == "estimated"
+
+
+def test_a_plan_takes_turns_between_photos_and_begins_with_the_finest_place_of_each() -> None:
+    photos = [a_cup(turned=number) for number in range(3)]
+
+    told = plan(photos, count=8, views=["front", "back", "left"])
+
+    assert read(json.dumps(told), RESULT_SCHEMAS["vision.plan"]) == told
+    assert [shot["photo"] for shot in told["shots"]] == [1, 2, 3, 1, 2, 3, 1, 2]
+    first, second = (spots(Image.open(io.BytesIO(photos[1])).convert("RGB"), 3)[rank] for rank in (0, 1))
+    assert told["shots"][1]["title"] == f"Detail 2: back view, {first.place}"
+    assert told["shots"][4]["title"] == f"Detail 5: back view, {second.place}"
 
 
 def test_a_side_that_no_photo_shows_is_said_to_be_assumed() -> None:
@@ -127,6 +191,16 @@ def test_a_sketch_is_drawn_in_lines_with_its_numbers_in_the_margin() -> None:
     assert not (plain[:, :100].astype(int)[..., 2] - plain[:, :100].astype(int)[..., 0] > 60).any()
 
 
+def test_of_a_face_that_no_photo_shows_there_is_the_outline_alone() -> None:
+    front, back = (
+        sketch(a_cup(), seed=1, view=view, seen_from=photo) for view, photo in (("front", "back"), ("back", "front"))
+    )
+
+    assert front == back != sketch(a_cup(), seed=1)
+    labels = [{one["label"] for one in measure(a_cup(), view="front", seen_from=photo)["callouts"]} for photo in VIEWS]
+    assert labels[0] > labels[1]
+
+
 def test_a_view_made_again_shows_the_product_alone_before_a_light_ground() -> None:
     made = Image.open(io.BytesIO(edit(as_jpeg(a_bottle(a_wooden_ground())), seed=1, edit="product_view")))
 
@@ -155,6 +229,15 @@ def test_a_plain_instruction_is_followed(instruction: str, path: str, value: Any
     told = edit_field(instruction=instruction, current="old", schema=schema)
 
     assert read(json.dumps(told), schema)["value"] == value
+
+
+def test_a_number_too_large_to_be_kept_is_no_answer() -> None:
+    schema = answer_schema(schema_at("dimensions.0.value"))
+
+    told = edit_field(instruction="Set it to 99999999999999999999", schema=schema)
+
+    with pytest.raises(ValueError, match="nobody could keep"):
+        read(json.dumps(told), schema)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from services.generation import tech_pack_facts as facts
 from services.generation import tech_pack_fields as paths
 from services.generation import tech_pack_steps as steps
 from services.generation.analyses import RESULT_SCHEMAS, read
@@ -105,6 +106,26 @@ def test_an_open_field_that_is_not_there_is_added_and_the_analysis_that_was_stay
     assert json.dumps(analysis) == before
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "overlapping"),
+    [
+        ("summary", "summary", True),
+        ("materials", "materials.0.name", True),
+        ("materials.0.name", "materials[0]", True),
+        ("dimensions.chest.value", "dimensions.0.value", True),
+        ("dimensions.chest.value", "dimensions.0.unit", False),
+        ("materials.0.name", "materials.1.name", False),
+        ("attributes.new.value", "attributes.new.value", True),
+        ("attributes.new.value", "attributes.newer.value", False),
+        ("summary", "category", False),
+    ],
+)
+def test_paths_overlap_where_they_mean_the_same_or_a_part_of_it(one: str, other: str, *, overlapping: bool) -> None:
+    analysis = analysed("apparel")
+
+    assert paths.overlap(analysis, one, other) == paths.overlap(analysis, other, one) == overlapping
+
+
 def test_fields_do_not_grow_without_end() -> None:
     full = an_analysis(category="x", attributes=[{"name": f"field {n}", "value": ""} for n in range(100)])
 
@@ -153,6 +174,6 @@ def test_what_needs_an_analysis_says_so(step: str) -> None:
 
 
 def test_a_size_is_known_where_the_product_states_it_in_a_unit() -> None:
-    assert steps.stated_size({"height_mm": 90, "width_in": 2}) == {"height_cm": 9.0, "width_cm": 5.08}
+    assert facts.stated_size({"height_mm": 90, "width_in": 2}) == {"height_cm": 9.0, "width_cm": 5.08}
     for strange in ({"height": 9}, {"height_cm": "9"}, {"height_cm": True}, {"height_cm": -1}, {"height_cm": 1e30}):
-        assert steps.stated_size(strange) == {"height_cm": 0.0, "width_cm": 0.0}
+        assert facts.stated_size(strange) == {"height_cm": 0.0, "width_cm": 0.0}

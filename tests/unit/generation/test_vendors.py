@@ -437,6 +437,20 @@ def test_a_picture_too_large_for_a_request_is_scaled_down_first(vendors: Running
     assert max(len(asked.body) for asked in vendors[0].world.requests) < 4_000_000
 
 
+@pytest.mark.parametrize("name", ["openai", "gemini"])
+def test_several_pictures_share_the_room_there_is_in_a_request(vendors: Running_, name: str) -> None:
+    noise = io.BytesIO()
+    Image.effect_noise((1800, 1800), 90).resize((2100, 1700)).save(noise, "PNG")
+    provider = vendors[1][name]
+
+    outcome = carry_out(provider, a_request(provider, "vision.plan", sources=(noise.getvalue(),) * 5))
+
+    assert len(noise.getvalue()) < 4_000_000
+    assert isinstance(outcome, Answered)
+    (asked,) = vendors[0].world.requests
+    assert len(asked.body) < 20_000_000 < 5 * len(base64.b64encode(noise.getvalue()))  # what a vendor takes in one
+
+
 @pytest.mark.parametrize("name", VENDORS)
 def test_that_we_are_too_busy_ourselves_does_not_count_against_a_vendor(
     vendors: Running_, name: str, monkeypatch: pytest.MonkeyPatch

@@ -34,7 +34,37 @@ class LikeSchema(Schema):
     guarded = fields.Boolean()
 
 
+class NoteRequest(Schema):
+    text = fields.String(required=True)
+    stars = fields.Integer(load_default=0)
+
+
+class NoteSchema(Schema):
+    thing_id = fields.String()
+    text = fields.String()
+    stars = fields.Integer()
+
+
 class Likes:
+    @route(
+        "POST",
+        "/v1/things/<thing_id>/notes",
+        aliases=(
+            Alias(
+                "POST",
+                "/api/notes",
+                renamed={"thingId": "thing_id", "noteText": "text"},
+                ignored={"clientId": "nobody asks"},
+            ),
+        ),
+        auth=Auth(scheme="key", description="a key", check=_check),
+        body=NoteRequest,
+        answers={200: NoteSchema},
+        summary="Note",
+    )
+    def note(self, request: Request, thing_id: str) -> Answer:
+        return Answer(200, {"thing_id": thing_id, **request.body})
+
     @route(
         "GET",
         "/v1/things/<thing_id>/likes",
@@ -64,7 +94,9 @@ class Likes:
 
 
 GOOD = {"Authorization": "Bearer good"}
-PATHS = openapi_document(Likes)["paths"]
+DOCUMENT = openapi_document(Likes)
+PATHS = DOCUMENT["paths"]
+NOTE = {"thingId": "t1", "noteText": "good"}
 
 
 @pytest.fixture
@@ -109,7 +141,7 @@ def test_the_document_has_each_address_and_says_which_to_use():
     assert alias["deprecated"] is old["deprecated"] is True
     assert "`GET /v1/things/{thing_id}/likes`" in alias["description"]
     assert alias["responses"].keys() == canonical["responses"].keys()
-    assert len({each["operationId"] for item in PATHS.values() for each in item.values()}) == 5
+    assert len({each["operationId"] for item in PATHS.values() for each in item.values()}) == 7
     assert {one["name"] for one in alias["parameters"]} >= {"thing_id", "type", "limit", "clientId"}
     assert {one["name"] for one in canonical["parameters"]} >= {"thing_id", "product", "limit"}
     assert "post" in PATHS["/api/likes/{thing_id}"]
@@ -125,3 +157,53 @@ def test_an_address_without_what_its_route_needs_is_refused():
             answers={204: None},
             summary="Thing",
         )
+
+
+def test_what_stands_in_the_address_of_the_route_may_stand_in_the_body_of_another(client):
+    there = client.post("/v1/things/t1/notes", json={"text": "good", "stars": 3}, headers=GOOD)
+    here = client.post("/api/notes", json={**NOTE, "stars": 3, "clientId": {"any": "thing"}}, headers=GOOD)
+
+    assert (here.status_code, here.json) == (200, {"thing_id": "t1", "text": "good", "stars": 3})
+    assert here.json == there.json
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer", "code"),
+    [
+        ({"noteText": "good"}, "/thingId", "required"),
+        ({**NOTE, "thingId": None}, "/thingId", "required"),
+        ({**NOTE, "thingId": {"a": 1}}, "/thingId", "required"),
+        ({"thingId": "t1"}, "/noteText", "required"),
+        ({**NOTE, "noteText": 7}, "/noteText", "invalid"),
+        ({**NOTE, "text": "bad"}, "/text", "unknown_field"),
+        ({**NOTE, "thing_id": "t2"}, "/thing_id", "unknown_field"),
+        ({**NOTE, "stars": "many"}, "/stars", "invalid"),
+    ],
+)
+def test_a_mistake_is_pointed_at_by_the_name_it_was_made_under(client, body, pointer, code):
+    answer = client.post("/api/notes", json=body, headers=GOOD)
+
+    assert answer.status_code == 400
+    assert [(one["pointer"], one["code"]) for one in answer.json["errors"]] == [(pointer, code)]
+    assert answer.json["detail"].startswith(pointer)
+
+
+def test_the_document_has_the_body_as_it_is_sent_there():
+    operation = PATHS["/api/notes"]["post"]
+    media = operation["requestBody"]["content"]["application/json"]
+
+    assert [one["in"] for one in operation["parameters"]] == []
+    assert list(media["schema"]["properties"]) == ["noteText", "stars", "thingId", "clientId"]
+    assert media["schema"]["required"] == ["thingId", "noteText"]
+    assert set(media["example"]) >= {"thingId", "noteText"}
+    assert set(DOCUMENT["components"]["schemas"]["NoteRequest"]["properties"]) == {"text", "stars"}
+
+
+def test_a_placeholder_that_nothing_stands_for_is_refused():
+    with pytest.raises(ValueError, match="placeholders"):
+        Alias("POST", "/api/notes", renamed={"noteText": "text"}).check("/v1/things/<thing_id>/notes")
+
+
+@pytest.mark.parametrize("body", [[NOTE], "t1", 7, None])
+def test_a_body_that_has_no_fields_is_refused_there_too(client, body):
+    assert client.post("/api/notes", json=body, headers=GOOD).status_code == 400

@@ -1019,13 +1019,14 @@ class BaseView(Model):
 
 @dataclass(frozen=True, kw_only=True)
 class CloseUp(Model):
-    """A close-up of a detail, and what it shows."""
+    """A close-up of a detail, and what it shows; ``seen_from`` is the view of the photo it was made of."""
 
     order: int
     title: str
     view: str
     instruction: str
     reason: str
+    seen_from: str
     analysis: dict[str, Any]
     confidence: float
     image: Image

@@ -16,7 +16,7 @@ from services.generation.providers.local_analyses.words import (
     ranked,
     words_of,
 )
-from services.generation.providers.local_pictures.details import SHOTS_MAX, spots
+from services.generation.providers.local_pictures.details import SHOTS_MAX, Spot, spots
 from shared.images import decode
 
 SIDE_MAX: Final = 1024
@@ -70,28 +70,38 @@ def categorize(
     return {"category": first, "subcategory": second or UNKNOWN, "confidence": confidence}
 
 
-def plan(photo: bytes, *, count: int = 6, name: str = "") -> dict[str, Any]:
-    """Return ``count`` (6 to 10) close-ups worth taking, where the picture has most to show, and their confidence.
+def plan(photos: Sequence[bytes], *, count: int = 6, name: str = "", views: Sequence[str] = ()) -> dict[str, Any]:
+    """Return ``count`` (6 to 10) close-ups worth taking, where the pictures have most to show, and their confidence.
+
+    The photos take turns, each with its finest places first: the n-th shot of a photo is `details.close_up`'s n-th.
+
+    Args:
+        photos: of one product.
+        count: how many shots.
+        name: what the product is called.
+        views: which side each photo shows.
 
     Raises:
         ValueError: it is another count.
-        UnsupportedImage, ImageTooLarge, CorruptImage: the photo is none, see shared.images.
+        UnsupportedImage, ImageTooLarge, CorruptImage: a photo is none, see shared.images.
     """
     if not _SHOTS_MIN <= count <= SHOTS_MAX:
         raise ValueError(f"a plan has {_SHOTS_MIN} to {SHOTS_MAX} close-ups, not {count}")
-    picture = decode(photo, side=SIDE_MAX)
-    found = spots(picture, count)
+    each = -(-count // len(photos))
+    found = [spots(decode(photo, side=SIDE_MAX), each) for photo in photos]
+    in_turns = [(place, found[place][rank]) for rank in range(each) for place in range(len(photos))][:count]
     what = name or "the product"
     shots = [
         {
-            "title": f"Detail {number}: {spot.place}",
+            "title": f"Detail {number}: {_seen_at(spot, views[photo : photo + 1])}",
             "view": _VIEWS[number - 1],
             "instruction": f"Close-up of {what}, {spot.place}, with even light and nothing else in the frame.",
             "reason": f"{round(spot.detail * 100)} % of the detail of the finest place",
+            "photo": photo + 1,
         }
-        for number, spot in enumerate(found, start=1)
+        for number, (photo, spot) in enumerate(in_turns, start=1)
     ]
-    sure = sum(spot.detail for spot in found) / len(found)
+    sure = sum(spot.detail for _, spot in in_turns) / count
     return {"shots": shots, "confidence": round(min(_GUESSED, 0.2 + 0.3 * sure), 2)}
 
 
@@ -115,6 +125,10 @@ def analyze_text(*, products: Sequence[Mapping[str, Any]] = (), text: str = "") 
         "keywords": keywords(words),
         "confidence": round(max(_NOTHING, _GUESSED * share), 2),
     }
+
+
+def _seen_at(spot: Spot, view: Sequence[str]) -> str:
+    return ", ".join([*(f"{one} view" for one in view), spot.place])
 
 
 def _kind(words: Sequence[str], *, category: str) -> tuple[str, float]:

@@ -99,7 +99,7 @@ def _composition(tone: np.ndarray, size: tuple[int, int]) -> str:
     """Return the format, and whether what stands out is in the middle."""
     away = np.abs(tone - np.median(tone))
     height, width = away.shape
-    inner = away[height // 4 : height * 3 // 4, width // 4 : width * 3 // 4].mean()
+    inner = away[height // 4 : -(-height * 3 // 4), width // 4 : -(-width * 3 // 4)].mean()
     centred = float(inner) > float(away.mean()) * 1.15
     shape = "square" if max(size) / min(size) < 1.1 else "landscape" if size[0] > size[1] else "portrait"  # noqa: PLR2004  a tenth
     return f"{shape}, subject {'in the centre' if centred else 'across the frame'}"

@@ -3,6 +3,7 @@
 No model has looked: materials are told by how their surface looks, not by what they are.
 """
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -11,7 +12,6 @@ from services.generation.providers.local_analyses.pixels import colour_name, loo
 from services.generation.providers.local_analyses.words import UNKNOWN, kind_of, words_of
 from services.generation.providers.local_pictures.details import spots
 from services.generation.providers.local_products.figure import Figure, Mask, clusters, filled, find_figure
-from services.generation.providers.local_products.measures import PERCENT
 from services.generation.providers.local_staging.scene import box_mean, luminance_of
 from shared.images import decode
 
@@ -23,6 +23,13 @@ _SURE, _LIKELY, _GUESS = 0.55, 0.4, 0.15
 _GLOSS, _ROUGH, _FINE = 0.012, 0.03, 0.012
 _EVEN, _NEARLY = 0.93, 0.82
 _THIRDS: Final = ("upper", "middle", "lower")
+# What goes up and across a photo of a side; else it is height and width.
+_AXES: Final = {
+    "left": ("height", "depth"),
+    "right": ("height", "depth"),
+    "top": ("depth", "width"),
+    "bottom": ("depth", "width"),
+}
 
 
 def look_over(
@@ -35,7 +42,7 @@ def look_over(
         category: what kind of thing it is, where somebody said so.
         view_type: which side the photo shows.
         height_cm: how high the product is, where that is known; 0 where not.
-        width_cm: how wide, likewise.
+        width_cm: how wide from the front, likewise.
 
     Raises:
         UnsupportedImage, ImageTooLarge, CorruptImage: the photo is none, see shared.images.
@@ -52,7 +59,7 @@ def look_over(
         "category": kind[0],
         "subcategory": kind[2] or UNKNOWN,
         "materials": _surfaces(colours),
-        "dimensions": _dimensions(figure.mask, height_cm=height_cm, width_cm=width_cm),
+        "dimensions": _dimensions(figure.mask, view_type, {"height": height_cm, "width": width_cm}),
         "colors": [{name: colour[name] for name in ("hex", "name", "share")} for colour in colours],
         "construction": _construction(figure.mask),
         "design_elements": _design(figure, colours),
@@ -116,18 +123,27 @@ def _texture(grain: float) -> str:
     return "coarse" if grain > _ROUGH else "fine-grained" if grain > _FINE else "smooth"
 
 
-def _dimensions(mask: Mask, *, height_cm: float, width_cm: float) -> list[dict[str, Any]]:
-    height, width = mask.shape
-    if height_cm > 0 or width_cm > 0:
-        each = height_cm / height if height_cm > 0 else width_cm / width
-        sizes = [
-            ("height", height_cm or height * each, "stated" if height_cm > 0 else "estimated"),
-            ("width", width_cm or width * each, "stated" if width_cm > 0 else "estimated"),
-        ]
-        return [{"name": name, "value": round(size, 1), "unit": "cm", "basis": basis} for name, size, basis in sizes]
+def _dimensions(mask: Mask, view_type: str, stated_cm: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Return how far the product goes up and across the photo, by what that is called from there.
+
+    In cm where one of both is stated, else in percent of the first; of a detail nothing can be told.
+    """
+    if view_type == "detail":
+        return []
+    up, across = _AXES.get(view_type, ("height", "width"))
+    pixels = {up: mask.shape[0], across: mask.shape[1]}
+    known = {name: stated_cm[name] for name in pixels if stated_cm.get(name, 0) > 0}
+    each, unit, told = 100 / mask.shape[0], f"% of {up}", "measured"
+    for name, size in known.items():
+        each, unit, told = size / pixels[name], "cm", "estimated"
     return [
-        {"name": "height", "value": 100.0, "unit": PERCENT, "basis": "measured"},
-        {"name": "width", "value": round(100 * width / height, 1), "unit": PERCENT, "basis": "measured"},
+        {
+            "name": name,
+            "value": round(known.get(name, size * each), 1),
+            "unit": unit,
+            "basis": "stated" if name in known else told,
+        }
+        for name, size in pixels.items()
     ]
 
 

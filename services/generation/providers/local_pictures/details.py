@@ -33,7 +33,10 @@ class Spot:
 
 
 def spots(picture: Image.Image, count: int) -> list[Spot]:
-    """Return ``count`` spots with the most detail, finest first, as far apart as there is room for."""
+    """Return ``count`` spots with the most detail, finest first, as far apart as there is room for.
+
+    The first of them are the same whatever the count; a picture of fewer pixels has its own over again.
+    """
     small = picture.copy()
     small.thumbnail((_SMALL_SIDE, _SMALL_SIDE), Image.Resampling.BOX)
     energy = _energy(small)
@@ -51,7 +54,7 @@ def spots(picture: Image.Image, count: int) -> list[Spot]:
             detail = min(1.0, float(energy[row, column]) / finest)
             found.append(Spot(x=(column + 0.5) / width, y=(row + 0.5) / height, detail=detail))
             free *= np.hypot(rows - row, columns - column) > apart
-    return found
+    return [found[number % len(found)] for number in range(count)]
 
 
 def close_up(photo: bytes, *, seed: int, shot: int = 1, count: int = 6) -> bytes:

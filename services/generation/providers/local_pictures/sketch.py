@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont, ImageOps
 
 from services.generation.providers.local_products.figure import find_figure
-from services.generation.providers.local_products.measures import ASSUMED_DEPTH, SIDES
+from services.generation.providers.local_products.measures import ASSUMED_DEPTH, FACES, SIDES
 from services.generation.providers.local_staging.drawing import Draw
 from shared.images import decode, encode_jpeg
 
@@ -36,7 +36,7 @@ def sketch(
 ) -> bytes:
     """Return a drawing of the product on ``photo`` as a JPEG of 1400 x 1400 pixels.
 
-    A back that the photo does not show is the front's outline mirrored, such a side the front seen narrow. The same
+    Of a front or back that the photo does not show there is the outline, mirrored; such a side is seen narrow. The same
     arguments give the same bytes; the seed decides the pressure of the pen. Half a second of CPU: call it through
     `shared.off_hub`.
 
@@ -58,8 +58,8 @@ def sketch(
     room = round(SIDE * (1 - 2 * _MARGIN))
     scale = min(room / figure.width, room / figure.height)
     figure = figure.resize((max(8, round(figure.width * scale)), max(8, round(figure.height * scale))))
-    unseen_back = view == "back" and seen_from != "back"
-    lines = ImageOps.mirror(_outline(figure)) if unseen_back else _lines(figure, seed=seed)
+    unseen = view in FACES and seen_from != view
+    lines = ImageOps.mirror(_outline(figure)) if unseen else _lines(figure, seed=seed)
     narrowed = ASSUMED_DEPTH if view == "side" and seen_from not in SIDES else 1.0
     size = (max(8, round(figure.width * narrowed)), figure.height)
     sheet = Image.new("RGB", (SIDE, SIDE), "white")

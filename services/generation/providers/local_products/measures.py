@@ -25,6 +25,7 @@ _LEVELS: Final = (
     ("E", "Width at the base", 0.94),
 )
 SIDES: Final = ("left", "right", "side")
+FACES: Final = ("front", "back")
 _HOLE_MIN = 0.004  # of the box: smaller openings are reflections
 _DETAILS = 3
 _FOOT, _FLANK = (0, 1, 1, 1), (1, 0, 1, 1)  # below and beside the box
@@ -38,7 +39,7 @@ def measure(
     Args:
         photo: of the product.
         view: what is to be drawn: ``front``, ``back`` or ``side``.
-        seen_from: what the photo shows; a view it does not show is derived from it, and said to be assumed.
+        seen_from: what the photo shows; nothing of a view it does not show is said to be measured.
         height_cm: the product's height, where it is known; 0 where not.
         width_cm: its width from the front, likewise.
 
@@ -48,16 +49,22 @@ def measure(
     figure = find_figure(decode(photo, side=SIDE_MAX))
     mask = figure.mask
     narrowed = ASSUMED_DEPTH if view == "side" and seen_from not in SIDES else 1.0
-    mirrored = view == "back" and seen_from != "back"
-    mask = mask[:, ::-1] if mirrored else mask
+    unseen = view in FACES and seen_from != view
+    mask = mask[:, ::-1] if unseen else mask
     width = width_cm if view != "side" else 0  # what is stated is the width from the front
-    places = _outline_places(mask) + ([] if mirrored else _inner_places(figure))
+    places = _outline_places(mask) + ([] if unseen else _inner_places(figure))
     return {
         "callouts": [
             {"number": number, **place}
             for number, place in enumerate(sorted(places, key=lambda one: one["y"]), start=1)
         ],
-        "measurements": _measurements(mask, height_cm=height_cm, width_cm=width, narrowed=narrowed),
+        "measurements": _measurements(
+            mask,
+            height_cm=height_cm,
+            width_cm=width,
+            narrowed=narrowed,
+            bases=_bases(view, seen_from, scaled=height_cm > 0 or width > 0),
+        ),
         "confidence": _SURE if figure.certain else _LIKELY if figure.told_apart else _GUESS,
     }
 
@@ -70,18 +77,33 @@ def width_profile(mask: Mask) -> tuple[Any, Any, Any]:
     return first, last, there
 
 
-def _measurements(mask: Mask, *, height_cm: float, width_cm: float, narrowed: float) -> list[dict[str, Any]]:
-    """Return the lengths across and up: in cm where one of them is stated, from which the others are estimated."""
+def _bases(view: str, seen_from: str, *, scaled: bool) -> tuple[str, str]:
+    """Return how far lengths across and up a view are to be believed: what its photo shows is measured, no other.
+
+    Front and back have one outline, mirrored, and so have the sides; all of these are equally high.
+    """
+    if seen_from == view or (view == "side" and seen_from in SIDES):
+        told = "estimated" if scaled else "measured"
+        return told, told
+    if seen_from not in (*FACES, *SIDES):
+        return "assumed", "assumed"
+    return ("estimated" if view in FACES and seen_from in FACES else "assumed"), "estimated"
+
+
+def _measurements(
+    mask: Mask, *, height_cm: float, width_cm: float, narrowed: float, bases: tuple[str, str]
+) -> list[dict[str, Any]]:
+    """Return the lengths across and up, in cm where one of them is stated, each with its basis."""
     height, width = mask.shape
     scaled = height_cm > 0 or width_cm > 0
     each = height_cm / height if height_cm > 0 else width_cm / width if scaled else 100 / height
-    unit, told = ("cm", "estimated") if scaled else (PERCENT, "measured")
-    across = "assumed" if narrowed < 1 else told
+    unit = "cm" if scaled else PERCENT
+    across, up = bases
     found = [
         _length(
             "A", "Overall width", width_cm or width * narrowed * each, unit, "stated" if width_cm else across, _FOOT
         ),
-        _length("B", "Overall height", height * each, unit, "stated" if height_cm else told, _FLANK),
+        _length("B", "Overall height", height * each, unit, "stated" if height_cm else up, _FLANK),
     ]
     first, last, there = width_profile(mask)
     for code, name, level in _LEVELS:
