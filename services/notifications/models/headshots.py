@@ -30,6 +30,14 @@ class HeadshotFact(Model):
     __table_args__ = (sa.Index("headshot_facts_at", "at"),)
 
 
+class HeadshotDayDue(Model):
+    """A day that is to be counted anew."""
+
+    __tablename__ = "headshot_days_due"
+
+    date: Mapped[date] = mapped_column(sa.Date, primary_key=True)
+
+
 class HeadshotDay(Model):
     """What came of a style on a day in UTC, of live or of test keys, in all organizations; rates are percent."""
 
