@@ -30,9 +30,13 @@ _ENDS = GENERATION_STATUSES[-2:]
 
 
 def _headshot(service: Any, request: Request, headshot_id: str) -> dict[str, Any]:
+    return links_now(service).generation(_found(service, request, headshot_id))
+
+
+def _found(service: Any, request: Request, headshot_id: str) -> dict[str, Any]:
     _require_headshot_id(headshot_id)
-    found = service.generation.headshot(**request.owner, headshot_id=headshot_id)
-    return links_now(service).generation(found)
+    found: dict[str, Any] = service.generation.headshot(**request.owner, headshot_id=headshot_id)
+    return found
 
 
 class HeadshotRoutes(Wiring):
@@ -179,8 +183,7 @@ class HeadshotRoutes(Wiring):
     )
     def download_headshot(self, request: Request, headshot_id: str) -> Answer:
         """Lead to one headshot's file, and tell everybody who counts."""
-        _require_headshot_id(headshot_id)
-        found = self.generation.headshot(**request.owner, headshot_id=headshot_id)
+        found = _found(self, request, headshot_id)
         if not found["images"]:
             raise Conflict("This headshot has no image: only one that succeeded can be saved.")
         if request.method == HTTPMethod.GET:
