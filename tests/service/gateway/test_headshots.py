@@ -81,6 +81,20 @@ def test_a_headshot_is_shown_with_addresses_and_marked_as_a_favorite(client, stu
     assert client.get("/v1/headshots/stats", headers=studio[1]).json["text"] == "You've generated 2 headshots"
 
 
+@pytest.mark.parametrize(
+    ("word", "status"), [("completed", "succeeded"), ("processing", "running"), ("failed", "failed")]
+)
+def test_a_status_is_found_by_what_it_was_called_before(client, services, studio, word, status):
+    lists = ("/v1/headshots", "/v1/jobs", "/api/headshots/history")
+
+    answers = [client.get(f"{path}?status={word}", headers=studio[1]) for path in lists]
+
+    assert [answer.status_code for answer in answers] == [200, 200, 200]
+    asked = services.generation.asked("headshots") + services.generation.asked("jobs")
+    assert [each["status"] for each in asked] == [status] * 3
+    assert client.get("/v1/headshots?status=finished", headers=studio[1]).status_code == 400
+
+
 def test_a_deleted_headshot_is_not_there(client, studio, headshot):
     assert client.delete(f"/v1/headshots/{headshot}", headers=studio[1]).status_code == 204
 
