@@ -206,7 +206,7 @@ def test_a_photo_that_a_crash_left_at_a_vendor_is_deleted_there_and_those_in_use
         left, needed, strange = server.world.files.values()
         for file in (left, strange):
             file["created_at"] = (datetime.now(UTC) - timedelta(minutes=16)).isoformat()
-        strange["metadata"] = {}
+        strange["metadata"] = "nobody's"
 
         forget_old_sources(providers)
 

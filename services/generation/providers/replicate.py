@@ -172,10 +172,10 @@ class ReplicateProvider(Vendor):
         if listed is None:
             log.warning("sources_at_provider_not_listed", provider="replicate")
         for file in listed or ():
-            metadata, urls = (file.get(name) or {} for name in ("metadata", "urls"))
-            if str(metadata.get("operation_id") or "").startswith("op_"):
-                log.info("source_found_at_provider", provider="replicate", operation_id=metadata["operation_id"])
-                self._forget_source({"input_image": urls.get("get")})
+            operation_id = _object(file.get("metadata")).get("operation_id")
+            if str(operation_id).startswith("op_"):
+                log.info("source_found_at_provider", provider="replicate", operation_id=operation_id)
+                self._forget_source({"input_image": _object(file.get("urls")).get("get")})
 
     def _uploaded(self, source: bytes, request: Request) -> str | Refused | Lost:
         """Return the address of a source at Replicate, where it lives for a day unless it is deleted."""
@@ -268,8 +268,11 @@ class ReplicateProvider(Vendor):
 
 
 def _input_of(prediction: Mapping[str, Any]) -> Mapping[str, Any]:
-    given = prediction.get("input")
-    return given if isinstance(given, dict) else {}
+    return _object(prediction.get("input"))
+
+
+def _object(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def create(environment: Mapping[str, str]) -> ReplicateProvider | None:
