@@ -34,9 +34,9 @@ _KEEP = sa.text(f"""
 INSERT INTO headshot_facts AS known ({", ".join(_COLUMNS)})
 SELECT {", ".join(_COLUMNS)} FROM jsonb_to_recordset(CAST(:facts AS jsonb)) AS given (
     id text, event_id text, at timestamptz, kind text, org_id text, user_id text, livemode boolean, style text,
-    job_id text, duration_ms bigint, amount integer, reason text)
+    job_id text, duration_ms bigint, amount integer, reason text, sequence text)
 ON CONFLICT (id) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in _COLUMNS[1:])}
-WHERE (known.at, known.event_id) < (excluded.at, excluded.event_id)
+WHERE (known.sequence, known.at, known.event_id) < (excluded.sequence, excluded.at, excluded.event_id)
 """)
 # One that is there already is written again: whoever takes it waits until these facts are there to be counted.
 _MARK_DAYS = sa.text("""
@@ -132,7 +132,7 @@ def _kept(session: Session, facts: Sequence[Fact]) -> set[date]:
     latest: dict[str, Fact] = {}
     for each in facts:  # one statement cannot change a row twice
         known = latest.get(each.id)
-        if known is None or (known.at, known.event_id) < (each.at, each.event_id):
+        if known is None or known.order < each.order:
             latest[each.id] = each
     ids = sorted(latest)
     days = set(session.scalars(_DAYS_OF, {"ids": ids}))

@@ -26,6 +26,7 @@ class HeadshotFact(Model):
     duration_ms: Mapped[int | None] = mapped_column(sa.BigInteger)
     amount: Mapped[int | None]
     reason: Mapped[str | None] = mapped_column(sa.Text)
+    sequence: Mapped[str] = mapped_column(sa.Text, server_default="")
 
     __table_args__ = (sa.Index("headshot_facts_at", "at"),)
 

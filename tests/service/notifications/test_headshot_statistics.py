@@ -303,6 +303,28 @@ def test_a_mark_that_was_taken_off_stays_off_though_the_log_has_only_heard_of_it
     assert [each["favorites"] for each in shown(notifications_db)["styles"]] == [0]
 
 
+@pytest.mark.parametrize("in_order", [True, False])
+def test_of_two_marks_the_one_that_was_numbered_later_counts_whatever_the_clocks_said(notifications_db, *, in_order):
+    day = Day()
+    known = day.made("corporate")
+    marks = [
+        ImageFavorited(
+            meta=Meta(id=new_id("evt"), time=at.isoformat(), sequence=f"{number:020d}"),
+            **known,
+            image_id="img_1",
+            favorite=favorite,
+        )
+        for number, favorite, at in ((9, True, NOON + timedelta(seconds=2)), (10, False, NOON))
+    ]
+
+    for items in (marks if in_order else marks[::-1], marks):
+        keep(notifications_db, *day.items, items[0])
+        keep(notifications_db, items[1])
+        keep(notifications_db, *items)
+
+    assert [each["favorites"] for each in shown(notifications_db)["styles"]] == [0]
+
+
 @pytest.mark.parametrize(
     ("first", "last"),
     [
