@@ -1,6 +1,8 @@
 """Faces whose bytes are about to be stored: whatever happens then, they become an upload or they go."""
 
 import dataclasses
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import sqlalchemy as sa
@@ -22,11 +24,13 @@ def find(db, upload):
         return queries.asset(session, org_id=upload.org_id, livemode=upload.livemode, asset_id=upload.asset_id)
 
 
-def minutes_pass(db, minutes):
+def minutes_pass(db, minutes, *asset_ids):
+    """Let time pass for these, or for all."""
+    which = "WHERE id = ANY (:ids)" if asset_ids else ""
     with db.transaction() as session:
         session.execute(
-            sa.text("UPDATE assets SET claimed_until = claimed_until - make_interval(mins => :minutes)"),
-            {"minutes": minutes},
+            sa.text(f"UPDATE assets SET claimed_until = claimed_until - make_interval(mins => :minutes) {which}"),
+            {"minutes": minutes, "ids": list(asset_ids)},
         )
 
 
@@ -134,3 +138,41 @@ def test_there_is_no_receipt_of_what_is_only_announced(catalog_db, face):
         pytest.raises(problems.Conflict),
     ):
         queries.deletion(session, org_id=face.org_id, livemode=True, asset_id=face.asset_id)
+
+
+def test_whoever_is_first_rows_and_bytes_agree_in_the_end(catalog_db, store, an_upload):
+    """Every other upload is given up at about the moment at which it arrives."""
+    uploads = [an_upload(purpose="face") for _ in range(40)]
+    done = threading.Event()
+
+    def arrive(upload):
+        try:
+            handlers.announce_asset(catalog_db, upload)
+            if int(upload.sha256, 16) % 2:
+                minutes_pass(catalog_db, 5, upload.asset_id)
+            store.put(key=upload.key, chunks=upload.asset_id.encode(), content_type="image/jpeg")
+            handlers.register_asset(catalog_db, upload)
+        except problems.NotFound:
+            store.delete(upload.key)  # as the gateway does
+
+    def sweep():
+        while not done.is_set():
+            handlers.remove_due(catalog_db, store)
+
+    for upload in uploads:
+        store.delete(upload.key)
+    sweepers = [threading.Thread(target=sweep) for _ in range(2)]
+    for sweeper in sweepers:
+        sweeper.start()
+    with ThreadPoolExecutor(4) as clients:
+        list(clients.map(arrive, uploads))
+    done.set()
+    for sweeper in sweepers:
+        sweeper.join()
+
+    with catalog_db.transaction() as session:
+        rows = session.execute(sa.text("SELECT key, deletion_reason IS NULL FROM assets")).all()
+    there = {key for key, present in rows if present}
+    assert set(store.keys()) == there
+    gone = [event.asset_id for event in told(catalog_db, SourceDeleted)]
+    assert len(gone) == len(set(gone)) == 40 - len(there)
