@@ -7,9 +7,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 
@@ -21,6 +21,18 @@ ROOT = Path(__file__).resolve().parent.parent
 
 class ChildFailed(Exception):
     """A contender ended or hung; the message has the end of its log."""
+
+
+class Running(Protocol):
+    """What is measured: a process, or several that are one contender."""
+
+    def cpu_seconds(self) -> float:
+        """Return the processor time it has used so far, with what it started."""
+        ...
+
+    def fail_if_gone(self) -> None:
+        """Raise `ChildFailed` when it has ended although nobody asked it to."""
+        ...
 
 
 class Child:
@@ -102,7 +114,9 @@ def running(module: str, *, log_folder: Path, **orders: Any) -> Iterator[Child]:
         child.end()
 
 
-def wait_until(done: Any, *, child: Child, seconds: float, what: str, every_seconds: float = 0.005) -> None:
+def wait_until(
+    done: Callable[[], Any], *, child: Running, seconds: float, what: str, every_seconds: float = 0.005
+) -> None:
     """Ask ``done`` every ``every_seconds`` until it says yes.
 
     Raises:

@@ -5,6 +5,7 @@ for one image every second; how long that waits to be sent is compared with how 
 """
 
 import json
+import random
 import statistics
 import threading
 import time
@@ -25,8 +26,9 @@ LIMIT, SECONDS = 200, 0.2
 WORKERS = 2
 # Room for what is being stored beside what the provider is at.
 SLOTS = 200
-EVERY_SECONDS = 1.0
-IDLE_JOBS = 5
+# Apart from each other by one of these, so that they do not always come at the same moment of a wave of answers.
+APART_SECONDS = (0.35, 0.65)
+IDLE_JOBS = 8
 END_SECONDS = 180.0
 MAKESPAN_AT_MOST, DELAY_AT_MOST = 1.3, 2.0
 
@@ -98,7 +100,7 @@ class Way:
         submitted: list[str] = []
 
         def submit_small() -> None:
-            while not over.wait(EVERY_SECONDS if submitted else EVERY_SECONDS / 2):
+            while not over.wait(random.uniform(*APART_SECONDS)):
                 self.place.submit(small, jobs=1, each=1)
                 submitted.append(small)
 
@@ -127,7 +129,7 @@ class Way:
         return watch, len(submitted)
 
     def _submit_and_wait(self, crew: Crew, org_id: str) -> None:
-        time.sleep(EVERY_SECONDS / IDLE_JOBS)
+        time.sleep(random.uniform(0.1, 0.3))
         self.place.submit(org_id, jobs=1, each=1)
         self._wait_for(crew, org_id)
 

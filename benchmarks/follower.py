@@ -126,12 +126,12 @@ class Follower:
             if b" 200 " not in head[:20]:
                 raise AuditFailed(f"a stream was refused: {self._rest[:300]!r}")
             self._begun, self._rest = True, rest
-        while (end := self._rest.find(b"\r\n")) >= 0:
-            size = int(self._rest[:end], 16)
-            if len(self._rest) < end + size + 4:
+        while (place := self._rest.find(b"\r\n")) >= 0:
+            size = int(self._rest[:place], 16)
+            if len(self._rest) < place + size + 4:
                 return
-            self._text += self._rest[end + 2 : end + 2 + size]
-            self._rest = self._rest[end + 4 + size :]
+            self._text += self._rest[place + 2 : place + 2 + size]
+            self._rest = self._rest[place + 4 + size :]
 
     def _event(self, text: bytes, at: int) -> Arrival | None:
         fields = dict(line.split(b": ", 1) for line in text.split(b"\n") if b": " in line)

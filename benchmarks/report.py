@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.children import Child
+from benchmarks.children import Running
 
 ROUNDS = 5
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -25,7 +25,7 @@ class Stopwatch:
     generator_cpu_seconds = 0.0
     machine_cpu_percent = 0.0
 
-    def start(self, child: Child) -> None:
+    def start(self, child: Running) -> None:
         """Begin to measure."""
         self._child = child
         psutil.cpu_percent()

@@ -49,7 +49,7 @@ class Servers(Observed):
     database: Database
     postgres: Postgres
 
-    def addresses(self) -> dict[str, str]:
+    def addresses(self) -> dict[str, Any]:
         """Return what a contender needs to know to get to both."""
         return {"database_url": self.database_url, "amqp_url": self.amqp_url}
 

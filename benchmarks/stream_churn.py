@@ -8,7 +8,7 @@ import socket
 import struct
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from urllib.request import urlopen
 
 from benchmarks import audit, children
@@ -49,7 +49,7 @@ def growth(place: Place, *, seconds: float) -> float:
         contextlib.ExitStack() as leaving,
     ):
         slow: list[socket.socket] = []
-        leaving.callback(lambda: [each.close() for each in slow])
+        leaving.callback(_close_all, slow)
         writer.tell("go")
         opened, sent_away = _come_and_go(place, readings, slow, seconds=seconds)
     _wait_until_gone(place)
@@ -63,6 +63,11 @@ def growth(place: Place, *, seconds: float) -> float:
     return found
 
 
+def _close_all(streams: Iterable[socket.socket]) -> None:
+    for each in streams:
+        _close(each, abruptly=False)
+
+
 def _come_and_go(place: Place, readings: Readings, slow: list[socket.socket], *, seconds: float) -> tuple[int, int]:
     """Open streams, read what they are sent and close the oldest, every second one by a reset.
 
@@ -72,7 +77,7 @@ def _come_and_go(place: Place, readings: Readings, slow: list[socket.socket], *,
     kept: deque[socket.socket] = deque()
     began = time.monotonic()
     with contextlib.ExitStack() as left:
-        left.callback(lambda: [each.close() for each in kept])
+        left.callback(_close_all, kept)
         while (passed := time.monotonic() - began) < seconds:
             while opened < passed * OPENED_PER_SECOND:
                 kept.append(_opened(place, _account(place, opened)))

@@ -17,6 +17,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
 from shared import budget, events, logs, metrics
+from shared.connections import Connection, TransactionConnection
 from shared.events import Event
 
 TENANT_ROLE = "darkroom_tenant"
@@ -29,6 +30,7 @@ _CONNECT_SECONDS = 2.0
 _ROLLBACK_SECONDS = 1.0
 _NOTIFY_EVERY_SECONDS = 0.02
 _WAKE = "channels to notify"
+_OUTGOING = "events to write to the outbox"
 _CANCELLED = "57014"
 
 delivery_metadata = sa.MetaData()
@@ -89,17 +91,6 @@ class Batch(Sequence[E], Generic[E]):
         return len(self._items)
 
 
-class _Connection(psycopg2.extensions.connection):
-    """Closes its socket when connecting is interrupted: half a connection keeps a backend for a minute."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        try:
-            super().__init__(*args, **kwargs)
-        except BaseException:
-            self.close()
-            raise
-
-
 class Database:
     """One service's database. A pool as large as the work it may do at once; a unit of work holds one connection.
 
@@ -114,7 +105,7 @@ class Database:
         self._dsn = connection_arguments(self.url, application=application)
         self.engine = sa.create_engine(
             self.url,
-            creator=self.connect,
+            creator=lambda: self._open(TransactionConnection),
             pool_size=pool_size,
             max_overflow=0,
             pool_timeout=_CONNECT_SECONDS,
@@ -127,10 +118,14 @@ class Database:
         metrics.db_pool_in_use.set_function(lambda: float(self.engine.pool.checkedout()))  # type: ignore[attr-defined]  # QueuePool has it, Pool's type does not
 
     def connect(self) -> Any:
-        """Open a raw psycopg2 connection; in a patched process libpq's own connect time limit has no effect."""
+        """Open a raw psycopg2 connection."""
+        return self._open(Connection)
+
+    def _open(self, factory: type[Connection]) -> Any:
+        """Connect under a time limit; in a patched process libpq's own has no effect."""
         try:
             with budget.interrupted_after(_CONNECT_SECONDS, "connecting to PostgreSQL"):
-                return psycopg2.connect(**self._dsn, connection_factory=_Connection)
+                return psycopg2.connect(**self._dsn, connection_factory=factory)
         except budget.TimeLimitExceeded as error:
             raise psycopg2.OperationalError(str(error)) from error
 
@@ -162,7 +157,7 @@ class Database:
             with budget.interrupted_after(seconds, "a unit of work in the database"):
                 self._enter(session, org_id=org_id, livemode=livemode, seconds=seconds)
                 yield session
-                self._wake_listeners(session)
+                self._leave_for_commit(session)
                 session.commit()
         except budget.TimeLimitExceeded:
             session.invalidate()
@@ -192,19 +187,12 @@ class Database:
                 self.publish(session, _with_causes(caused, fresh))
 
     def publish(self, session: Session, items: Sequence[Event]) -> None:
-        """Write events to the outbox in the session's transaction; the relay sends them after the commit."""
+        """Write events to the outbox, last of all in the transaction; the relay sends them after the commit."""
         if not items:
             return
         stamped = [item if item.meta else events.with_meta(item, _meta_from_context()) for item in items]
-        _run(
-            session,
-            _WRITE_OUTBOX,
-            {
-                "ids": [item.meta.id for item in stamped if item.meta],
-                "types": [type(item).__name__ for item in stamped],
-                "bodies": [events.encode(item).decode() for item in stamped],
-            },
-        )
+        rows = [(item.meta.id, type(item).__name__, events.encode(item).decode()) for item in stamped if item.meta]
+        session.info.setdefault(_OUTGOING, []).extend(rows)
         self.notify(session, OUTBOX_CHANNEL)
 
     def _enter(self, session: Session, *, org_id: str | None, livemode: bool | None, seconds: float) -> None:
@@ -239,13 +227,28 @@ class Database:
         """
         session.info.setdefault(_WAKE, set()).add(channel)
 
-    def _wake_listeners(self, session: Session) -> None:
+    def _leave_for_commit(self, session: Session) -> None:
+        """Have the events written, and whoever listens woken, in the same breath as the commit."""
+        outgoing, waking = session.info.get(_OUTGOING), self._to_wake(session)
+        if not outgoing and not waking:
+            return
+        connection: Any = session.connection().connection.driver_connection
+        if outgoing:
+            ids, types, bodies = map(list, zip(*outgoing, strict=True))
+            connection.leave_for_commit(_WRITE_OUTBOX, {"ids": ids, "types": types, "bodies": bodies})
+        for channel in waking:
+            connection.leave_for_commit(f"NOTIFY {channel}")
+
+    def _to_wake(self, session: Session) -> list[str]:
         # Decided last of all: a long transaction, or one that rolls back, would silence others that commit before it.
         now = time.monotonic()
-        for channel in sorted(session.info.get(_WAKE, ())):
-            if now - self._notified_at.get(channel, 0.0) >= _NOTIFY_EVERY_SECONDS:
-                self._notified_at[channel] = now
-                _run(session, f"NOTIFY {channel}")
+        due = [
+            channel
+            for channel in sorted(session.info.get(_WAKE, ()))
+            if now - self._notified_at.get(channel, 0.0) >= _NOTIFY_EVERY_SECONDS
+        ]
+        self._notified_at.update(dict.fromkeys(due, now))
+        return due
 
 
 def _run(session: Session, statement: str, values: dict[str, Any] | None = None) -> None:
@@ -267,6 +270,7 @@ def undo(session: Session) -> None:
     session.rollback()
     session.info.pop(_ONCE_COMMITTED, None)
     session.info.pop(_WAKE, None)
+    session.info.pop(_OUTGOING, None)
 
 
 def once_committed(session: Session, act: Callable[[], None]) -> None:

@@ -93,7 +93,10 @@ class Databases:
 
     def teach(self, service: str, engine: sa.Engine) -> None:
         """Let an engine know the statements of those before it: to put them into SQL anew takes longer than to run."""
-        engine.dialect, statements = self._known.setdefault(service, (engine.dialect, {}))
+        known = self._known.get(service)
+        if known is None or known[0].server_version_info is None:  # that engine has not connected yet, or never did
+            known = self._known[service] = (engine.dialect, {})
+        engine.dialect, statements = known
         engine.update_execution_options(compiled_cache=statements)
 
     def _emptied(self, service: str, name: str) -> bool:

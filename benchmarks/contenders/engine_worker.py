@@ -21,7 +21,7 @@ CONNECTIONS = 20  # as in production
 def make(orders: dict[str, Any], provider: SlowProvider, store: ObjectStore) -> slow_worker.Work:
     """Return the scheduler's loop."""
     if orders["way"] == "alone":
-        Gathering.__call__ = one_by_one.alone  # type: ignore[method-assign]  as its module says
+        Gathering.__call__ = one_by_one.alone  # type: ignore[method-assign, assignment]  # as its module says
     scheduler = Scheduler(
         Database(orders["database_url"], application="benchmark worker", pool_size=CONNECTIONS),
         store,

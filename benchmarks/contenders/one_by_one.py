@@ -19,5 +19,5 @@ def alone(gathering: Gathering[Any, Any, Any], key: Hashable, item: Any) -> Any:
 
 
 if __name__ == "__main__":
-    Gathering.__call__ = alone  # type: ignore[method-assign]  as the module says
+    Gathering.__call__ = alone  # type: ignore[method-assign, assignment]  # as the module says
     os._exit(runner.main(sys.argv[1]))

@@ -78,7 +78,7 @@ def _bring_home(engine: sa.Engine, provider: SlowProvider, store: ObjectStore, o
         seed=operation.seed,
         sources=sources,
     )
-    answer = provider.submit(asked)
+    answer = provider.answer(asked)
     stored = [_stored(store, operation, image) for image in answer.images]
     with Session(engine) as session, session.begin():
         _record(session, operation.id, answer, stored)

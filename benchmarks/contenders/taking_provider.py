@@ -26,7 +26,7 @@ class TakingProvider(SlowProvider):
         super().__init__(seconds=seconds, concurrency=concurrency, picture=picture)
         self.polled: list[float] = []
 
-    def submit(self, request: Request) -> Submitted:  # type: ignore[override]  it never answers at once
+    def submit(self, request: Request) -> Submitted:
         """Take it."""
         now = time.monotonic()
         takes = self._seconds * random.Random(request.operation_id).uniform(*SPREAD)

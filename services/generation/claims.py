@@ -282,29 +282,27 @@ ORDER BY lease_until LIMIT :most
 _JOB_ENDS = ", ".join(f"'{status}'" for status in sorted(JOB_ENDS))
 _GENERATION_ENDS = ", ".join(f"'{status}'" for status in sorted(GENERATION_ENDS))
 
-# Two statements, sent together: the second sees what whoever held the locks before has written.
-_LOCK_OPEN = Prepared(
-    "find_open_generations",
-    f"""
-SELECT g.id, g.job_id, g.style, j.org_id, j.user_id, j.workflow, j.livemode, j.correlation_id, j.session_id,
-       g.status = 'queued' OR g.started_at IS NULL AS waits, g.started_at IS NULL AS is_new
-FROM generations g JOIN jobs j ON j.id = g.job_id
-WHERE g.id = ANY (:ids) AND g.status NOT IN ({_GENERATION_ENDS}) AND j.status NOT IN ({_JOB_ENDS})
-ORDER BY g.id
-""",
-    first="SELECT id FROM jobs WHERE id = ANY (:job_ids) ORDER BY id FOR UPDATE",
-)
-# A job that is begun says when anything of it has moved; what is running already goes on running.
+# Two statements, sent together: the second sees what whoever held the locks before has written. A job that is begun
+# says when anything of it has moved; what is running already goes on running.
 _BEGIN = Prepared(
     "begin_generations",
-    """
-WITH begun AS (
-    UPDATE generations SET status = 'running', started_at = coalesce(started_at, clock_timestamp())
-    WHERE id = ANY (:ids)
+    f"""
+WITH open AS MATERIALIZED (
+    SELECT g.id, g.job_id, g.style, j.org_id, j.user_id, j.workflow, j.livemode, j.correlation_id, j.session_id,
+           g.status = 'queued' OR g.started_at IS NULL AS waits, g.started_at IS NULL AS is_new
+    FROM generations g JOIN jobs j ON j.id = g.job_id
+    WHERE g.id = ANY (:ids) AND g.status NOT IN ({_GENERATION_ENDS}) AND j.status NOT IN ({_JOB_ENDS})
+), begun AS (
+    UPDATE generations g SET status = 'running', started_at = coalesce(g.started_at, clock_timestamp())
+    FROM open WHERE g.id = open.id AND open.waits
+), moved AS (
+    UPDATE jobs SET status = CASE WHEN status = 'queued' THEN 'running' ELSE status END,
+        progressed_at = clock_timestamp()
+    WHERE id = ANY (SELECT job_id FROM open)
 )
-UPDATE jobs SET status = CASE WHEN status = 'queued' THEN 'running' ELSE status END, progressed_at = clock_timestamp()
-WHERE id = ANY (:job_ids)
+SELECT * FROM open ORDER BY id
 """,
+    first="SELECT id FROM jobs WHERE id = ANY (:job_ids) ORDER BY id FOR UPDATE",
 )
 
 
@@ -367,10 +365,8 @@ def begin(session: Session, claimed: Sequence[Claimed]) -> tuple[list[Claimed], 
     What has begun already, at an earlier attempt, is left as it is.
     """
     values = {"job_ids": sorted({item.job_id for item in claimed}), "ids": [item.generation_id for item in claimed]}
-    generations = {row.id: row for row in _LOCK_OPEN.execute(session, values)}
+    generations = {row.id: row for row in _BEGIN.execute(session, values)}
     live = [item for item in claimed if item.generation_id in generations]
-    waited = [row.id for row in generations.values() if row.waits]
-    _BEGIN.execute(session, {"ids": waited, "job_ids": sorted({item.job_id for item in live})})
     _release(session, sorted({item.id for item in claimed}.difference(item.id for item in live)))
     return live, [_started(row) for row in generations.values() if row.is_new]
 
