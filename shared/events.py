@@ -354,7 +354,7 @@ class ProviderCallbackReceived(Event, frozen=True, kw_only=True):
 
 @event("gateway", subject="behaviour_id")
 class BehaviourTracked(Event, frozen=True, kw_only=True):
-    """Somebody did something that only a client sees, as the client has told.
+    """Somebody did something with headshots, as a client has told or the gateway has seen; ``behaviour_id`` is of that.
 
     ``name`` is ``style_selected``, ``headshot_downloaded``, ``user_shared`` or ``history_viewed``.
     """

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlencode
 
 from werkzeug.datastructures import MultiDict
 
@@ -28,13 +29,15 @@ class Alias:
 
     ``renamed`` maps what a parameter of the query, or a field of the body where the route takes one, is called there to
     what the route calls it: also a placeholder of the route that the address has not, which then is a field of the
-    body. ``ignored`` names those that are taken and not read, each with the reason.
+    body. ``ignored`` names those that are taken and not read, each with the reason; ``given`` has the parameters of the
+    query that the address itself says, by the route's names.
     """
 
     method: str
     url: str
     renamed: Mapping[str, str] = field(default_factory=dict)
     ignored: Mapping[str, str] = field(default_factory=dict)
+    given: Mapping[str, str] = field(default_factory=dict)
 
     def check(self, url: str) -> None:
         """Compare with the address of its route.
@@ -48,8 +51,9 @@ class Alias:
 
     def read(self, given: MultiDict[str, str]) -> MultiDict[str, str]:
         """Return the parameters of a query by the names the route has for them."""
-        kept = [(name, value) for name, value in given.items(multi=True) if name not in self.ignored]
-        return MultiDict([(self.renamed.get(name, name), value) for name, value in kept])
+        left_out = {*self.ignored, *self.given}
+        kept = [(name, value) for name, value in given.items(multi=True) if name not in left_out]
+        return MultiDict([*((self.renamed.get(name, name), value) for name, value in kept), *self.given.items()])
 
     def read_body(self, body: Any, *, url: str) -> tuple[Any, dict[str, str]]:
         """Return a JSON body by the names the route ``url`` has for its fields, and the placeholders that stood in it.
@@ -86,7 +90,11 @@ class Alias:
     ) -> None:
         """Make what the API's document says of the route, ``method path``, say it of this address."""
         mine = set(_PLACEHOLDER.findall(self.url))
-        operation["parameters"] = [one for one in operation["parameters"] if one["in"] != "path" or one["name"] in mine]
+        operation["parameters"] = [
+            one
+            for one in operation["parameters"]
+            if one["name"] not in self.given and (one["in"] != "path" or one["name"] in mine)
+        ]
         body = operation.get("requestBody", {}).get("content", {}).get("application/json")
         if body and (self.renamed or self.ignored):
             name = body["schema"]["$ref"].rpartition("/")[2]
@@ -95,7 +103,8 @@ class Alias:
             self._describe_query(operation["parameters"])
         operation["operationId"] += "_at_" + re.sub(r"\W+", "_", _PLACEHOLDER.sub(r"\1", self.url)).strip("_")
         operation["deprecated"] = True
-        operation["description"] = f"Kept for clients of before: the same as `{method} {path}`; use that."
+        meant = f"{method} {path}" + (f"?{urlencode(self.given)}" if self.given else "")
+        operation["description"] = f"Kept for clients of before: the same as `{meant}`; use that."
 
     @property
     def _own(self) -> Mapping[str, str]:

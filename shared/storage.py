@@ -130,7 +130,7 @@ class ObjectStore(Protocol):
         ...
 
     def delete(self, key: str) -> None:
-        """Remove the object; one that is not there is fine."""
+        """Remove the object, and whatever the store keeps of it; one that is not there is fine."""
         ...
 
     def upload_form(self, *, key: str, content_type: str, size: int, seconds: int) -> UploadForm | None:
@@ -138,6 +138,10 @@ class ObjectStore(Protocol):
 
         None where clients cannot reach the store; then they PUT to a signed link.
         """
+        ...
+
+    def drop_leftovers(self) -> None:
+        """Remove what writers that died have left in no object: their bytes are nobody's, and may be a face."""
         ...
 
     def keys(self, prefix: str = "") -> Iterator[str]:

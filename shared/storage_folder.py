@@ -33,7 +33,8 @@ from shared.storage import (
 from shared.storage_writing import Written, link, sync_folder, write_all
 
 INCOMING = ".incoming"  # no key starts with a dot
-LEFTOVER_SECONDS = 24 * 3600
+# Nobody writes to a file so seldom; and of a face no more than this may be left over.
+LEFTOVER_SECONDS = 20 * 60
 # So much is written together at most; a larger object goes alone.
 TOGETHER_BYTES = 8_000_000
 T = TypeVar("T")
@@ -50,7 +51,7 @@ class FolderStore:
         )
         with _disk("make the folders of"):
             self._incoming.mkdir(parents=True, exist_ok=True)
-            self._drop_leftovers()
+        self.drop_leftovers()
 
     def put(
         self, *, key: str, chunks: Iterable[bytes] | bytes, content_type: str, max_bytes: int | None = None
@@ -150,6 +151,14 @@ class FolderStore:
         """Return None: a folder has no address of its own."""
         checked_key(key)
 
+    def drop_leftovers(self) -> None:
+        """Remove files that were written aside and not for a while; some of them are whole, and an object's as well."""
+        with _disk("clear"):
+            for aside in self._incoming.iterdir():
+                with suppress(FileNotFoundError):
+                    if aside.stat().st_mtime < time.time() - LEFTOVER_SECONDS:
+                        aside.unlink()
+
     def keys(self, prefix: str = "") -> Iterator[str]:
         """Walk the folders; objects that come or go meanwhile may or may not be seen."""
         first_folder = self._root / checked_prefix(prefix).rpartition("/")[0]
@@ -161,13 +170,6 @@ class FolderStore:
 
     def _path(self, key: str) -> Path:
         return self._root / checked_key(key)
-
-    def _drop_leftovers(self) -> None:
-        """Remove what processes that died while writing left behind; a living writer never takes a day."""
-        for aside in self._incoming.iterdir():
-            with suppress(FileNotFoundError):
-                if aside.stat().st_mtime < time.time() - LEFTOVER_SECONDS:
-                    aside.unlink()
 
 
 def _checked(new: NewObject, max_bytes: int | None) -> NewObject:

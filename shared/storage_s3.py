@@ -122,9 +122,11 @@ class S3Store:
         return measured(key=key, chunks=self.open(key), content_type=content_type_of(key), write=len, max_bytes=None)
 
     def delete(self, key: str) -> None:
-        """Delete the object; the S3 protocol answers alike where there is none."""
+        """Delete the object, in a bucket that keeps versions all of them; the protocol answers alike for none."""
         with _service(f"delete {checked_key(key)}"):
-            self._s3.delete_object(Bucket=self._bucket, Key=key)
+            answer = self._s3.delete_object(Bucket=self._bucket, Key=key)
+            if answer.get("DeleteMarker"):  # hidden only: whoever names the version still gets its bytes
+                self._delete_versions(key)
 
     def upload_form(self, *, key: str, content_type: str, size: int, seconds: int) -> UploadForm:
         """Sign a POST policy; nothing is asked of the service. Unlike a presigned PUT it can bind the size."""
@@ -139,12 +141,21 @@ class S3Store:
             )
         return UploadForm(url=signed["url"], fields=signed["fields"])
 
+    def drop_leftovers(self) -> None:
+        """Do nothing: an object is sent in one request, and the service keeps none that came in part."""
+
     def keys(self, prefix: str = "") -> Iterator[str]:
         """List the bucket, a thousand keys a request."""
         pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=checked_prefix(prefix))
         with _service("list the bucket"):
             for page in pages:
                 yield from (entry["Key"] for entry in page.get("Contents", []))
+
+    def _delete_versions(self, key: str) -> None:
+        for page in self._s3.get_paginator("list_object_versions").paginate(Bucket=self._bucket, Prefix=key):
+            for version in (*page.get("Versions", ()), *page.get("DeleteMarkers", ())):
+                if version["Key"] == key:
+                    self._s3.delete_object(Bucket=self._bucket, Key=key, VersionId=version["VersionId"])
 
     def _send(self, offered: StoredObject, body: IO[bytes]) -> bool:
         """Send the object with its SHA-256, which the service checks; False where the key is taken."""

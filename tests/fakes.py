@@ -66,7 +66,8 @@ class FakeS3:
     """The part of the S3 protocol that the object store uses, for one bucket, in memory.
 
     ``objects`` holds what was stored. ``answers`` are sent instead of the true ones, each once and in order: a
-    status, or ``"cut"`` for a body that ends too early. ``lose_next_put`` stores the object and hangs up.
+    status, or ``"cut"`` for a body that ends too early. ``lose_next_put`` stores the object and hangs up. Where it
+    ``keeps_versions``, deleting a key only hides what it had, which is in ``hidden`` by key and version then.
     """
 
     def __init__(self) -> None:
@@ -74,6 +75,8 @@ class FakeS3:
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         self.answers: list[int | str] = []
         self.lose_next_put = False
+        self.keeps_versions = False
+        self.hidden: dict[tuple[str, str], bytes | None] = {}
         self.page_size = 1000
 
     @contextmanager
@@ -141,7 +144,9 @@ class _S3Handler(BaseHTTPRequestHandler):
         key = self._begin()
         if key is None:
             return
-        if not key:
+        if not key and "versions" in parse_qs(urlsplit(self.path).query, keep_blank_values=True):
+            self._list_versions()
+        elif not key:
             self._list()
         elif key not in self.s3.objects:
             self._error(404, "NoSuchKey")
@@ -159,9 +164,19 @@ class _S3Handler(BaseHTTPRequestHandler):
 
     def do_DELETE(self) -> None:
         key = self._begin()
-        if key is not None:
+        if key is None:
+            return
+        (version,) = parse_qs(urlsplit(self.path).query).get("versionId", [""])
+        if version:
+            self.s3.hidden.pop((key, version), None)
+        elif self.s3.keeps_versions:
+            if key in self.s3.objects:
+                self.s3.hidden[key, f"v{len(self.s3.requests)}"] = self.s3.objects.pop(key)
+            self.s3.hidden[key, f"m{len(self.s3.requests)}"] = None  # the marker that hides it
+        else:
             self.s3.objects.pop(key, None)
-            self._send(204, b"")
+        marked = {"x_amz_delete_marker": "true"} if self.s3.keeps_versions and not version else {}
+        self._send(204, b"", **marked)
 
     def log_message(self, *_: object) -> None:
         """Keep quiet."""
@@ -199,6 +214,16 @@ class _S3Handler(BaseHTTPRequestHandler):
             200,
             f"<ListBucketResult><IsTruncated>{str(more).lower()}</IsTruncated>{token}{entries}</ListBucketResult>".encode(),
         )
+
+    def _list_versions(self) -> None:
+        (prefix,) = parse_qs(urlsplit(self.path).query).get("prefix", [""])
+        entries = "".join(
+            f"<{kind}><Key>{key}</Key><VersionId>{version}</VersionId></{kind}>"
+            for (key, version), data in self.s3.hidden.items()
+            if key.startswith(prefix)
+            for kind in ("DeleteMarker" if data is None else "Version",)
+        )
+        self._send(200, f"<ListVersionsResult><IsTruncated>false</IsTruncated>{entries}</ListVersionsResult>".encode())
 
     def _error(self, status: int, code: str) -> None:
         self._send(status, f"<Error><Code>{code}</Code><Message>planned</Message></Error>".encode())
@@ -1017,6 +1042,7 @@ class FakeServices:
             },
         )
         self.catalog = FakeRpc(
+            announce_asset=lambda **_: True,
             register_asset=self._register,
             asset=self._asset,
             delete_asset=self._delete,

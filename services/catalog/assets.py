@@ -9,6 +9,8 @@ SHARP_SIDE_PIXELS = 512
 # How long a client may send bytes to the store itself, and how long they may wait there to become an asset.
 SENT_WITHIN = timedelta(hours=1)
 COLLECTED_AFTER = timedelta(hours=24)
+# How long bytes that are stored may wait to become the asset they were announced as; a request takes 30 s.
+ANNOUNCED_FOR = timedelta(minutes=5)
 # How many links an organization may have open at once, live and test keys each.
 OUTSTANDING_MAX = 100
 
@@ -57,13 +59,12 @@ def kept_for(purpose: str, *, keep_original: bool) -> timedelta | None:
     return FACE_KEPT_FOR if purpose == "face" and not keep_original else None
 
 
-def awaited_for(purpose: str, *, keep_original: bool) -> tuple[timedelta, timedelta]:
+def awaited_for(purpose: str) -> tuple[timedelta, timedelta]:
     """Return how long bytes may be sent, and when at the latest they are deleted if no asset was made of them.
 
-    A face that waits is as personal as one that has arrived: it waits no longer than it would be kept.
+    A face that waits is as personal as one that has arrived, and nobody has agreed that what was sent is kept.
     """
-    kept = kept_for(purpose, keep_original=keep_original)
-    return (kept / 2, kept) if kept else (SENT_WITHIN, COLLECTED_AFTER)
+    return (FACE_KEPT_FOR / 2, FACE_KEPT_FOR) if purpose == "face" else (SENT_WITHIN, COLLECTED_AFTER)
 
 
 def warnings(*, width: int, height: int) -> list[dict[str, str]]:

@@ -1,6 +1,7 @@
-"""The same picture sent again: found by its digest among what its organization keeps for the same purpose as long.
+"""The same picture sent again: found by its digest among what its organization has sent for the same purpose.
 
-What live keys and test keys send are two collections.
+What live keys and test keys send are two collections. A face is never looked for: each has an end, a consent and a
+receipt of its own, and the promise about the one would break that about the other.
 """
 
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from services.catalog import assets, queries
+from services.catalog import queries
 from services.catalog.assets import Upload
 from services.catalog.models import Asset
 
@@ -16,13 +17,13 @@ _LOCK = sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:org_id || ':' ||
 
 
 def claimed(session: Session, upload: Upload) -> Asset | None:
-    """Return the asset that already is this picture, kept for as long as a new one would be; None where there is none.
+    """Return the asset that already is this picture; None where there is none.
 
-    A picture that is deleted after a while and one that stays are never taken for one another: the promise about the
-    one would break that about the other. Two that arrive at once wait for each other here, until the transaction ends.
+    Two that arrive at once wait for each other here, until the transaction ends.
     """
+    if upload.purpose == "face":
+        return None
     session.execute(_LOCK, {"org_id": upload.org_id, "sha256": upload.sha256})
-    kept_for = assets.kept_for(upload.purpose, keep_original=upload.keep_original)
     found = session.scalar(
         sa.select(Asset)
         .where(
@@ -30,7 +31,6 @@ def claimed(session: Session, upload: Upload) -> Asset | None:
             Asset.livemode == upload.livemode,
             Asset.sha256 == upload.sha256,
             Asset.purpose == upload.purpose,
-            Asset.delete_after.is_not(None) if kept_for else Asset.delete_after.is_(None),
             Asset.id != upload.asset_id,
             queries.PRESENT,
         )
@@ -38,16 +38,8 @@ def claimed(session: Session, upload: Upload) -> Asset | None:
         .limit(1)
         .with_for_update()
     )
-    if found is None or session.get(Asset, upload.asset_id) is not None:  # a repeat of what was recorded by itself
+    if session.get(Asset, upload.asset_id) is not None:  # a repeat of what was recorded by itself
         return None
-    if kept_for:
-        return session.scalar(
-            sa.update(Asset)
-            .where(Asset.id == found.id)
-            .values(delete_after=sa.func.now() + kept_for)
-            .returning(Asset)
-            .execution_options(populate_existing=True)
-        )
     return found
 
 

@@ -1,7 +1,7 @@
 """Rows of uploads whose bytes go to the store directly: recorded first, fulfilled by an asset, forgotten in the end."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
@@ -23,7 +23,7 @@ def record(session: Session, coming: Expected) -> None:
         LimitExceeded: the organization has 100 open already.
     """
     _require_fewer(session, coming)
-    send_within, collected_after = assets.awaited_for(coming.purpose, keep_original=coming.keep_original)
+    send_within, collected_after = assets.awaited_for(coming.purpose)
     row = dataclasses.asdict(coming)
     row["id"] = row.pop("upload_id")
     times = {"expires_at": sa.func.now() + send_within, "collect_after": sa.func.now() + collected_after}
@@ -57,10 +57,19 @@ def fulfil(session: Session, upload: Upload, *, asset_id: str) -> None:
     session.execute(sa.update(ExpectedUpload).where(mine, this).values(asset_id=asset_id))
 
 
-def due(session: Session, *, limit: int) -> list[tuple[str, str]]:
-    """Return ``(id, key)`` of up to ``limit`` whose time is over."""
+def sent_for(session: Session, asset_ids: Iterable[str]) -> dict[str, list[str]]:
+    """Return under which keys the bytes of assets were sent; they may be there still, as they came."""
+    sent: dict[str, list[str]] = {}
+    which = sa.select(ExpectedUpload.asset_id, ExpectedUpload.key).where(ExpectedUpload.asset_id.in_(list(asset_ids)))
+    for asset_id, key in session.execute(which):
+        sent.setdefault(str(asset_id), []).append(key)
+    return sent
+
+
+def due(session: Session, *, limit: int) -> list[tuple[str, list[str]]]:
+    """Return ``(id, keys)`` of up to ``limit`` whose time is over, in no fixed order."""
     over = sa.select(ExpectedUpload.id, ExpectedUpload.key).where(ExpectedUpload.collect_after <= sa.func.now())
-    return [(row.id, row.key) for row in session.execute(over.order_by(ExpectedUpload.collect_after).limit(limit))]
+    return [(row.id, [row.key]) for row in session.execute(over.order_by(sa.func.random()).limit(limit))]
 
 
 def forget(session: Session, *, upload_ids: Sequence[str]) -> None:

@@ -1,7 +1,8 @@
 """What the catalog does: takes uploads in, and deletes them so that no crash leaves row and bytes at odds.
 
 A deletion is three steps: claim the row (from here on the asset is gone for everybody), remove the bytes with
-no transaction open, record it. A crash between them leaves a claimed row, which `remove_due` takes up again.
+no transaction open, record it. A crash between them leaves a claimed row, which `remove_due` takes up again. A face is
+announced before its bytes are stored, by a row that is claimed for deletion until it is registered.
 """
 
 import dataclasses
@@ -20,12 +21,15 @@ from shared.crash import crash_point
 from shared.database import Database
 from shared.events import AssetUploaded, SourceDeleted
 from shared.problems import BadRequest, Conflict, NotFound, Unavailable, UploadInUse
+from shared.removal import BATCH, Due, remove, sweep
 from shared.storage import ObjectStore, StorageUnavailable
 
 log = structlog.get_logger(__name__)
 
 CLAIM_SECONDS = 60
 _PRODUCTS_NAMED = 10
+# What makes two calls tell of one upload.
+_SAME = ("org_id", "livemode", "key", "sha256")
 _CLAIM_ENDS = sa.func.now() + sa.text(f"interval '{CLAIM_SECONDS} seconds'")
 _OWED = sa.or_(
     sa.and_(Asset.deletion_reason.is_(None), Asset.delete_after <= sa.func.now()),
@@ -41,11 +45,33 @@ def resolve_many(db: Database, several: Sequence[queries.Wanted]) -> list[dict[s
         return queries.resolve_many(session, several)
 
 
+def announce_asset(db: Database, upload: Upload) -> bool:
+    """Record an upload whose bytes are about to be stored: if it is not registered within minutes they are deleted.
+
+    A repeat gives it that time once more. Returns whether the bytes are needed: not of what is registered already.
+
+    Raises:
+        BadRequest: the purpose is unknown.
+        Conflict: the id or the key belongs to another upload.
+        NotFound: it was recorded and deleted since, or given up.
+    """
+    _require_known(upload.purpose)
+    owed = {"announced": True, "deletion_reason": "retention", "claimed_until": sa.func.now() + assets.ANNOUNCED_FOR}
+    with db.transaction(org_id=upload.org_id, livemode=upload.livemode) as session:
+        added = session.scalar(
+            insert(Asset).values({**_row(upload), **owed}).on_conflict_do_nothing().returning(Asset.id)
+        )
+        if added or _changed_announced(session, upload, owed):
+            return True
+        _registered_before(session, upload)
+        return False
+
+
 def register_asset(db: Database, upload: Upload) -> dict[str, Any]:
     """Record an upload whose bytes are stored, and tell of it; a repeat changes nothing.
 
-    Where the organization has the same picture already, for the same purpose and with the same retention, that asset
-    is the answer: its ``id`` is another then, and the bytes under ``upload.key`` are the caller's to delete.
+    Where the organization has the same picture already, for the same purpose, that asset is the answer: its ``id`` is
+    another then, and the bytes under ``upload.key`` are the caller's to delete. Faces are never the same.
 
     Raises:
         BadRequest: the purpose is unknown.
@@ -60,6 +86,7 @@ def register_asset(db: Database, upload: Upload) -> dict[str, Any]:
             log.info("duplicate_upload", asset_id=same.id, upload_id=upload.asset_id, org_id=upload.org_id)
             return duplicates.as_dict(same)
         added = session.scalar(insert(Asset).values(_row(upload)).on_conflict_do_nothing().returning(Asset))
+        added = added or _changed_announced(session, upload, _arrived(upload))
         if added is None:
             return _registered_before(session, upload)
         expected.fulfil(session, upload, asset_id=added.id)
@@ -80,10 +107,11 @@ def delete_asset(db: Database, store: ObjectStore, *, org_id: str, livemode: boo
         _require_unused(session, org_id=org_id, livemode=livemode, asset_id=asset_id)
         claimed = _claim(session, org_id=org_id, livemode=livemode, asset_id=asset_id)
         found = queries.as_dict(claimed)
+        ((_, keys),) = _keys(session, [claimed])
     crash_point("catalog.asset_claimed")
     if claimed.deleted_at is None:
         try:
-            _remove(store, claimed.key, claimed.thumbnail_key)
+            remove(store, keys)
         except StorageUnavailable as error:
             log.warning("asset_removal_postponed", asset_id=asset_id, error=str(error))
             raise Unavailable("The upload is being deleted; its bytes will be removed shortly.") from error
@@ -93,25 +121,22 @@ def delete_asset(db: Database, store: ObjectStore, *, org_id: str, livemode: boo
     return found
 
 
-def remove_due(db: Database, store: ObjectStore, *, limit: int = 50) -> int:
+def remove_due(db: Database, store: ObjectStore, *, batch: int = BATCH) -> int:
     """Delete what its retention has ended for and what an earlier deletion left unfinished; return how many.
 
-    Every replica may run this at once: each claims rows of its own.
+    Every replica may run this at once: each claims rows of its own, ``batch`` at a time. What cannot be removed comes
+    up again when the claim ends.
     """
-    with db.transaction() as session:
-        due = _claim_due(session, limit=limit)
-    removed = []
-    for asset_id, *keys in due:
-        try:
-            _remove(store, *keys)
-        except StorageUnavailable as error:
-            log.warning("asset_removal_postponed", asset_id=asset_id, error=str(error))
-            break  # the others would fare no better: all come up again when the claim ends
-        removed.append(asset_id)
-    if removed:
+
+    def due(limit: int) -> list[Due]:
         with db.transaction() as session:
-            _record(db, session, asset_ids=removed)
-    return len(removed)
+            return _claim_due(session, limit=limit)
+
+    def record(asset_ids: list[str]) -> None:
+        with db.transaction() as session:
+            _record(db, session, asset_ids=asset_ids)
+
+    return sweep(store, due=due, record=record, what="asset", batch=batch)
 
 
 def expect_upload(db: Database, coming: Expected) -> dict[str, Any]:
@@ -130,25 +155,21 @@ def expect_upload(db: Database, coming: Expected) -> dict[str, Any]:
         )
 
 
-def collect_expected(db: Database, store: ObjectStore, *, limit: int = 50) -> int:
+def collect_expected(db: Database, store: ObjectStore) -> int:
     """Delete what was sent and never became an asset, and what was sent once more after it had; return how many.
 
     Every replica may run this at once: what it does, it can do twice.
     """
-    with db.transaction() as session:
-        due = expected.due(session, limit=limit)
-    collected = []
-    for upload_id, key in due:
-        try:
-            store.delete(key)
-        except StorageUnavailable as error:
-            log.warning("expected_upload_removal_postponed", upload_id=upload_id, error=str(error))
-            break  # the others would fare no better
-        collected.append(upload_id)
-    if collected:
+
+    def due(limit: int) -> Sequence[Due]:
         with db.transaction() as session:
-            expected.forget(session, upload_ids=collected)
-    return len(collected)
+            return expected.due(session, limit=limit)
+
+    def forget(upload_ids: list[str]) -> None:
+        with db.transaction() as session:
+            expected.forget(session, upload_ids=upload_ids)
+
+    return sweep(store, due=due, record=forget, what="expected_upload")
 
 
 def _require_known(purpose: str) -> None:
@@ -165,13 +186,25 @@ def _row(upload: Upload) -> dict[str, Any]:
     return row
 
 
+def _arrived(upload: Upload) -> dict[str, Any]:
+    """Return what changes when an announced upload is registered; its time begins now."""
+    there = {"announced": False, "deletion_reason": None, "claimed_until": None}
+    return {**_row(upload), **there, "created_at": sa.func.now()}
+
+
+def _changed_announced(session: Session, upload: Upload, values: dict[str, Any]) -> Asset | None:
+    """Change an upload that is announced and not given up; return it, or None where it is something else."""
+    same = [getattr(Asset, name) == getattr(upload, name) for name in _SAME]
+    this = sa.and_(Asset.id == upload.asset_id, Asset.announced, *same)
+    return session.scalar(sa.update(Asset).where(this).values(values).returning(Asset))
+
+
 def _registered_before(session: Session, upload: Upload) -> dict[str, Any]:
     """Return the asset an earlier call recorded; the caller never got that answer, or asks again."""
     known = session.get(Asset, upload.asset_id)
     if known is not None and known.org_id == upload.org_id and known.deletion_reason is not None:
         raise NotFound("This upload was deleted.")
-    same = ("org_id", "livemode", "key", "sha256")
-    if known is None or any(getattr(known, name) != getattr(upload, name) for name in same):
+    if known is None or any(getattr(known, name) != getattr(upload, name) for name in _SAME):
         raise Conflict(f"The id {upload.asset_id} or its key is taken by another upload; use a new one.")
     return queries.as_dict(known)
 
@@ -206,27 +239,11 @@ def _require_unused(session: Session, *, org_id: str, livemode: bool, asset_id: 
         raise UploadInUse(f"Products show this upload: {', '.join(product_ids)}.", product_ids=product_ids)
 
 
-def _remove(store: ObjectStore, *keys: str | None) -> None:
-    """Delete objects, and look whether they are gone: a receipt says so.
-
-    Raises:
-        StorageUnavailable: the store does not answer, or has them still.
-    """
-    for key in keys:
-        if key:
-            store.delete(key)
-            if store.stat(key) is not None:
-                raise StorageUnavailable(f"{key} was deleted and is there still")
-
-
 def _claim(session: Session, *, org_id: str, livemode: bool, asset_id: str) -> Asset:
     """Take one asset out of sight and return it; an earlier reason stays, and so does a finished deletion."""
     mine = sa.and_(Asset.org_id == org_id, Asset.livemode == livemode, Asset.id == asset_id)
     claimed = session.scalar(
-        sa.update(Asset)
-        .where(mine, Asset.deleted_at.is_(None))
-        .values(deletion_reason=sa.func.coalesce(Asset.deletion_reason, "requested"), claimed_until=_CLAIM_ENDS)
-        .returning(Asset)
+        sa.update(Asset).where(mine, Asset.deleted_at.is_(None)).values(_claimed(reason="requested")).returning(Asset)
     )
     found = claimed or session.scalar(sa.select(Asset).where(mine))
     if found is None:
@@ -234,17 +251,26 @@ def _claim(session: Session, *, org_id: str, livemode: bool, asset_id: str) -> A
     return found
 
 
-def _claim_due(session: Session, *, limit: int) -> list[tuple[str, str, str | None]]:
-    """Claim up to ``limit`` rows nobody else is at and return their ``(id, key, thumbnail_key)``."""
-    free = sa.select(Asset.id).where(_OWED).order_by(Asset.id).limit(limit)
+def _claim_due(session: Session, *, limit: int) -> list[Due]:
+    """Claim up to ``limit`` rows nobody else is at, in no fixed order, and return their keys."""
+    free = sa.select(Asset.id).where(_OWED).order_by(sa.func.random()).limit(limit)
     due = free.with_for_update(skip_locked=True).cte("due")
-    claimed = session.execute(
-        sa.update(Asset)
-        .where(Asset.id == due.c.id)
-        .values(deletion_reason=sa.func.coalesce(Asset.deletion_reason, "retention"), claimed_until=_CLAIM_ENDS)
-        .returning(Asset.id, Asset.key, Asset.thumbnail_key)
+    claimed = session.scalars(
+        sa.update(Asset).where(Asset.id == due.c.id).values(_claimed(reason="retention")).returning(Asset)
     )
-    return [(row.id, row.key, row.thumbnail_key) for row in claimed]
+    return _keys(session, claimed.all())
+
+
+def _claimed(*, reason: str) -> dict[str, Any]:
+    """Return what a claim changes; ``reason`` is why the asset goes, where that is not decided already."""
+    decided = sa.func.coalesce(Asset.deletion_reason, reason)
+    return {"deletion_reason": decided, "claimed_until": _CLAIM_ENDS, "announced": False}
+
+
+def _keys(session: Session, rows: Sequence[Asset]) -> list[Due]:
+    """Return under which keys the store may have anything of assets, what was sent for them as it came included."""
+    sent = expected.sent_for(session, [row.id for row in rows])
+    return [(row.id, [*filter(None, (row.key, row.thumbnail_key)), *sent.get(row.id, ())]) for row in rows]
 
 
 def _record(db: Database, session: Session, *, asset_ids: Sequence[str]) -> None:

@@ -22,7 +22,9 @@ class Asset(Model):
     """One uploaded image: present while ``deletion_reason`` is empty, without bytes once ``deleted_at`` is set.
 
     Between the two its deletion is owed. Whoever claimed it is at it until ``claimed_until``; after that
-    moment anyone may take over. ``thumbnail_key`` is set once a view of a product shows the picture, and goes with it.
+    moment anyone may take over. One that is ``announced`` only is owed from the beginning, so that no crash leaves its
+    bytes behind, unless it arrives before that moment. ``thumbnail_key`` is set once a view of a product shows the
+    picture, and goes with it.
     """
 
     __tablename__ = "assets"
@@ -47,6 +49,7 @@ class Asset(Model):
     deletion_reason: Mapped[str | None] = mapped_column(sa.Text)
     claimed_until: Mapped[datetime | None] = mapped_column(_MOMENT)
     deleted_at: Mapped[datetime | None] = mapped_column(_MOMENT)
+    announced: Mapped[bool] = mapped_column(server_default=sa.false())
 
     __table_args__ = (
         sa.UniqueConstraint("key", name="assets_key"),
@@ -54,6 +57,9 @@ class Asset(Model):
         sa.CheckConstraint("bytes > 0 AND width > 0 AND height > 0", name="assets_size"),
         sa.CheckConstraint("deletion_reason IN ('requested', 'retention')", name="assets_deletion_reason"),
         sa.CheckConstraint("deleted_at IS NULL OR deletion_reason IS NOT NULL", name="assets_deleted_for_a_reason"),
+        sa.CheckConstraint(
+            "NOT announced OR (deletion_reason IS NOT NULL AND deleted_at IS NULL)", name="assets_announced"
+        ),
         sa.Index("assets_org_id", "org_id", "id"),
         sa.Index(
             "assets_delete_after",
@@ -96,6 +102,7 @@ class ExpectedUpload(Model):
         sa.CheckConstraint(f"purpose IN {PURPOSES}", name="expected_uploads_purpose"),
         sa.CheckConstraint("bytes > 0", name="expected_uploads_size"),
         sa.Index("expected_uploads_collect_after", "collect_after"),
+        sa.Index("expected_uploads_asset_id", "asset_id", postgresql_where=sa.text("asset_id IS NOT NULL")),
         sa.Index(
             "expected_uploads_outstanding",
             "org_id",

@@ -21,6 +21,11 @@ class Catalog:
     store = StoreProvider()
 
     @rpc
+    def announce_asset(self, **asset: Any) -> bool:
+        """Record an upload whose bytes are about to be stored."""
+        return handlers.announce_asset(self.db, Upload(**asset))
+
+    @rpc
     def register_asset(self, **asset: Any) -> dict[str, Any]:
         """Record an upload whose bytes are stored."""
         return handlers.register_asset(self.db, Upload(**asset))
@@ -131,6 +136,11 @@ class Catalog:
     def collect_expected_uploads(self) -> None:
         """Delete what was sent to the store and never completed."""
         handlers.collect_expected(self.db, self.store)
+
+    @every(seconds=60)
+    def drop_leftovers(self) -> None:
+        """Remove what writers that died have left in the store."""
+        self.store.drop_leftovers()
 
     @every(seconds=60)
     def purge_deleted_products(self) -> None:

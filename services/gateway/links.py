@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
@@ -18,7 +19,15 @@ class Links:
 
     def to(self, key: str) -> str:
         """Return the address under which the object ``key`` can be fetched."""
-        query = sign_link(secret=self.secret, method="GET", key=key, expires_at=link_expiry(self.now))
+        return self._signed(key, disposition=None)
+
+    def to_save(self, key: str, *, name: str) -> str:
+        """Return the address under which the object ``key`` is saved as a file called ``name`` with its ending."""
+        return self._signed(key, disposition=f'attachment; filename="{name}{PurePosixPath(key).suffix}"')
+
+    def _signed(self, key: str, *, disposition: str | None) -> str:
+        expires_at = link_expiry(self.now)
+        query = sign_link(secret=self.secret, method="GET", key=key, expires_at=expires_at, disposition=disposition)
         return f"{self.files_url}/files/{quote(key)}?{query}"
 
     def to_send(self, *, key: str, content_type: str, max_bytes: int, expires_at: int) -> str:

@@ -238,6 +238,15 @@ class WebhookReceipt(Model):
     __table_args__ = (sa.Index("webhook_receipts_received_at", "received_at"),)
 
 
+class ReceiptKey(Model):
+    """The public half, as a JSON web key has it, of a key that deletion receipts were signed with."""
+
+    __tablename__ = "receipt_keys"
+
+    x: Mapped[str] = mapped_column(sa.Text, primary_key=True)
+    since: Mapped[datetime] = mapped_column(_MOMENT, server_default=sa.func.now())
+
+
 class OrganizationFlag(Model):
     """A feature that an administrator has switched for an organization."""
 

@@ -7,7 +7,7 @@ import structlog
 
 from services.gateway import uploads
 from services.gateway.links import Links
-from services.gateway.uploads import Received
+from services.gateway.uploads import Received, Safe
 from shared.images import CorruptImage, ImageTooLarge, UnsupportedImage
 from shared.line import Line
 from shared.problems import Conflict, Problem
@@ -55,8 +55,8 @@ def how_to_send(store: ObjectStore, links: Links, upload: Mapping[str, Any], *, 
     return {**answer, "method": "PUT", "url": url, "headers": {"Content-Type": upload["content_type"]}}
 
 
-def completed(store: ObjectStore, line: Line, upload: Mapping[str, Any], *, org_id: str) -> dict[str, Any]:
-    """Check what was sent, store it made safe, and return what the catalog is to know of it.
+def made_safe(store: ObjectStore, line: Line, upload: Mapping[str, Any], *, org_id: str) -> Safe:
+    """Check what was sent, and return it as it is to be stored.
 
     Raises:
         UploadNotSent: nothing has arrived.
@@ -64,8 +64,7 @@ def completed(store: ObjectStore, line: Line, upload: Mapping[str, Any], *, org_
         Unavailable: too many pictures of the organization wait for their turn already.
     """
     try:
-        sent = _sent(store, upload)
-        return uploads.store_image(store, line, sent, org_id=org_id, asset_id=upload["id"])
+        return uploads.made_safe(line, _sent(store, upload), org_id=org_id, asset_id=upload["id"])
     except REFUSALS as refusal:
         uploads.discard(store, upload["key"])
         log.info("sent_upload_refused", upload_id=upload["id"], code=refusal.code)

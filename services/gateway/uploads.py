@@ -4,7 +4,7 @@ import atexit
 import hashlib
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from io import BytesIO
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
@@ -22,7 +22,7 @@ from shared.line import Line
 from shared.off_hub import Pool
 from shared.outside import Outside, UrlUnreachable
 from shared.problems import Conflict, LimitExceeded, NotFound, Problem
-from shared.storage import ObjectExists, ObjectMissing, ObjectStore, StorageUnavailable, pieces
+from shared.storage import ObjectExists, ObjectMissing, ObjectStore, StorageUnavailable, measured, pieces
 
 log = structlog.get_logger(__name__)
 
@@ -48,6 +48,14 @@ class Received:
 
     data: bytes
     file_name: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Safe:
+    """An image encoded by us, and ``asset``, what the catalog is to know of it."""
+
+    data: bytes
+    asset: Mapping[str, Any]
 
 
 def too_large(limit: int, size: int | None) -> Problem:
@@ -118,37 +126,44 @@ def discard(store: ObjectStore, key: str) -> None:
         log.warning("removal_left_to_cleanup", key=key, error=str(error))
 
 
-def store_image(store: ObjectStore, line: Line, file: Received, *, org_id: str, asset_id: str) -> dict[str, Any]:
-    """Make the image safe, store it, and return what the catalog is to know of it.
+def made_safe(line: Line, file: Received, *, org_id: str, asset_id: str) -> Safe:
+    """Encode the image anew, and say where it is to be stored and what the catalog is to know of it.
 
     Raises:
         UnsupportedImage, ImageTooLarge, CorruptImage: by its content.
-        Conflict: an earlier try under the same id stored another picture.
         Unavailable: too many pictures of the organization wait for their turn already.
-        StorageUnavailable: the store does not answer.
     """
     with line.place_of(org_id):
         clean = _pool.run(images.normalise, file.data)
-    key = f"assets/{org_id}/{asset_id}.{EXTENSIONS[clean.content_type]}"
+    described = measured(
+        key=f"assets/{org_id}/{asset_id}.{EXTENSIONS[clean.content_type]}",
+        chunks=clean.bytes,
+        content_type=clean.content_type,
+        write=len,
+        max_bytes=None,
+    )
+    size = {"width": clean.width, "height": clean.height}
+    return Safe(
+        data=clean.bytes, asset={**asdict(described), **size, "asset_id": asset_id, "file_name": file.file_name}
+    )
+
+
+def keep(store: ObjectStore, safe: Safe) -> None:
+    """Store an image.
+
+    Raises:
+        Conflict: an earlier try under the same id stored another picture.
+        StorageUnavailable: the store does not answer.
+    """
+    key, content_type = safe.asset["key"], safe.asset["content_type"]
     try:
-        stored = store.put(key=key, chunks=clean.bytes, content_type=clean.content_type)
+        stored = store.put(key=key, chunks=safe.data, content_type=content_type)
     except ObjectExists as error:
         raise Conflict(
             "An earlier try brought another picture; send the request with a new Idempotency-Key."
         ) from error
     crash_point("gateway.asset_stored")
-    log.info("upload_stored", asset_id=asset_id, bytes=stored.bytes, content_type=stored.content_type)
-    return {
-        "asset_id": asset_id,
-        "key": stored.key,
-        "sha256": stored.sha256,
-        "crc32": stored.crc32,
-        "content_type": stored.content_type,
-        "bytes": stored.bytes,
-        "width": clean.width,
-        "height": clean.height,
-        "file_name": file.file_name,
-    }
+    log.info("upload_stored", key=key, bytes=stored.bytes, content_type=content_type)
 
 
 def store_thumbnail(store: ObjectStore, line: Line, asset: Mapping[str, Any], *, org_id: str) -> str:

@@ -303,6 +303,8 @@ def _begun(job: Job, generation: Generation, *, now: datetime) -> list[Event]:
             workflow=job.workflow,
             livemode=job.livemode,
             session_id=job.session_id,
+            user_id=job.user_id,
+            style=generation.style,
         )
     ]
 

@@ -3,8 +3,6 @@
 A crash between the two leaves images whose bytes are owed; `purge_due` takes them up. Deleting bytes twice is harmless.
 """
 
-from collections.abc import Sequence
-
 import sqlalchemy as sa
 import structlog
 from sqlalchemy.orm import Session
@@ -15,7 +13,8 @@ from services.generation.models import Generation, Image, Job
 from shared.database import Database
 from shared.events import ImageDeleted
 from shared.problems import Conflict, NotFound
-from shared.storage import ObjectStore, StorageUnavailable
+from shared.removal import Due, sweep
+from shared.storage import ObjectStore
 
 log = structlog.get_logger(__name__)
 
@@ -41,30 +40,26 @@ def delete_headshot(
     purge_due(db, store, generation_id=headshot_id)
 
 
-def purge_due(db: Database, store: ObjectStore, *, generation_id: str | None = None, limit: int = 50) -> int:
+def purge_due(db: Database, store: ObjectStore, *, generation_id: str | None = None) -> int:
     """Remove the bytes of deleted images whose time has come, or of those of one generation; return of how many.
 
     Every replica may run this at once.
     """
-    with db.transaction() as session:
-        due = sa.and_(Image.purge_after <= sa.func.now(), Image.purged_at.is_(None))
-        wanted = due if generation_id is None else sa.and_(due, Image.generation_id == generation_id)
-        statement = sa.select(Image.id, Image.key, Image.thumbnail_key).where(wanted).order_by(Image.purge_after)
-        rows = session.execute(statement.limit(limit)).all()
-    removed = []
-    for image_id, *keys in rows:
-        try:
-            _remove(store, keys)
-        except StorageUnavailable as error:
-            log.warning("image_removal_postponed", image_id=image_id, error=str(error))
-            break  # the others would fare no better
-        removed.append(image_id)
-    if removed:
+    of_these = sa.true() if generation_id is None else Image.generation_id == generation_id
+    wanted = sa.and_(Image.purge_after <= sa.func.now(), Image.purged_at.is_(None), of_these)
+    statement = sa.select(Image.id, Image.key, Image.thumbnail_key).where(wanted).order_by(sa.func.random())
+
+    def due(limit: int) -> list[Due]:
         with db.transaction() as session:
-            gone = sa.and_(Image.id.in_(removed), Image.purged_at.is_(None))
+            return [(row.id, (row.key, row.thumbnail_key)) for row in session.execute(statement.limit(limit))]
+
+    def record(image_ids: list[str]) -> None:
+        with db.transaction() as session:
+            gone = sa.and_(Image.id.in_(image_ids), Image.purged_at.is_(None))
             session.execute(sa.update(Image).where(gone).values(purged_at=sa.func.now()))
-        log.info("images_purged", image_ids=removed)
-    return len(removed)
+        log.info("images_purged", image_ids=image_ids)
+
+    return sweep(store, due=due, record=record, what="image")
 
 
 def _take_out_of_sight(db: Database, session: Session, row: Generation, *, user_id: str | None) -> None:
@@ -91,8 +86,3 @@ def _take_out_of_sight(db: Database, session: Session, row: Generation, *, user_
             for image_id in images
         ],
     )
-
-
-def _remove(store: ObjectStore, keys: Sequence[str]) -> None:
-    for key in keys:
-        store.delete(key)

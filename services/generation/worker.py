@@ -5,7 +5,7 @@ import socket
 from collections.abc import Callable
 from datetime import timedelta
 
-from services.generation import metrics, model_lifecycle, removing, rerouting, sweeper
+from services.generation import metrics, model_lifecycle, providers, removing, rerouting, sweeper
 from services.generation.coalescing import Follower
 from services.generation.engine import engine_for
 from services.generation.scheduler import Scheduler
@@ -69,6 +69,10 @@ class GenerationWorker:
     @every(seconds=10)
     def purge_deleted_images(self) -> None:
         removing.purge_due(self.db, self.store)
+
+    @every(seconds=300)
+    def forget_old_sources(self) -> None:
+        providers.forget_old_sources(self.engine.providers)
 
     @every(seconds=60)
     def forget_old_attempts(self) -> None:

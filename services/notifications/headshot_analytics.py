@@ -6,7 +6,10 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from shared.problems import BadRequest
+
 DAYS: Final = 30
+DAYS_MAX: Final = 366
 _COUNTS: Final = (
     "started, total_generations, succeeded, failed, cancelled, credits, success_rate, avg_processing_time_ms,"
     " favorites, selected, downloaded, shared"
@@ -61,15 +64,17 @@ def analytics(
     Returns:
         ``{first, last, days, styles, peak_hours, users, failures, favorite_rate}``; rates are percent, times
         milliseconds. ``users`` counts people, not keys; who asked for more than one job is a repeat user.
+
+    Raises:
+        BadRequest: that is no period of at most 366 days.
     """
-    end = date.fromisoformat(last) if last else datetime.now(UTC).date()
-    begin = date.fromisoformat(first) if first else end - timedelta(days=DAYS - 1)
+    begin, end, day_after = _period(first, last)
     which = {
         "livemode": livemode,
         "first": begin,
         "last": end,
         "since": datetime(begin.year, begin.month, begin.day, tzinfo=UTC),
-        "until": datetime(end.year, end.month, end.day, tzinfo=UTC) + timedelta(days=1),
+        "until": datetime(day_after.year, day_after.month, day_after.day, tzinfo=UTC),
     }
     styles = _rows(session, _SELECT_STYLES, which)
     made = sum(each["succeeded"] for each in styles)
@@ -83,6 +88,20 @@ def analytics(
         "failures": _rows(session, _SELECT_FAILURES, which),
         "favorite_rate": round(100 * sum(each["favorites"] for each in styles) / made, 2) if made else None,
     }
+
+
+def _period(first: str | None, last: str | None) -> tuple[date, date, date]:
+    """Return the first day, the last, and the one after it."""
+    try:
+        end = date.fromisoformat(last) if last else datetime.now(UTC).date()
+        begin = date.fromisoformat(first) if first else end - timedelta(days=DAYS - 1)
+        day_after = end + timedelta(days=1)
+    except OverflowError:  # the calendar has no such day
+        begin, end, day_after = date.max, date.min, date.min
+    if not 0 <= (end - begin).days < DAYS_MAX:
+        detail = f"give the first and the last day of a period of at most {DAYS_MAX} days"
+        raise BadRequest(detail, errors=[{"pointer": "/query/first", "code": "invalid", "detail": detail}])
+    return begin, end, day_after
 
 
 def _rows(session: Session, statement: sa.TextClause, which: dict[str, Any]) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """What an event tells of headshots, as one row: which is the same whenever, and however often, the event is read. Pure.
 
-Two events about the same thing have the same row; of these the later one counts, in whatever order they come.
+Two events about the same thing have the same row; of these the later one counts, in whatever order they come. The later
+one is what its source has numbered higher: the clocks of two processes are no measure.
 """
 
 from collections.abc import Callable, Mapping
@@ -38,6 +39,12 @@ class Fact:
     duration_ms: int | None = None
     amount: int | None = None
     reason: str | None = None
+    sequence: str = ""
+
+    @property
+    def order(self) -> tuple[str, datetime, str]:
+        """By which the later of two facts is known; numbers of events are of one length."""
+        return self.sequence, self.at, self.event_id
 
 
 def fact(event: Mapping[str, Any]) -> Fact | None:
@@ -85,6 +92,7 @@ def _made(event: Mapping[str, Any], fact_id: str, kind: str, **more: Any) -> Fac
         livemode=data.get("livemode", True),
         style=data.get("style"),
         job_id=data.get("job_id"),
+        sequence=event.get("sequence", ""),
         **more,
     )
 

@@ -1,6 +1,7 @@
-"""The statistics of headshots: a daily table that is made of events, kept as they come, and made anew from the log.
+"""The statistics of headshots: facts, kept as events come or made anew from their log, and a daily table of them.
 
-Whoever writes holds one lock, so that a day is counted with all its facts; a day is always counted as a whole.
+A day is always counted as a whole, soon after something of it was kept. Whoever keeps holds its mark until the commit,
+so that whoever counts sees all of what it counts.
 """
 
 import dataclasses
@@ -17,12 +18,14 @@ from services.notifications import headshot_facts
 from services.notifications.headshot_facts import Fact
 from services.notifications.models import RecordedEvent
 from shared import events
+from shared.database import Database
 from shared.events import Event
 
 log = structlog.get_logger(__name__)
 
 _TYPES: Final = tuple(cls.__name__ for cls in headshot_facts.TYPES)
 _PAGE: Final = 1000
+# Whoever counts does so alone.
 _LOCK = sa.text("SELECT pg_advisory_xact_lock(7301023)")
 _COLUMNS: Final = tuple(each.name for each in dataclasses.fields(Fact))
 _DAY: Final = "CAST(at AT TIME ZONE 'UTC' AS date)"
@@ -31,10 +34,16 @@ _KEEP = sa.text(f"""
 INSERT INTO headshot_facts AS known ({", ".join(_COLUMNS)})
 SELECT {", ".join(_COLUMNS)} FROM jsonb_to_recordset(CAST(:facts AS jsonb)) AS given (
     id text, event_id text, at timestamptz, kind text, org_id text, user_id text, livemode boolean, style text,
-    job_id text, duration_ms bigint, amount integer, reason text)
+    job_id text, duration_ms bigint, amount integer, reason text, sequence text)
 ON CONFLICT (id) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in _COLUMNS[1:])}
-WHERE (known.at, known.event_id) < (excluded.at, excluded.event_id)
+WHERE (known.sequence, known.at, known.event_id) < (excluded.sequence, excluded.at, excluded.event_id)
 """)
+# One that is there already is written again: whoever takes it waits until these facts are there to be counted.
+_MARK_DAYS = sa.text("""
+INSERT INTO headshot_days_due (date) SELECT day FROM unnest(CAST(:days AS date[])) AS given (day) ORDER BY day
+ON CONFLICT (date) DO UPDATE SET date = excluded.date
+""")
+_TAKE_DAYS = sa.text("DELETE FROM headshot_days_due RETURNING date")
 _DAYS_OF = sa.text(f"SELECT DISTINCT {_DAY} FROM headshot_facts WHERE id = ANY (:ids)")
 _FORGET_DAYS = sa.text("DELETE FROM headshot_days WHERE date = ANY (:days)")
 _COUNT_DAYS = sa.text(f"""
@@ -58,36 +67,41 @@ SELECT {_DAY}, style, livemode,
 FROM headshot_facts WHERE style IS NOT NULL AND at >= :since AND at < :until AND {_DAY} = ANY (:days)
 GROUP BY {_DAY}, style, livemode
 """)
-_FORGET_SINCE = sa.text("DELETE FROM headshot_facts WHERE at >= :since RETURNING " + _DAY)
+_FORGET_LOGGED = sa.text(f"""
+DELETE FROM headshot_facts USING recorded_events logged
+WHERE logged.org_id = headshot_facts.org_id AND logged.event_id = headshot_facts.event_id RETURNING {_DAY}
+""")
 
 
 def keep(session: Session, items: Sequence[Event]) -> list[Event]:
-    """Count what events tell of headshots; told again, or in another order, they come to the same."""
+    """Keep what events tell of headshots, to be counted soon; told again, or in another order, it comes to the same."""
     told = [headshot_facts.fact(events.public(item)) for item in items]
     facts = [each for each in told if each is not None]
     if facts:
-        session.execute(_LOCK)
-        _count(session, _kept(session, facts))
+        session.execute(_MARK_DAYS, {"days": sorted(_kept(session, facts))})
     return []
 
 
-def rebuild(session: Session) -> int:
-    """Make the daily table anew from the log, as far back as that goes; return how many facts it has told.
+def count_due(db: Database) -> int:
+    """Count the days anew of which something was kept since they were counted; return how many they were."""
+    with db.transaction() as session:
+        session.execute(_LOCK)
+        days = set(session.scalars(_TAKE_DAYS))
+        _count(session, days)
+    return len(days)
 
-    What is older stays as it was counted: nothing else remembers it.
+
+def rebuild(session: Session) -> int:
+    """Make the daily table anew from the log; return how many facts that has told.
+
+    Of what the log does not know the facts stay as they are: it is older than the log goes back, or on its way there.
     """
     session.execute(_LOCK)
-    first, days, told = None, set[date](), 0
-    for facts in _logged(session):
-        oldest = min(each.at for each in facts)
-        if first is None or oldest < first:
-            first = oldest
-        told += len(facts)
-    if first is None:
-        return 0
-    days |= set(session.scalars(_FORGET_SINCE, {"since": first}))
+    days = set(session.scalars(_FORGET_LOGGED))
+    told = 0
     for facts in _logged(session):
         days |= _kept(session, facts)
+        told += len(facts)
     _count(session, days)
     log.info("headshot_statistics_rebuilt", facts=told, days=len(days))
     return told
@@ -118,7 +132,7 @@ def _kept(session: Session, facts: Sequence[Fact]) -> set[date]:
     latest: dict[str, Fact] = {}
     for each in facts:  # one statement cannot change a row twice
         known = latest.get(each.id)
-        if known is None or (known.at, known.event_id) < (each.at, each.event_id):
+        if known is None or known.order < each.order:
             latest[each.id] = each
     ids = sorted(latest)
     days = set(session.scalars(_DAYS_OF, {"ids": ids}))

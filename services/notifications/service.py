@@ -174,7 +174,7 @@ class Notifications:
 
     @subscribe(headshot_facts.TYPES)
     def on_headshots(self, events: Batch[Event]) -> None:
-        """Count headshots, and what people do with them."""
+        """Keep what happens to headshots, and what people do with them."""
         self.db.once(events, headshot_statistics.keep)
 
     @subscribe((OrganizationCreated, MemberInvited, MemberJoined, MemberChanged, MemberRemoved))
@@ -229,6 +229,11 @@ class Notifications:
         with self.db.transaction() as session:
             claiming.report_pending(session)
             mailing.report_pending(session)
+
+    @every(seconds=5)
+    def count_headshots(self) -> None:
+        """Count the days anew of which something was heard."""
+        headshot_statistics.count_due(self.db)
 
     @every(seconds=300)
     def sweep_events(self) -> None:

@@ -4,11 +4,12 @@ import contextlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.generation.operations import Answered, Lost, Outcome, Refused
-from services.generation.providers import Request, available
+from services.generation.operations import Answered, Lost, Outcome, Refused, Submitted
+from services.generation.providers import Request, available, forget_old_sources
 from services.generation.substitutes import as_asked
 from shared.images import inspect
 from shared.problems import Problem
@@ -184,3 +185,29 @@ def test_a_photo_that_was_uploaded_to_a_vendor_is_deleted_there_at_the_end_whate
         sent = [(each.method, each.path) for each in server.world.requests if "/v1/files" in each.path]
         assert [method for method, _ in sent] == ["POST", "DELETE"]
         assert server.world.files == {}
+
+
+def test_a_photo_goes_with_the_prediction_that_is_cancelled_at_the_vendor() -> None:
+    with hostile_vendors() as (server, providers):
+        replicate = providers["replicate"]
+        taken = replicate.submit(a_request(replicate, "image.headshot", prompt="Please. [[script:slow]]"))
+        assert isinstance(taken, Submitted)
+        assert len(server.world.files) == 1
+
+        assert replicate.cancel(taken.external_id)
+
+        assert server.world.files == {}
+
+
+def test_a_photo_that_a_crash_left_at_a_vendor_is_deleted_there_and_those_in_use_are_not() -> None:
+    with hostile_vendors() as (server, providers):
+        for _ in range(3):
+            providers["replicate"].submit(a_request(providers["replicate"], "image.headshot", prompt="Please."))
+        left, needed, strange = server.world.files.values()
+        for file in (left, strange):
+            file["created_at"] = (datetime.now(UTC) - timedelta(minutes=16)).isoformat()
+        strange["metadata"] = "nobody's"
+
+        forget_old_sources(providers)
+
+        assert set(server.world.files) == {needed["id"], strange["id"]}

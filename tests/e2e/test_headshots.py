@@ -1,6 +1,8 @@
 """Headshots as the product document has them, over HTTP: history, favorites, status, batches, comparison, deletion."""
 
+import contextlib
 import time
+from pathlib import Path
 from typing import Any
 
 import jwt
@@ -29,7 +31,14 @@ def settings(stack: Stack) -> dict[str, str]:
 
 def a_face(client: Client, *, keep_original: bool = False, number: int = 0) -> dict[str, Any]:
     """Upload a face; return the upload."""
-    answer = requests.post(
+    answer = send(client, keep_original=keep_original, number=number)
+    assert answer.status_code == 201, answer.text
+    upload: dict[str, Any] = answer.json()
+    return upload
+
+
+def send(client: Client, *, keep_original: bool = False, number: int = 0) -> requests.Response:
+    return requests.post(
         f"{client.gateway_url}/v1/uploads?purpose=face&keep_original={str(keep_original).lower()}",
         data=small_photo(number),
         headers={
@@ -39,9 +48,6 @@ def a_face(client: Client, *, keep_original: bool = False, number: int = 0) -> d
         },
         timeout=30,
     )
-    assert answer.status_code == 201, answer.text
-    upload: dict[str, Any] = answer.json()
-    return upload
 
 
 def batch(client: Client, upload_id: str, styles: list[str] = STYLES, **more: Any) -> dict[str, Any]:
@@ -117,6 +123,25 @@ def test_what_was_paid_leads_to_the_headshot_and_support_gives_it_back_once(
     assert client.wallet()["available"] == 100
 
 
+def test_a_headshot_is_saved_under_its_name_and_that_is_counted(new_client: NewClient, admin: Client) -> None:
+    client = new_client(10)
+    batch(client, a_face(client)["id"], ["monochrome"])
+    (shown,) = history(client)
+
+    answers = [asked(client, "GET", f"/v1/headshots/{shown['id']}/download") for _ in range(2)]
+    saved = requests.get(answers[0].headers["Location"], timeout=10)
+
+    assert [answer.status_code for answer in answers] == [303, 303]
+    assert saved.headers["Content-Disposition"] == 'attachment; filename="headshot-monochrome.jpg"'
+    assert len(saved.content) == shown["images"][0]["bytes"]
+    until(lambda: downloads(admin, "monochrome") == 1, seconds=60, what="the count")
+
+
+def downloads(admin: Client, style: str) -> int:
+    styles = get(admin, "/v1/admin/analytics/headshots")["styles"]
+    return sum(each["downloaded"] for each in styles if each["style"] == style)
+
+
 def test_favorites_are_listed_and_history_is_looked_up_and_deleted(new_client: NewClient) -> None:
     client = new_client(100)
     batch(client, a_face(client)["id"])
@@ -126,12 +151,14 @@ def test_favorites_are_listed_and_history_is_looked_up_and_deleted(new_client: N
     marked = asked(client, "PUT", f"/v1/headshots/{second['id']}/favorite")
     asked(client, "PUT", f"/v1/images/{third['images'][0]['id']}/favorite")
     favorites = history(client, "?favorite=true")
+    at_the_old_address = get(client, "/api/headshots/favorites")["data"]
     asked(client, "DELETE", f"/v1/headshots/{third['id']}/favorite")
     there = status_of(picture["url"])
     deleted = asked(client, "DELETE", f"/v1/headshots/{first['id']}")
 
     assert marked.json()["favorite"] is True
     assert {one["id"] for one in favorites} == {second["id"], third["id"]}
+    assert [one["id"] for one in at_the_old_address] == [one["id"] for one in favorites]
     assert [one["id"] for one in history(client, "?favorite=true")] == [second["id"]]
     found = get(client, "/v1/images?workflow=headshot&favorite=true")["data"]
     assert [image["generation_id"] for image in found] == [second["id"]]
@@ -240,6 +267,23 @@ def test_after_half_an_hour_the_photo_is_gone_whoever_died_and_a_signed_receipt_
     assert not any(one["original"]["available"] for one in history(client))
 
 
+def test_a_photo_is_gone_whose_gateway_died_before_anybody_was_told_that_it_is_there(
+    new_client: NewClient, stack: Stack, settings: dict[str, str]
+) -> None:
+    client = new_client(10)
+    stack.arm("gateway.asset_stored")
+    with contextlib.suppress(requests.ConnectionError):
+        send(client)
+    assert not stack.armed
+    folder = Path(settings["STORAGE_URL"].removeprefix("file://")) / "assets" / client.org_id
+    (photo,) = folder.iterdir()
+
+    moved_back(settings, "claimed_until = claimed_until - interval '5 minutes'", upload_id=photo.stem)
+
+    until(lambda: not photo.exists(), seconds=60, what="the photo's end")
+    until(lambda: get(client, "/v1/events?types=SourceDeleted")["data"], seconds=60, what="SourceDeleted")
+
+
 def test_counts_and_statistics_tell_what_happened(new_client: NewClient, admin: Client) -> None:
     client = new_client(100)
     person = joined(client, "editor")
@@ -287,14 +331,14 @@ def signed_receipt(client: Client, upload_id: str) -> dict[str, Any] | None:
 
 def half_an_hour_passes(settings: dict[str, str], upload_id: str) -> None:
     """Move an upload's end back by the 30 minutes that it has; nothing else is touched."""
+    moved = moved_back(settings, "delete_after = delete_after - interval '30 minutes'", upload_id=upload_id)
+    assert abs((moved.delete_after - moved.created_at).total_seconds()) < 5
+
+
+def moved_back(settings: dict[str, str], what: str, *, upload_id: str) -> sa.Row[Any]:
+    """Let time pass for one upload; return its row."""
     engine = sa.create_engine(settings["CATALOG_DATABASE_URL"], poolclass=sa.NullPool)
     with engine.begin() as connection:
         connection.execute(sa.text("SET LOCAL ROLE darkroom_system"))
-        moved = connection.execute(
-            sa.text(
-                "UPDATE assets SET delete_after = delete_after - interval '30 minutes' WHERE id = :id"
-                " RETURNING created_at - delete_after < interval '5 seconds'"
-            ),
-            {"id": upload_id},
-        )
-        assert moved.scalar_one()
+        moved = connection.execute(sa.text(f"UPDATE assets SET {what} WHERE id = :id RETURNING *"), {"id": upload_id})
+        return moved.one()

@@ -42,19 +42,24 @@ def answer(world: World, webhooks: Webhooks, asked: Asked, path: str) -> Answer:
         return _refused("wrong_key")
     if found := _CREATE.fullmatch(path):
         return _create(world, webhooks, asked, model=found[1])
-    if path.startswith("/v1/files"):
-        return _file(world, asked) if asked.method == "POST" else _file_of(world, asked, path.rpartition("/")[2])
+    if path == "/v1/files":
+        return _file(world, asked) if asked.method == "POST" else _listed(list(world.files.values()))
+    if path.startswith("/v1/files/"):
+        return _file_of(world, asked, path.rpartition("/")[2])
     return _prediction(world, path)
 
 
 def _prediction(world: World, path: str) -> Answer:
     if path == "/v1/predictions":
-        jobs = [job for job in world.jobs.values() if "prediction" in job]
-        return as_json({"previous": None, "next": None, "results": [_now(world, job) for job in jobs][::-1]})
+        return _listed([_now(world, job) for job in world.jobs.values() if "prediction" in job])
     found = _ONE.fullmatch(path)
     if not found or found[1] not in world.jobs:
         return _refused("model_gone")
     return _cancelled(world, found[1]) if found[2] else as_json(_now(world, world.jobs[found[1]]))
+
+
+def _listed(things: list[dict[str, Any]]) -> Answer:
+    return as_json({"previous": None, "next": None, "results": things[::-1]})
 
 
 def _file_of(world: World, asked: Asked, file_id: str) -> Answer:

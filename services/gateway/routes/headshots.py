@@ -1,6 +1,8 @@
 """Routes of headshots: asking for one or for several styles, their history, favorites, and what there is to count."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
+from http import HTTPMethod
 from typing import Any
 
 from services.gateway import jobs, workflows
@@ -16,6 +18,7 @@ from services.gateway.schemas.headshots import (
     HeadshotStatsSchema,
 )
 from services.gateway.schemas.jobs import GENERATION_STATUSES
+from shared.events import BehaviourTracked
 from shared.http import Alias, Answer, Request, route
 from shared.ids import is_id
 from shared.problems import Conflict, Forbidden, NotFound
@@ -27,9 +30,13 @@ _ENDS = GENERATION_STATUSES[-2:]
 
 
 def _headshot(service: Any, request: Request, headshot_id: str) -> dict[str, Any]:
+    return links_now(service).generation(_found(service, request, headshot_id))
+
+
+def _found(service: Any, request: Request, headshot_id: str) -> dict[str, Any]:
     _require_headshot_id(headshot_id)
-    found = service.generation.headshot(**request.owner, headshot_id=headshot_id)
-    return links_now(service).generation(found)
+    found: dict[str, Any] = service.generation.headshot(**request.owner, headshot_id=headshot_id)
+    return found
 
 
 class HeadshotRoutes(Wiring):
@@ -75,7 +82,10 @@ class HeadshotRoutes(Wiring):
     @route(
         "GET",
         "/v1/headshots",
-        aliases=(Alias("GET", "/api/headshots/history"),),
+        aliases=(
+            Alias("GET", "/api/headshots/history"),
+            Alias("GET", "/api/headshots/favorites", given={"favorite": "true"}),
+        ),
         auth=api_key,
         query=HeadshotsQuery,
         answers={200: HeadshotsSchema},
@@ -160,6 +170,40 @@ class HeadshotRoutes(Wiring):
     def unmark_headshot(self, request: Request, headshot_id: str) -> Answer:
         """Unmark one headshot."""
         return _marked(self, request, headshot_id, favorite=False)
+
+    @route(
+        "GET",
+        "/v1/headshots/<headshot_id>/download",
+        auth=api_key,
+        answers={303: None},
+        problems=(Forbidden, Conflict),
+        summary="Save a headshot as a file: leads to its signed address, and counts as a download",
+        description="Who saves it again within the hour is counted once. Clients need not tell of it.",
+        tags=_TAGS,
+    )
+    def download_headshot(self, request: Request, headshot_id: str) -> Answer:
+        """Lead to one headshot's file, and tell everybody who counts."""
+        found = _found(self, request, headshot_id)
+        if not found["images"]:
+            raise Conflict("This headshot has no image: only one that succeeded can be saved.")
+        if request.method == HTTPMethod.GET:
+            with self.db.transaction() as session:
+                self.db.publish(session, [_downloaded(request, found)])
+        saved = links_now(self).to_save(found["images"][0]["key"], name=f"headshot-{found['style']}")
+        return Answer(303, None, {"Location": saved, "Cache-Control": "no-store"})
+
+
+def _downloaded(request: Request, headshot: Mapping[str, Any]) -> BehaviourTracked:
+    """Return what tells of a download; the same for all of somebody's within an hour."""
+    hour = datetime.now(UTC).strftime("%Y%m%d%H")
+    return BehaviourTracked(
+        behaviour_id=f"download:{headshot['id']}:{request.asker.id}:{hour}",
+        **request.owner,
+        user_id=request.asker.user_id,
+        name="headshot_downloaded",
+        headshot_id=headshot["id"],
+        style=headshot["style"],
+    )
 
 
 def _accepted(service: Any, request: Request, styled: Mapping[str, Any]) -> Answer:

@@ -17,6 +17,7 @@ from services.gateway.schemas.uploads import (
     UploadQuery,
     UploadSchema,
 )
+from services.gateway.uploads import Safe
 from shared.http import Alias, Answer, Request, route
 from shared.ids import is_id
 from shared.images import CorruptImage, ImageTooLarge, UnsupportedImage
@@ -59,11 +60,10 @@ class UploadRoutes(Wiring):
     )
     def create_upload(self, request: Request) -> Answer:
         """Check and store the image, then tell the catalog of it."""
-        file = uploads.received(request)
-        stored = uploads.store_image(
-            self.store, self.image_line, file, org_id=request.org_id, asset_id=request.claim.resource_id
+        safe = uploads.made_safe(
+            self.image_line, uploads.received(request), org_id=request.org_id, asset_id=request.claim.resource_id
         )
-        return self._registered(request, stored, terms=request.query, user_id=request.asker.user_id)
+        return self._taken_in(request, safe, terms=request.query, user_id=request.asker.user_id)
 
     @route(
         "POST",
@@ -85,10 +85,8 @@ class UploadRoutes(Wiring):
             if request.claim.again and (known := self._known(request)) is not None:
                 return known
             file = uploads.fetched(self.outside, request.body["url"], whose=request.org_id, seconds=_FETCH_SECONDS)
-            stored = uploads.store_image(
-                self.store, self.image_line, file, org_id=request.org_id, asset_id=request.claim.resource_id
-            )
-        return self._registered(request, stored, terms=request.body, user_id=request.asker.user_id)
+            safe = uploads.made_safe(self.image_line, file, org_id=request.org_id, asset_id=request.claim.resource_id)
+            return self._taken_in(request, safe, terms=request.body, user_id=request.asker.user_id)
 
     @route(
         "POST",
@@ -135,33 +133,31 @@ class UploadRoutes(Wiring):
         if expected["asset_id"]:
             return _created(self.catalog.asset(**request.owner, asset_id=expected["asset_id"]))
         with self.turns.of(request.org_id):
-            stored = presigned.completed(self.store, self.image_line, expected, org_id=request.org_id)
-        answer = self._registered(request, stored, terms=expected, user_id=expected["user_id"])
+            safe = presigned.made_safe(self.store, self.image_line, expected, org_id=request.org_id)
+            answer = self._taken_in(request, safe, terms=expected, user_id=expected["user_id"])
         uploads.discard(self.store, expected["key"])
         return answer
 
-    def _registered(
-        self, request: Request, stored: Mapping[str, Any], *, terms: Mapping[str, Any], user_id: str | None
-    ) -> Answer:
-        """Tell the catalog of a stored image; ``terms`` has its purpose and how long it is kept.
+    def _taken_in(self, request: Request, safe: Safe, *, terms: Mapping[str, Any], user_id: str | None) -> Answer:
+        """Store an image and tell the catalog of it; ``terms`` has its purpose and how long it is kept.
+
+        Of a face the catalog is told before, too: whatever happens in between, somebody knows of its bytes.
 
         Raises:
             Conflict: an earlier try made the upload, and it was deleted since: what was stored just now goes again.
         """
+        agreed = {"user_id": user_id, "purpose": terms["purpose"], "keep_original": terms["keep_original"]}
+        asset = {**request.owner, **safe.asset, **agreed}
         try:
-            asset = self.catalog.register_asset(
-                **request.owner,
-                **stored,
-                user_id=user_id,
-                purpose=terms["purpose"],
-                keep_original=terms["keep_original"],
-            )
+            if asset["purpose"] != "face" or self.catalog.announce_asset(**asset):
+                uploads.keep(self.store, safe)
+            known = self.catalog.register_asset(**asset)
         except NotFound as error:
-            uploads.discard(self.store, stored["key"])
+            uploads.discard(self.store, asset["key"])
             raise Conflict(
                 "An earlier try made this upload, and it was deleted since; send it with a new Idempotency-Key."
             ) from error
-        return _created(uploads.kept(self.store, stored, asset))
+        return _created(uploads.kept(self.store, asset, known))
 
     def _known(self, request: Request) -> Answer | None:
         """Return the answer of an earlier try that reached the catalog: the address may give another picture now."""
@@ -212,7 +208,7 @@ class UploadRoutes(Wiring):
         """Return the receipt of one deletion."""
         _require_upload_id(upload_id)
         deletion = self.catalog.deletion(**request.owner, asset_id=upload_id)
-        return Answer(200, deletion_receipts.receipt(deletion, secret=self.settings.signing_secret))
+        return Answer(200, deletion_receipts.issue(self.db, deletion, secret=self.settings.signing_secret))
 
     @route(
         "GET",
@@ -224,7 +220,8 @@ class UploadRoutes(Wiring):
     )
     def deletion_receipt_keys(self, _request: Request) -> Answer:
         """Return the keys."""
-        return Answer(200, deletion_receipts.public_keys(secret=self.settings.signing_secret))
+        with self.db.transaction() as session:
+            return Answer(200, deletion_receipts.listed(session, secret=self.settings.signing_secret))
 
 
 def _created(asset: Mapping[str, Any]) -> Answer:

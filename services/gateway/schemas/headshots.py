@@ -3,7 +3,7 @@
 from marshmallow import fields, validate
 
 from services.gateway.schemas.images import ImageSchema
-from services.gateway.schemas.jobs import GENERATION_STATUSES, FailureSchema, PaidRequest
+from services.gateway.schemas.jobs import GENERATION_STATUSES, FailureSchema, PaidRequest, StatusFilter
 from services.gateway.schemas.pages import PageQuery, page_of
 from shared.http import Schema
 from shared.ids import SUFFIX_PATTERN
@@ -98,7 +98,7 @@ class HeadshotsQuery(PageQuery):
 
     favorite = fields.Boolean(load_default=None, truthy={"true"}, falsy={"false"})
     style = fields.String(load_default=None, validate=_STYLE)
-    status = fields.String(load_default=None, validate=validate.OneOf(GENERATION_STATUSES))
+    status = StatusFilter(GENERATION_STATUSES)
 
 
 class StyleCountSchema(Schema):

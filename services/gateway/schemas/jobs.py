@@ -1,6 +1,7 @@
 """Jobs: asking for one, its state, its generations."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
 from marshmallow import fields, validate
 
@@ -28,6 +29,27 @@ _WAITING_REASON = (
     " (`insufficient_credits`, `quota_exceeded`, …)."
 )
 _CHARGED = "What was charged when it ended. What support gives back later is not taken off: the receipt tells that."
+
+
+class StatusFilter(fields.String):
+    """A status that is looked for, also by what it was called before."""
+
+    WORDS: Final = {
+        "pending": "queued",
+        "processing": "running",
+        "generating": "running",
+        "completed": "succeeded",
+        "error": "failed",
+    }
+
+    def __init__(self, statuses: Sequence[str]) -> None:
+        called = ", ".join(f"`{word}` for `{status}`" for word, status in self.WORDS.items())
+        described = {"description": f"Or what it was called before: {called}."}
+        super().__init__(load_default=None, validate=validate.OneOf(statuses), metadata=described)
+
+    def _deserialize(self, value: Any, *context: Any, **more: Any) -> str:
+        word = str(super()._deserialize(value, *context, **more))
+        return self.WORDS.get(word, word)
 
 
 class FailureSchema(Schema):
@@ -196,13 +218,13 @@ class JobsQuery(PageQuery):
     """Which jobs."""
 
     workflow = fields.String(load_default=None, validate=validate.Length(1, 100))
-    status = fields.String(load_default=None, validate=validate.OneOf(JOB_STATUSES))
+    status = StatusFilter(JOB_STATUSES)
 
 
 class GenerationsQuery(PageQuery):
     """Which generations of a job."""
 
-    status = fields.String(load_default=None, validate=validate.OneOf(GENERATION_STATUSES))
+    status = StatusFilter(GENERATION_STATUSES)
 
 
 JobsSchema = page_of(JobSchema, "Jobs")

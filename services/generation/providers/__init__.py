@@ -99,6 +99,22 @@ class Asynchronous(Provider, Protocol):
         ...
 
 
+@runtime_checkable
+class KeepsSources(Protocol):
+    """A provider that pictures are uploaded to before they are worked on, and where a crash may leave them."""
+
+    def forget_old_sources(self) -> None:
+        """Delete there what no operation needs any more; it may be repeated at will, by several at once."""
+        ...
+
+
+def forget_old_sources(providers: Mapping[str, Provider]) -> None:
+    """Have all providers delete what a crash has left there of pictures."""
+    for provider in providers.values():
+        if isinstance(provider, KeepsSources):
+            provider.forget_old_sources()
+
+
 def available(environment: Mapping[str, str] | None = None) -> dict[str, Provider]:
     """Return the providers this process can use, by name; a vendor's SDK is loaded only where there is a key for it."""
     settings = os.environ if environment is None else environment

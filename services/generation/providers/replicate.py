@@ -46,6 +46,9 @@ _PHASES: Final = {"starting": "queued", "processing": "running"}
 _READY_WITHIN_SECONDS: Final = 60.0
 # A lost request arrived, if it did, within these of when it was written down as sent, by their clock and ours.
 _SKEW: Final = timedelta(seconds=60)
+# No prediction of ours needs its source for longer; by itself a file goes after a day.
+_SOURCE_NEEDED_FOR: Final = timedelta(minutes=15)
+_SOURCE_LIVES_FOR: Final = timedelta(hours=25)
 _ARRIVED_WITHIN: Final = timedelta(seconds=10 + _READY_WITHIN_SECONDS + SUBMIT_SECONDS) + _SKEW
 
 
@@ -156,10 +159,26 @@ class ReplicateProvider(Vendor):
             lambda: self._wire.through(lambda: self._sdk.predictions.cancel(prediction_id), seconds=QUICK_SECONDS)
         )
         content = reply.json() if isinstance(reply, Reply) and is_success(reply) else None
-        return isinstance(content, dict) and content.get("status") in {"canceled", "aborted"}
+        if not isinstance(content, dict) or content.get("status") not in {"canceled", "aborted"}:
+            return False
+        self._forget_source(_input_of(content))
+        return True
+
+    def forget_old_sources(self) -> None:
+        """Delete the copies of sources that a crash or a lost answer has left there: nobody comes back to them."""
+        now = datetime.now(UTC)
+        window = Window(since=now - _SOURCE_LIVES_FOR, until=now - _SOURCE_NEEDED_FOR)
+        listed = pages(self._wire, f"{self._account.base_url}/v1/files", window=window)
+        if listed is None:
+            log.warning("sources_at_provider_not_listed", provider="replicate")
+        for file in listed or ():
+            operation_id = _object(file.get("metadata")).get("operation_id")
+            if str(operation_id).startswith("op_"):
+                log.info("source_found_at_provider", provider="replicate", operation_id=operation_id)
+                self._forget_source({"input_image": _object(file.get("urls")).get("get")})
 
     def _uploaded(self, source: bytes, request: Request) -> str | Refused | Lost:
-        """Return the address of a source at Replicate, where it lives for a day."""
+        """Return the address of a source at Replicate, where it lives for a day unless it is deleted."""
         kind = content_type_of(source) or "application/octet-stream"
         reply = self._asked(
             lambda: self._wire.through(
@@ -228,7 +247,7 @@ class ReplicateProvider(Vendor):
         return address if ours else None
 
     def _forget_source(self, given: Mapping[str, Any]) -> None:
-        """Delete the copy of a source that nobody needs any more; where that fails it is gone within a day."""
+        """Delete the copy of a source that nobody needs any more; where that fails `forget_old_sources` comes by."""
         address = self._source_of(given)
         if address is None:
             return
@@ -248,8 +267,11 @@ class ReplicateProvider(Vendor):
 
 
 def _input_of(prediction: Mapping[str, Any]) -> Mapping[str, Any]:
-    given = prediction.get("input")
-    return given if isinstance(given, dict) else {}
+    return _object(prediction.get("input"))
+
+
+def _object(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def create(environment: Mapping[str, str]) -> ReplicateProvider | None:

@@ -26,8 +26,17 @@ class HeadshotFact(Model):
     duration_ms: Mapped[int | None] = mapped_column(sa.BigInteger)
     amount: Mapped[int | None]
     reason: Mapped[str | None] = mapped_column(sa.Text)
+    sequence: Mapped[str] = mapped_column(sa.Text, server_default="")
 
     __table_args__ = (sa.Index("headshot_facts_at", "at"),)
+
+
+class HeadshotDayDue(Model):
+    """A day that is to be counted anew."""
+
+    __tablename__ = "headshot_days_due"
+
+    date: Mapped[date] = mapped_column(sa.Date, primary_key=True)
 
 
 class HeadshotDay(Model):

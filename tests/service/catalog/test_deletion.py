@@ -179,11 +179,32 @@ def test_a_store_that_is_down_costs_no_asset_its_deletion(catalog_db, store, fai
     assert [event.reason for event in told(catalog_db, SourceDeleted)] == ["retention"] * 3
 
 
+def test_one_photo_that_the_store_keeps_does_not_keep_the_others(catalog_db, store, an_asset, monkeypatch):
+    faces = [an_asset(purpose="face") for _ in range(60)]
+    retention_ends(catalog_db, *faces)
+    locked = faces[0].key
+    delete = store.delete
+    monkeypatch.setattr(store, "delete", lambda key: None if key == locked else delete(key))
+
+    for _ in range(2):
+        handlers.remove_due(catalog_db, store)
+
+    assert list(store.keys()) == [locked]
+    assert len(told(catalog_db, SourceDeleted)) == 59
+
+
+def test_one_sweep_removes_all_that_is_due_however_much_it_is(catalog_db, store, an_asset):
+    faces = [an_asset(purpose="face") for _ in range(12)]
+    retention_ends(catalog_db, *faces)
+
+    assert handlers.remove_due(catalog_db, store, batch=5) == 12
+
+
 def test_many_sweeps_at_once_tell_of_each_asset_once(catalog_db, store, an_asset):
     faces = [an_asset(purpose="face") for _ in range(20)]
     retention_ends(catalog_db, *faces)
     sweeps = [
-        threading.Thread(target=handlers.remove_due, args=(catalog_db, store), kwargs={"limit": 7}) for _ in range(4)
+        threading.Thread(target=handlers.remove_due, args=(catalog_db, store), kwargs={"batch": 7}) for _ in range(4)
     ]
 
     for sweep in sweeps:

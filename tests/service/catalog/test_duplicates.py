@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from services.catalog import handlers
 from shared.events import AssetUploaded
+from shared.times import rfc3339
 from tests.service.catalog.outbox import told
 
 PICTURE = b"one and the same picture"
@@ -58,18 +59,32 @@ def test_a_face_that_goes_and_one_that_stays_are_two(catalog_db, an_upload):
     assert (goes["delete_after"] is None, stays["delete_after"]) == (False, None)
 
 
-def test_a_face_sent_again_is_kept_for_half_an_hour_from_then_on(catalog_db, an_upload):
+def test_a_face_sent_again_has_an_end_of_its_own_and_leaves_that_of_the_first_as_it_was_told(catalog_db, an_upload):
     first = handlers.register_asset(catalog_db, an_upload(picture=PICTURE, purpose="face"))
-    with catalog_db.transaction() as session:
-        session.execute(sa.text("UPDATE assets SET delete_after = now() + interval '1 minute'"))
 
     again = handlers.register_asset(catalog_db, an_upload(picture=PICTURE, purpose="face"))
 
+    assert again["id"] != first["id"]
+    assert again["warnings"] == []
     with catalog_db.transaction() as session:
-        left = session.execute(sa.text("SELECT delete_after - now() FROM assets")).scalar_one()
-    assert again["id"] == first["id"]
-    assert 29 * 60 < left.total_seconds() <= 30 * 60
-    assert again["delete_after"] > first["created_at"]
+        ends = session.execute(sa.text("SELECT id, delete_after FROM assets")).all()
+    assert {asset_id: rfc3339(end) for asset_id, end in ends} == {
+        one["id"]: one["delete_after"] for one in (first, again)
+    }
+
+
+def test_everybody_who_agrees_that_a_face_is_kept_is_told_of_by_name(catalog_db, store, an_upload):
+    uploads = [
+        an_upload(picture=PICTURE, purpose="face", keep_original=True, user_id=user_id)
+        for user_id in ("usr_1", "usr_2")
+    ]
+    ada, grace = [handlers.register_asset(catalog_db, upload) for upload in uploads]
+
+    handlers.delete_asset(catalog_db, store, org_id="org_first", livemode=True, asset_id=ada["id"])
+
+    assert [one["consent"]["given_by"] for one in (ada, grace)] == ["usr_1", "usr_2"]
+    assert store.stat(uploads[0].key) is None
+    assert store.stat(uploads[1].key) is not None
 
 
 def test_a_picture_that_was_deleted_is_new_again(catalog_db, store, an_upload):
@@ -77,16 +92,6 @@ def test_a_picture_that_was_deleted_is_new_again(catalog_db, store, an_upload):
     handlers.delete_asset(catalog_db, store, org_id="org_first", livemode=True, asset_id=first["id"])
 
     second = handlers.register_asset(catalog_db, an_upload(picture=PICTURE))
-
-    assert second["id"] != first["id"]
-
-
-def test_a_face_whose_time_is_over_is_new_again_though_no_sweep_came_by(catalog_db, an_upload):
-    first = handlers.register_asset(catalog_db, an_upload(picture=PICTURE, purpose="face"))
-    with catalog_db.transaction() as session:
-        session.execute(sa.text("UPDATE assets SET delete_after = now()"))
-
-    second = handlers.register_asset(catalog_db, an_upload(picture=PICTURE, purpose="face"))
 
     assert second["id"] != first["id"]
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from services.credits import quotes
+from services.credits import handlers, quotes
 from services.credits.service import Credits
 from shared.database import Database
 from shared.ids import new_id
@@ -47,6 +47,26 @@ def test_how_test_work_ends_changes_nothing_here(credits_db: Database, org: str)
 
     assert (contents(credits_db), told(credits_db)) == before
     assert violations(credits_db) == []
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_nothing_of_test_work_is_given_back(credits_db: Database, org: str, *, whole: bool) -> None:
+    job = HeldJob(job_id=new_id("job"), org_id=org, line_ids=[new_id("gen")])
+    deliver(
+        credits_db, generation_completed(job, livemode=False, line_id=None, amount=0), job_finished(job, livemode=False)
+    )
+    before = contents(credits_db)
+
+    with pytest.raises(NotFound):
+        handlers.refund(
+            credits_db,
+            job_id=job.job_id,
+            generation_id=None if whole else job.line_ids[0],
+            reason="It was a test.",
+            actor="admin:Ada",
+        )
+
+    assert contents(credits_db) == before
 
 
 def test_beside_test_work_live_work_is_paid_for_and_counted(credits_db: Database, org: str) -> None:

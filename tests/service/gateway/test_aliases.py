@@ -21,6 +21,7 @@ SEED = {
     "POST /api/headshots/generate": "POST /v1/headshots",
     "POST /api/headshots/batch": "POST /v1/headshots/batches",
     "GET /api/headshots/history": "GET /v1/headshots",
+    "GET /api/headshots/favorites": "GET /v1/headshots",
     "GET /api/headshots/history/<headshot_id>": "GET /v1/headshots/<headshot_id>",
     "DELETE /api/headshots/history/<headshot_id>": "DELETE /v1/headshots/<headshot_id>",
     "POST /api/headshots/<headshot_id>/favorite": "PUT /v1/headshots/<headshot_id>/favorite",
@@ -150,6 +151,16 @@ def test_the_history_of_headshots_is_asked_for_by_type(client, services, studio)
     first, second = services.credits.asked("entries")
     assert first == second
     assert first["product"] == "headshot"
+
+
+def test_favorites_are_those_of_the_history(client, services, studio):
+    answers = [client.get(f"/api/headshots/favorites{query}", headers=studio[1]) for query in ("", "?limit=1")]
+
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert [(asked["favorite"], asked["limit"]) for asked in services.generation.asked("headshots")] == [
+        (True, 50),
+        (True, 1),
+    ]
 
 
 def test_whose_images_they_are_says_the_credential_and_never_the_query(

@@ -1,14 +1,18 @@
 """Headshots over HTTP: what is handed on, what is shown, and what is kept from everybody."""
 
+import dataclasses
 import json
+from urllib.parse import parse_qs, urlsplit
 
 import jwt
 import pytest
 
 from services.gateway import deletion_receipts
 from shared import events
+from shared.config import Secret
 from shared.events import BehaviourTracked
 from shared.ids import new_id
+from shared.links import verify_link
 from shared.problems import SourceGone
 
 
@@ -75,6 +79,20 @@ def test_a_headshot_is_shown_with_addresses_and_marked_as_a_favorite(client, stu
     assert [answer.json["favorite"] for answer in (marked, unmarked)] == [True, False]
     assert client.get("/v1/headshots?favorite=true", headers=studio[1]).json["data"]
     assert client.get("/v1/headshots/stats", headers=studio[1]).json["text"] == "You've generated 2 headshots"
+
+
+@pytest.mark.parametrize(
+    ("word", "status"), [("completed", "succeeded"), ("processing", "running"), ("failed", "failed")]
+)
+def test_a_status_is_found_by_what_it_was_called_before(client, services, studio, word, status):
+    lists = ("/v1/headshots", "/v1/jobs", "/api/headshots/history")
+
+    answers = [client.get(f"{path}?status={word}", headers=studio[1]) for path in lists]
+
+    assert [answer.status_code for answer in answers] == [200, 200, 200]
+    asked = services.generation.asked("headshots") + services.generation.asked("jobs")
+    assert [each["status"] for each in asked] == [status] * 3
+    assert client.get("/v1/headshots?status=finished", headers=studio[1]).status_code == 400
 
 
 def test_a_deleted_headshot_is_not_there(client, studio, headshot):
@@ -170,11 +188,27 @@ def test_a_receipt_that_was_altered_or_signed_by_another_is_none(client, studio,
     head, body, signature = told["receipt"].split(".")
     key = jwt.PyJWK(client.get("/v1/deletion-receipts/keys").json["keys"][0])
     deletion = {**told, "org_id": studio[0]}
-    forged = deletion_receipts.receipt(deletion, secret="another secret of somebody else's")["receipt"]
+    forged = deletion_receipts.signed(deletion, secret="another secret of somebody else's")["receipt"]
 
     for wrong in (f"{head}.{body[:-4]}AAAA.{signature}", forged):
         with pytest.raises(jwt.InvalidTokenError):
             jwt.decode(wrong, key, algorithms=["EdDSA"])
+
+
+def test_a_receipt_is_checked_by_the_key_of_its_day_when_the_secret_is_another(client, gateway, studio, face):
+    client.delete(f"/v1/uploads/{face}", headers=studio[1])
+    address = f"/v1/uploads/{face}/deletion-receipt"
+    old = client.get(address, headers=studio[1]).json["receipt"]
+
+    gateway.settings = dataclasses.replace(gateway.settings, signing_secret=Secret("t" * 40))
+
+    new = client.get(address, headers=studio[1]).json["receipt"]
+    keys = jwt.PyJWKSet.from_dict(client.get("/v1/deletion-receipts/keys").json)
+    told = [jwt.decode(one, keys[jwt.get_unverified_header(one)["kid"]], algorithms=["EdDSA"]) for one in (old, new)]
+    assert old != new
+    assert told[0] == told[1]
+    assert len(keys.keys) == 2
+    assert keys.keys[0].key_id == jwt.get_unverified_header(new)["kid"]
 
 
 def tracked(db):
@@ -194,6 +228,33 @@ def test_what_somebody_did_is_told_once_however_often_it_is_sent(client, gateway
     assert answers[0].json["style"] == "corporate"
     (told,) = tracked(gateway_db)
     assert (told.behaviour_id, told.name, told.style) == (answers[0].json["id"], "headshot_downloaded", "corporate")
+
+
+def test_a_download_is_counted_by_the_server_and_that_once_an_hour(client, gateway_db, studio, headshot, settings):
+    answers = [client.get(f"/v1/headshots/{headshot}/download", headers=studio[1]) for _ in range(2)]
+    client.head(f"/v1/headshots/{headshot}/download", headers=studio[1])
+
+    place = urlsplit(answers[0].headers["Location"])
+    expires_at = int(parse_qs(place.query)["expires"][0])
+    key = place.path.removeprefix("/files/")
+    grant = verify_link(secret=settings.signing_secret, method="GET", key=key, query=place.query, now=expires_at - 3600)
+    told = tracked(gateway_db)
+    assert [answer.status_code for answer in answers] == [303, 303]
+    assert grant.disposition == 'attachment; filename="headshot-corporate.jpg"'
+    assert [(each.name, each.headshot_id, each.style) for each in told] == [
+        ("headshot_downloaded", headshot, "corporate")
+    ] * 2
+    assert len({each.behaviour_id for each in told}) == 1
+
+
+def test_what_has_no_image_yet_or_is_anothers_is_not_downloaded(client, gateway_db, services, studio, headshot):
+    services.headshots[headshot]["images"] = []
+
+    unmade = client.get(f"/v1/headshots/{headshot}/download", headers=studio[1])
+    unknown = client.get(f"/v1/headshots/{new_id('gen')}/download", headers=studio[1])
+
+    assert (unmade.status_code, unknown.status_code) == (409, 404)
+    assert tracked(gateway_db) == []
 
 
 @pytest.mark.parametrize(

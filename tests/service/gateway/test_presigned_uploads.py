@@ -97,6 +97,7 @@ def test_a_picture_that_was_sent_becomes_an_upload(presign, sender, complete, ga
     assert answer.headers["Location"] == f"/v1/uploads/{asset['id']}"
     assert (asset["content_type"], asset["width"], asset["height"]) == ("image/jpeg", 640, 480)
     [known] = services.catalog.asked("register_asset")
+    assert services.catalog.asked("announce_asset") == [known]
     assert (known["purpose"], known["keep_original"]) == ("face", True)
     assert known["user_id"]
     assert stored(gateway) == [f"assets/{studio[0]}/{asset['id']}.jpg"]

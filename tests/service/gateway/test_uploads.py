@@ -226,16 +226,59 @@ def deleted_since(**_):
     raise NotFound("This upload was deleted.")
 
 
+def unanswered(**_):
+    raise Unavailable
+
+
+def test_of_a_face_the_catalog_knows_before_its_bytes_are_stored(client, headers, services, store):
+    found = []
+    services.catalog.methods["announce_asset"] = lambda **_: found.append(list(store.keys())) or True
+
+    faces = [
+        client.post(f"/v1/uploads?purpose=face&keep_original={kept}", data=a_picture(), headers=headers)
+        for kept in ("false", "true")
+    ]
+    client.post("/v1/uploads?purpose=room", data=a_picture(), headers=headers)
+
+    assert [answer.status_code for answer in faces] == [201, 201]
+    assert [len(keys) for keys in found] == [0, 1]
+    assert services.catalog.asked("announce_asset") == services.catalog.asked("register_asset")[:2]
+
+
+def test_of_a_face_that_is_an_upload_already_the_bytes_are_not_stored_once_more(client, headers, services, store):
+    headers = {**headers, "Idempotency-Key": "u1"}
+    register = services.catalog.methods["register_asset"]
+    services.catalog.methods["register_asset"] = unanswered
+    client.post("/v1/uploads?purpose=face", data=a_picture(), headers=headers)
+    [key] = store.keys()
+    store.delete(key)  # its time is over in this very moment
+
+    services.catalog.methods.update(announce_asset=lambda **_: False, register_asset=register)
+    again = client.post("/v1/uploads?purpose=face", data=a_picture(), headers=headers)
+
+    assert again.status_code == 201
+    assert list(store.keys()) == []
+
+
+@pytest.mark.parametrize("refusal", [unanswered, deleted_since])
+def test_no_bytes_of_a_face_are_stored_of_which_the_catalog_does_not_know(client, headers, services, store, refusal):
+    services.catalog.methods["announce_asset"] = refusal
+
+    answer = client.post("/v1/uploads?purpose=face", data=a_picture(), headers=headers)
+
+    assert answer.status_code in {503, 409}
+    assert list(store.keys()) == []
+
+
 def test_an_upload_that_was_deleted_before_its_request_is_driven_again_leaves_no_bytes(
     client, headers, services, store, org_id
 ):
     headers = {**headers, "Idempotency-Key": "u1"}
-    services.catalog.down = True
+    services.catalog.methods["register_asset"] = unanswered
     lost = client.post("/v1/uploads?purpose=face", data=a_picture(), headers=headers)
     [key] = store.keys(f"assets/{org_id}/")
     store.delete(key)  # by the catalog, which had recorded it
 
-    services.catalog.down = False
     services.catalog.methods["register_asset"] = deleted_since
     again = client.post("/v1/uploads?purpose=face", data=a_picture(), headers=headers)
 

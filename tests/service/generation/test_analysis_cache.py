@@ -71,7 +71,7 @@ def test_a_job_that_ends_at_once_is_told_of_as_any_other(
     done(generation_db, store, engine, an_analysis([photo], org_id=org_id))
     before = len(names(generation_db))
 
-    second = asked_for(generation_db, engine, an_analysis([photo], org_id=org_id))
+    second = asked_for(generation_db, engine, an_analysis([photo], org_id=org_id, user_id="usr_1"))
 
     told = published(generation_db)[before:]
     assert [type(event).__name__ for event in told] == [
@@ -80,7 +80,9 @@ def test_a_job_that_ends_at_once_is_told_of_as_any_other(
         "GenerationCompleted",
         "JobFinished",
     ]
+    started: Any = told[1]
     completed: Any = told[2]
+    assert started.user_id == completed.user_id == "usr_1"
     assert (completed.job_id, completed.line_id, completed.amount) == (second["id"], None, 0)
     assert (completed.provider_cost_microusd, completed.images, completed.model) == (0, [], "seeing-1")
 

@@ -1,6 +1,7 @@
 """The statistics of headshots: the same table whenever, in whatever order and however often its events are read."""
 
 import random
+import threading
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -21,6 +22,8 @@ from shared.events import (
     Meta,
 )
 from shared.ids import new_id
+from shared.problems import BadRequest
+from tests.polling import until
 from tests.service.notifications.told import batch
 from tools.topology import bindings_of
 
@@ -107,6 +110,7 @@ def keep(db: Any, *items: Event) -> None:
     """Hand events over as if they came for the first time: what is known already is not even filtered out."""
     with db.transaction() as session:
         headshot_statistics.keep(session, items)
+    headshot_statistics.count_due(db)
 
 
 def table(db: Any) -> list[tuple[Any, ...]]:
@@ -202,6 +206,43 @@ def test_events_that_come_one_by_one_twice_and_out_of_order_make_the_same_table(
     assert table(notifications_db) == expected
 
 
+def test_only_days_of_which_something_was_heard_are_counted(notifications_db):
+    old, new = Day(NOON - timedelta(days=3)), Day()
+    old.made("corporate")
+    new.made("creative")
+    keep(notifications_db, *old.items)
+    with notifications_db.transaction() as session:
+        session.execute(sa.text("UPDATE headshot_days SET started = 99"))
+        headshot_statistics.keep(session, new.items)
+
+    assert [headshot_statistics.count_due(notifications_db) for _ in range(2)] == [1, 0]
+
+    assert [(row[1], row[3]) for row in table(notifications_db)] == [("corporate", 99), ("creative", 1)]
+
+
+def test_what_is_kept_while_its_day_is_counted_is_counted_as_well(notifications_db):
+    first, second = Day(), Day(NOON + timedelta(hours=1))
+    first.made("corporate")
+    second.made("corporate")
+    with notifications_db.transaction() as session:
+        headshot_statistics.keep(session, first.items)
+    counted = threading.Thread(target=headshot_statistics.count_due, args=(notifications_db,))
+
+    with notifications_db.transaction() as session:
+        headshot_statistics.keep(session, second.items)
+        counted.start()
+        until(lambda: waiting(notifications_db), seconds=10, what="whoever counts to wait")
+    counted.join()
+    headshot_statistics.count_due(notifications_db)
+
+    assert [row[3] for row in table(notifications_db)] == [2]
+
+
+def waiting(db):
+    with db.transaction() as session:
+        return session.scalar(sa.text("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+
+
 def test_the_table_is_made_anew_from_the_log(notifications_db, busy):
     notifications_db.once(batch(*busy.items), partial(recording.record, notifications_db))
     keep(notifications_db, *busy.items)
@@ -230,6 +271,73 @@ def test_what_is_older_than_the_log_stays_as_it_was_counted(notifications_db):
 
     assert table(notifications_db) == expected
     assert len(expected) == 2
+
+
+def test_what_is_on_its_way_into_the_log_is_not_forgotten(notifications_db):
+    """Both hear of an event by a queue of their own, and this one was first."""
+    day = Day()
+    day.made("corporate")
+    notifications_db.once(batch(*day.items), partial(recording.record, notifications_db))
+    day.made("creative")
+    keep(notifications_db, *day.items)
+    expected = table(notifications_db)
+
+    with notifications_db.transaction() as session:
+        headshot_statistics.rebuild(session)
+
+    assert table(notifications_db) == expected
+    assert len(expected) == 2
+
+
+def test_a_mark_that_was_taken_off_stays_off_though_the_log_has_only_heard_of_its_beginning(notifications_db):
+    day = Day()
+    known = day.made("corporate")
+    day.marked(known, image_id="img_1", favorite=True)
+    notifications_db.once(batch(*day.items), partial(recording.record, notifications_db))
+    day.marked(known, image_id="img_1", favorite=False)
+    keep(notifications_db, *day.items)
+
+    with notifications_db.transaction() as session:
+        headshot_statistics.rebuild(session)
+
+    assert [each["favorites"] for each in shown(notifications_db)["styles"]] == [0]
+
+
+@pytest.mark.parametrize("in_order", [True, False])
+def test_of_two_marks_the_one_that_was_numbered_later_counts_whatever_the_clocks_said(notifications_db, *, in_order):
+    day = Day()
+    known = day.made("corporate")
+    marks = [
+        ImageFavorited(
+            meta=Meta(id=new_id("evt"), time=at.isoformat(), sequence=f"{number:020d}"),
+            **known,
+            image_id="img_1",
+            favorite=favorite,
+        )
+        for number, favorite, at in ((9, True, NOON + timedelta(seconds=2)), (10, False, NOON))
+    ]
+
+    for items in (marks if in_order else marks[::-1], marks):
+        keep(notifications_db, *day.items, items[0])
+        keep(notifications_db, items[1])
+        keep(notifications_db, *items)
+
+    assert [each["favorites"] for each in shown(notifications_db)["styles"]] == [0]
+
+
+@pytest.mark.parametrize(
+    ("first", "last"),
+    [
+        ("2026-03-15", "2026-03-14"),
+        ("2025-03-14", "2026-03-15"),
+        (None, "0001-01-05"),
+        ("9999-12-31", "9999-12-31"),
+        ("2020-01-01", None),
+    ],
+)
+def test_a_period_is_of_days_that_there_are_and_no_longer_than_a_year(notifications_db, first, last):
+    with notifications_db.transaction() as session, pytest.raises(BadRequest, match="366"):
+        headshot_analytics.analytics(session, first=first, last=last)
 
 
 def test_other_product_lines_and_test_keys_are_not_counted_among_them(notifications_db):

@@ -33,9 +33,8 @@ def test_512_pixels_are_enough():
 
 
 def test_a_room_may_be_sent_within_an_hour_and_waits_for_a_day():
-    assert assets.awaited_for("room", keep_original=False) == (timedelta(hours=1), timedelta(hours=24))
+    assert assets.awaited_for("room") == (timedelta(hours=1), timedelta(hours=24))
 
 
-def test_a_face_waits_no_longer_than_it_would_be_kept():
-    assert assets.awaited_for("face", keep_original=False) == (timedelta(minutes=15), timedelta(minutes=30))
-    assert assets.awaited_for("face", keep_original=True) == (timedelta(hours=1), timedelta(hours=24))
+def test_a_face_as_it_was_sent_waits_for_half_an_hour():
+    assert assets.awaited_for("face") == (timedelta(minutes=15), timedelta(minutes=30))

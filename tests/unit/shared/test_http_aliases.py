@@ -71,6 +71,7 @@ class Likes:
         aliases=(
             Alias("GET", "/api/likes/<thing_id>", renamed={"type": "product"}, ignored={"clientId": "nobody asks"}),
             Alias("GET", "/old/<thing_id>"),
+            Alias("GET", "/api/headshots/<thing_id>/likes", given={"product": "headshot"}),
         ),
         auth=key,
         query=LikesQuery,
@@ -118,6 +119,13 @@ def test_a_parameter_has_the_name_it_had_and_what_is_ignored_is_taken(client):
     assert answer.json["product"] == "headshot"
 
 
+@pytest.mark.parametrize("query", ["", "?product=staging", "?product=staging&product=tech_pack"])
+def test_what_the_address_says_is_what_is_asked_for(client, query):
+    answer = client.get(f"/api/headshots/t1/likes{query}", headers=GOOD)
+
+    assert (answer.status_code, answer.json["product"]) == (200, "headshot")
+
+
 @pytest.mark.parametrize(
     "path", ["/v1/things/t1/likes?type=headshot", "/old/t1?type=headshot", "/api/likes/t1?type=a&product=b"]
 )
@@ -141,10 +149,17 @@ def test_the_document_has_each_address_and_says_which_to_use():
     assert alias["deprecated"] is old["deprecated"] is True
     assert "`GET /v1/things/{thing_id}/likes`" in alias["description"]
     assert alias["responses"].keys() == canonical["responses"].keys()
-    assert len({each["operationId"] for item in PATHS.values() for each in item.values()}) == 7
+    assert len({each["operationId"] for item in PATHS.values() for each in item.values()}) == 8
     assert {one["name"] for one in alias["parameters"]} >= {"thing_id", "type", "limit", "clientId"}
     assert {one["name"] for one in canonical["parameters"]} >= {"thing_id", "product", "limit"}
     assert "post" in PATHS["/api/likes/{thing_id}"]
+
+
+def test_the_document_says_what_the_address_stands_for():
+    alias = PATHS["/api/headshots/{thing_id}/likes"]["get"]
+
+    assert "`GET /v1/things/{thing_id}/likes?product=headshot`" in alias["description"]
+    assert "product" not in {one["name"] for one in alias["parameters"]}
 
 
 def test_an_address_without_what_its_route_needs_is_refused():

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -25,6 +25,7 @@ from shared.storage import (
     TooLarge,
     UploadForm,
     checked_key,
+    content_type_of,
     open_store,
 )
 from tests.fakes import FakeS3
@@ -342,17 +343,36 @@ open_store("file://{tmp_path}").put(key="{KEY}", chunks=chunks(), content_type="
     assert put(store).bytes == len(BODY)
 
 
-def test_what_a_dead_writer_left_is_dropped_after_a_day_and_not_before(tmp_path: Path) -> None:
-    open_store(f"file://{tmp_path}")
+@pytest.mark.parametrize("again", [open_store, None])
+def test_what_a_dead_writer_left_is_dropped_after_a_while_and_not_before(
+    tmp_path: Path, again: Callable[[str], ObjectStore] | None
+) -> None:
+    store = open_store(f"file://{tmp_path}")
     old, young = tmp_path / ".incoming" / "old", tmp_path / ".incoming" / "young"
-    for leftover in (old, young):
+    for leftover, minutes in ((old, 21), (young, 19)):
         leftover.write_bytes(b"half an obj")
-    os.utime(old, (time.time() - 25 * 3600,) * 2)
+        os.utime(leftover, (time.time() - minutes * 60,) * 2)
 
-    open_store(f"file://{tmp_path}")
+    again(f"file://{tmp_path}") if again else store.drop_leftovers()
 
     assert not old.exists()
     assert young.exists()
+
+
+def test_a_deleted_object_is_not_left_in_a_bucket_that_keeps_versions(fake_s3: tuple[FakeS3, ObjectStore]) -> None:
+    fake, store = fake_s3
+    fake.keeps_versions = True
+    other = KEY.replace("7.jpg", "7.jpg.png")
+    for key in (KEY, other):
+        store.put(key=key, chunks=BODY, content_type=content_type_of(key))
+    fake.hidden[other, "v1"] = b"of another key"
+
+    for _ in range(2):
+        store.delete(KEY)
+
+    assert store.stat(KEY) is None
+    assert fake.hidden == {(other, "v1"): b"of another key"}
+    assert store.stat(other) is not None
 
 
 def test_file_and_folders_are_on_disk_before_the_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
