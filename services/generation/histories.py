@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session, aliased
 
 from services.generation.models import Attempt, Generation, Job, Operation
 from shared.problems import BadRequest, NotFound
+from shared.times import rfc3339
 
 _MOMENT = "%Y%m%d%H%M%S%f"
 _RUNNING = ("sent", "submitted", "unknown")
@@ -78,7 +79,7 @@ def timeline(session: Session, *, org_id: str, livemode: bool, job_id: str, most
     happened.sort(key=lambda step: step[0])
     return {
         "data": [
-            {"at": _time(at), "what": what, "generation_id": generation_id, "detail": detail}
+            {"at": rfc3339(at, precision="auto"), "what": what, "generation_id": generation_id, "detail": detail}
             for at, what, generation_id, detail in happened
         ]
     }
@@ -163,8 +164,8 @@ def _attempt(attempt: Attempt, operation: Operation) -> dict[str, Any]:
         "model_used": attempt.model_used,
         "seed": attempt.seed,
         "reason": attempt.error_code,
-        "sent_at": _time(attempt.sent_at),
-        "ended_at": attempt.ended_at and _time(attempt.ended_at),
+        "sent_at": rfc3339(attempt.sent_at, precision="auto"),
+        "ended_at": attempt.ended_at and rfc3339(attempt.ended_at, precision="auto"),
         "duration_ms": attempt.duration_ms,
     }
 
@@ -201,8 +202,8 @@ def _entry(attempt: Attempt, operation: Operation) -> dict[str, Any]:
         "error_detail": attempt.error_detail,
         "request_digest": attempt.request_digest,
         "response_digest": attempt.response_digest,
-        "created_at": _time(attempt.sent_at),
-        "completed_at": attempt.ended_at and _time(attempt.ended_at),
+        "created_at": rfc3339(attempt.sent_at, precision="auto"),
+        "completed_at": attempt.ended_at and rfc3339(attempt.ended_at, precision="auto"),
     }
 
 
@@ -211,7 +212,3 @@ def _require_job(session: Session, *, org_id: str, livemode: bool, job_id: str) 
     if row is None or (row.org_id, row.livemode) != (org_id, livemode):
         raise NotFound("There is no such job.")
     return row
-
-
-def _time(moment: datetime | None) -> str:
-    return moment.isoformat().replace("+00:00", "Z") if moment else ""

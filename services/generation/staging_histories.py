@@ -5,7 +5,7 @@ Each names the organization and the mode whose rows it may show, as queries.py; 
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,6 +15,7 @@ from services.generation import queries, staging_steps
 from services.generation.models import Generation, Job, StagingResult, StagingSession
 from services.generation.staging_progress import standing
 from services.generation.staging_steps import EMPTY_ROOM, STAGING
+from shared import pages
 from shared.problems import NotFound
 from shared.times import rfc3339
 
@@ -49,7 +50,7 @@ def page(
     livemode: bool,
     status: str | None = None,
     attempts: int = LISTED_ATTEMPTS,
-    limit: int = 50,
+    limit: int = pages.PAGE,
     after: str | None = None,
 ) -> dict[str, Any]:
     """Return sessions, newest first, as a page, each with the newest ``attempts`` of each kind."""
@@ -60,12 +61,7 @@ def page(
     if after:
         statement = statement.where(StagingSession.id < after)
     rows = list(session.scalars(statement.order_by(StagingSession.id.desc()).limit(limit + 1)))
-    more, rows = len(rows) > limit, rows[:limit]
-    return {
-        "data": _all_shown(session, rows, newest=attempts),
-        "has_more": more,
-        "next_cursor": rows[-1].id if more else None,
-    }
+    return pages.page_together(rows, limit=limit, show=partial(_all_shown, session, newest=attempts))
 
 
 def shown(session: Session, row: StagingSession) -> dict[str, Any]:
@@ -107,7 +103,7 @@ def _shown(row: StagingSession, empty_rooms: list[dict[str, Any]], stagings: lis
         **{name: getattr(row, name) for name in _SHOWN},
         "original_key": row.asset["key"],
         "user_id": row.user_id,
-        "locked_at": _time(row.locked_at),
+        "locked_at": row.locked_at and rfc3339(row.locked_at, precision="microseconds"),
         "next_retry_number": row.empty_rooms,
         "free_retries_left": staging_steps.free_retries_left(row.empty_rooms),
         "counts": {"empty_rooms": row.empty_rooms, "stagings": row.variants},
@@ -115,8 +111,8 @@ def _shown(row: StagingSession, empty_rooms: list[dict[str, Any]], stagings: lis
         "stagings": stagings,
         "next_actions": next_actions(row, empty_rooms),
         "livemode": row.livemode,
-        "created_at": _time(row.created_at),
-        "updated_at": _time(row.updated_at),
+        "created_at": rfc3339(row.created_at, precision="microseconds"),
+        "updated_at": rfc3339(row.updated_at, precision="microseconds"),
     }
 
 
@@ -157,7 +153,3 @@ def _newest_image(empty_rooms: Sequence[Mapping[str, Any]]) -> str | None:
 
 def _other(room_state: str) -> str:
     return next(other for other in staging_steps.ROOM_STATES if other != room_state)
-
-
-def _time(moment: datetime | None) -> str | None:
-    return rfc3339(moment, precision="microseconds") if moment else None
