@@ -62,30 +62,35 @@ def analytics(
         ``{first, last, days, styles, peak_hours, users, failures, favorite_rate}``; rates are percent, times
         milliseconds. ``users`` counts people, not keys; who asked for more than one job is a repeat user.
     """
+    which = period(first, last) | {"livemode": livemode}
+    styles = rows(session, _SELECT_STYLES, which)
+    made = sum(each["succeeded"] for each in styles)
+    return {
+        "first": which["first"].isoformat(),
+        "last": which["last"].isoformat(),
+        "days": rows(session, _SELECT_DAYS, which),
+        "styles": styles,
+        "peak_hours": rows(session, _SELECT_HOURS, which),
+        "users": rows(session, _SELECT_USERS, which)[0],
+        "failures": rows(session, _SELECT_FAILURES, which),
+        "favorite_rate": round(100 * sum(each["favorites"] for each in styles) / made, 2) if made else None,
+    }
+
+
+def period(first: str | None, last: str | None) -> dict[str, Any]:
+    """Return the days from ``first`` to ``last``, 30 days to today unless told, and the moments they are between."""
     end = date.fromisoformat(last) if last else datetime.now(UTC).date()
     begin = date.fromisoformat(first) if first else end - timedelta(days=DAYS - 1)
-    which = {
-        "livemode": livemode,
+    return {
         "first": begin,
         "last": end,
         "since": datetime(begin.year, begin.month, begin.day, tzinfo=UTC),
         "until": datetime(end.year, end.month, end.day, tzinfo=UTC) + timedelta(days=1),
     }
-    styles = _rows(session, _SELECT_STYLES, which)
-    made = sum(each["succeeded"] for each in styles)
-    return {
-        "first": begin.isoformat(),
-        "last": end.isoformat(),
-        "days": _rows(session, _SELECT_DAYS, which),
-        "styles": styles,
-        "peak_hours": _rows(session, _SELECT_HOURS, which),
-        "users": _rows(session, _SELECT_USERS, which)[0],
-        "failures": _rows(session, _SELECT_FAILURES, which),
-        "favorite_rate": round(100 * sum(each["favorites"] for each in styles) / made, 2) if made else None,
-    }
 
 
-def _rows(session: Session, statement: sa.TextClause, which: dict[str, Any]) -> list[dict[str, Any]]:
+def rows(session: Session, statement: sa.TextClause, which: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what ``statement`` finds, as JSON has it."""
     found = session.execute(statement, which).mappings()
     return [{name: _plain(name, value) for name, value in row.items()} for row in found]
 
@@ -96,4 +101,4 @@ def _plain(name: str, value: Any) -> Any:
         return value.isoformat()
     if value is None or isinstance(value, str):
         return value
-    return float(value) if name.endswith(("_rate", "_per_user")) else int(value)
+    return float(value) if name.endswith(("_rate", "_per_user", "_per_session")) else int(value)
