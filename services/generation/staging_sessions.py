@@ -15,6 +15,7 @@ from services.generation import (
     cancelling,
     endings,
     handlers,
+    queries,
     saved_styles,
     sources,
     staging_admission,
@@ -105,12 +106,13 @@ def select(
     """Select the empty room that is to be staged, among all versions of the session; selecting it again does nothing.
 
     Raises:
-        NotFound: there is no such session, or no such empty room of it.
+        NotFound: there is no such session or image, or this is none of the session's empty rooms.
         PreconditionFailed: as `change`.
         StepNotAllowed: another one is locked, or there is none to select.
     """
 
     def apply(session: Session, row: StagingSession) -> list[Event]:
+        queries.image(session, org_id=row.org_id, livemode=row.livemode, image_id=image_id)
         is_another = row.selected_image_id != image_id
         if is_another:
             steps.require(steps.SELECT, standing(row))

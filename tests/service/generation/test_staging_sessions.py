@@ -268,10 +268,13 @@ def test_what_is_no_empty_room_of_the_session_cannot_be_selected(a_room: Rooms) 
     for image_id in (foreign, variant, new_id("img"), "no id"):
         with pytest.raises(NotFound):
             room.select(image_id)
-    for elsewhere, allowed in ((staged, ["stage"]), (a_room(), ["choose_room_state", "generate_empty_room"])):
+    draft = a_room(org_id=room.owner["org_id"])
+    for elsewhere, allowed in ((staged, ["stage"]), (draft, ["choose_room_state", "generate_empty_room"])):
         with pytest.raises(StepNotAllowed) as problem:
             elsewhere.select(mine)
         assert problem.value.extra["allowed"] == allowed
+    with pytest.raises(NotFound):
+        a_room(room_state="already_empty").select(mine)
 
 
 def test_a_deleted_version_cannot_be_selected_nor_locked(room: Room) -> None:
