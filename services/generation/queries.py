@@ -85,7 +85,7 @@ def job(session: Session, *, org_id: str, livemode: bool, job_id: str) -> dict[s
     Raises:
         NotFound: the organization has none of this id in this mode.
     """
-    return jobs_as_dicts(session, [_job_of(session, org_id=org_id, livemode=livemode, job_id=job_id)])[0]
+    return jobs_as_dicts(session, [job_row(session, org_id=org_id, livemode=livemode, job_id=job_id)])[0]
 
 
 def jobs_by_id(session: Session, wanted: Mapping[str, tuple[str, bool]]) -> dict[str, dict[str, Any]]:
@@ -142,7 +142,7 @@ def job_generations(
     Raises:
         NotFound: the organization has no such job in this mode.
     """
-    _job_of(session, org_id=org_id, livemode=livemode, job_id=job_id)
+    job_row(session, org_id=org_id, livemode=livemode, job_id=job_id)
     statement = sa.select(Generation).where(Generation.job_id == job_id).order_by(Generation.number)
     if status:
         statement = statement.where(Generation.status == status)
@@ -265,7 +265,12 @@ def image_as_dict(row: Image) -> dict[str, Any]:
     }
 
 
-def _job_of(session: Session, *, org_id: str, livemode: bool, job_id: str) -> Job:
+def job_row(session: Session, *, org_id: str, livemode: bool, job_id: str) -> Job:
+    """Return the row of one job.
+
+    Raises:
+        NotFound: the organization has none of this id in this mode.
+    """
     row = session.get(Job, job_id)
     if row is None or (row.org_id, row.livemode) != (org_id, livemode):
         raise NotFound("There is no such job.")
