@@ -1715,6 +1715,7 @@ def _a_session(session_id: str, asset: dict[str, Any]) -> dict[str, Any]:
         "status": "draft",
         "upload_id": asset["id"],
         "original_key": asset["key"],
+        "original": _an_original(asset["id"]),
         "selected_image_id": None,
         "locked_at": None,
         "next_retry_number": 0,

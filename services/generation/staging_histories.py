@@ -11,8 +11,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from services.generation import queries, staging_steps
+from services.generation import queries, sources, staging_steps
 from services.generation.models import Generation, Job, StagingResult, StagingSession
+from services.generation.sources import Original
 from services.generation.staging_progress import standing
 from services.generation.staging_steps import EMPTY_ROOM, STAGING
 from shared import pages
@@ -69,10 +70,13 @@ def shown(session: Session, row: StagingSession) -> dict[str, Any]:
     return _all_shown(session, [row], newest=staging_steps.MOST_GENERATIONS)[0]
 
 
-def next_actions(row: StagingSession, empty_rooms: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def next_actions(
+    row: StagingSession, photo: Original, empty_rooms: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
     """Return what may be done next, as it is asked for: ``[{action, method, path, body, free}]``.
 
-    ``free`` says of a paid step that this time it costs nothing. What is to be chosen has a proposal.
+    ``free`` says of a paid step that this time it costs nothing. What is to be chosen has a proposal. Nothing is to be
+    made of a ``photo`` that is deleted.
     """
     bodies: Mapping[str, dict[str, Any]] = {
         staging_steps.CHOOSE_ROOM_STATE: {"room_state": _other(row.room_state)},
@@ -90,18 +94,23 @@ def next_actions(row: StagingSession, empty_rooms: Sequence[Mapping[str, Any]]) 
             "free": step == staging_steps.GENERATE_EMPTY_ROOM and staging_steps.is_free(row.empty_rooms),
         }
         for step in staging_steps.allowed(standing(row))
+        if photo.available or step not in _made_of_photo(row)
     ]
 
 
 def _all_shown(session: Session, rows: Sequence[StagingSession], *, newest: int) -> list[dict[str, Any]]:
     attempts = _attempts(session, [row.id for row in rows], newest=newest)
-    return [_shown(row, attempts[row.id, EMPTY_ROOM], attempts[row.id, STAGING]) for row in rows]
+    photos = sources.originals(session, [(row.upload_id, row.asset) for row in rows])
+    return [_shown(row, photos[row.upload_id], attempts[row.id, EMPTY_ROOM], attempts[row.id, STAGING]) for row in rows]
 
 
-def _shown(row: StagingSession, empty_rooms: list[dict[str, Any]], stagings: list[dict[str, Any]]) -> dict[str, Any]:
+def _shown(
+    row: StagingSession, photo: Original, empty_rooms: list[dict[str, Any]], stagings: list[dict[str, Any]]
+) -> dict[str, Any]:
     return {
         **{name: getattr(row, name) for name in _SHOWN},
         "original_key": row.asset["key"],
+        "original": photo.as_dict(),
         "user_id": row.user_id,
         "locked_at": row.locked_at and rfc3339(row.locked_at, precision="microseconds"),
         "next_retry_number": row.empty_rooms,
@@ -109,7 +118,7 @@ def _shown(row: StagingSession, empty_rooms: list[dict[str, Any]], stagings: lis
         "counts": {"empty_rooms": row.empty_rooms, "stagings": row.variants},
         "empty_rooms": empty_rooms,
         "stagings": stagings,
-        "next_actions": next_actions(row, empty_rooms),
+        "next_actions": next_actions(row, photo, empty_rooms),
         "livemode": row.livemode,
         "created_at": rfc3339(row.created_at, precision="microseconds"),
         "updated_at": rfc3339(row.updated_at, precision="microseconds"),
@@ -144,6 +153,11 @@ def _attempts(
         counted = {name: value for name, value in generation.items() if name != "number"}
         attempts[session_id, workflow].append({**counted, "job_id": row.job_id, **numbered})
     return attempts
+
+
+def _made_of_photo(row: StagingSession) -> tuple[str, ...]:
+    """Return the steps that work on a session's photo; what is selected is a picture of its own."""
+    return (staging_steps.GENERATE_EMPTY_ROOM, *(() if row.selected_image_id else (staging_steps.STAGE,)))
 
 
 def _newest_image(empty_rooms: Sequence[Mapping[str, Any]]) -> str | None:

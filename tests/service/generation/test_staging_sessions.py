@@ -653,6 +653,8 @@ def test_of_a_photo_that_is_deleted_nothing_more_is_made_and_nothing_held(a_room
         assert isinstance(refused(step), SourceGone)
     assert (room.now["status"], empty_already.now["status"]) == ("selecting", "draft")
     assert len(room.credits.calls) == held
+    assert (room.now["original"]["available"], empty_already.now["original"]["available"]) == (False, False)
+    assert (room.allowed, empty_already.allowed) == (["select_empty_room"], ["choose_room_state"])
 
 
 @pytest.mark.parametrize("how", DELETED)
@@ -660,13 +662,14 @@ def test_the_locked_empty_room_is_staged_though_its_photo_is_deleted(room: Room,
     room.locked()
     delete_photo(room, how)
 
+    proposed = room.allowed
     failed = room.stage()
     room.fail()
     again = {**room.owner, "job_id": failed["id"], "new_job_id": new_id("job"), "user_id": None}
     retrying.retry(room.db, room.credits, room.engine, **again)
     room.succeed()
 
-    assert room.now["counts"]["stagings"] == 2
+    assert (proposed, room.now["counts"]["stagings"]) == (["stage"], 2)
 
 
 def all_at_once(steps: list[Callable[[], object]]) -> list[Problem | None]:
