@@ -8,7 +8,16 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from services.generation import adopting, cancelling, planning, recording, retrying, staging_histories, sweeper
+from services.generation import (
+    adopting,
+    cancelling,
+    planning,
+    recording,
+    retrying,
+    staging_histories,
+    staging_sessions,
+    sweeper,
+)
 from services.generation.adopting import Result
 from services.generation.engine import Engine
 from services.generation.models import Image, Operation
@@ -539,6 +548,21 @@ def test_what_a_dying_process_left_at_work_is_cancelled_by_the_next_sweep(room: 
     assert swept == [2, 0]
     assert [job_of(room.db, job_id)["status"] for job_id in jobs] == ["cancelled"] * 2
     assert job_of(room.db, other)["status"] == "queued"
+
+
+def test_of_a_session_with_very_much_at_work_the_sweep_cancels_what_is_left(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(staging_sessions, "CANCELLED_AT_ONCE", 1)
+    room.locked()
+    jobs = [room.stage()["id"] for _ in range(3)]
+
+    room.delete()
+    first = [job_of(room.db, job_id)["status"] for job_id in jobs]
+    swept = sweeper.cancel_work_of_deleted_sessions(room.db)
+
+    assert (first, swept) == (["cancelled", "queued", "queued"], 2)
+    assert {job_of(room.db, job_id)["status"] for job_id in jobs} == {"cancelled"}
 
 
 def test_what_is_stored_while_its_session_is_deleted_is_kept_and_not_cancelled_over_and_over(a_room: Rooms) -> None:
