@@ -34,6 +34,13 @@ def page(rows: Sequence[T], *, limit: int, show: Callable[[T], dict[str, Any]], 
         show: makes an item of a row.
         key: the field of an item that is its cursor.
     """
-    data = [show(row) for row in rows[:limit]]
+    return page_together(rows, limit=limit, show=lambda kept: [show(row) for row in kept], key=key)
+
+
+def page_together(
+    rows: Sequence[T], *, limit: int, show: Callable[[Sequence[T]], Sequence[dict[str, Any]]], key: str = "id"
+) -> dict[str, Any]:
+    """Return the same of rows that are shown all at once; ``show`` makes items of them, in their order."""
+    data = list(show(rows[:limit]))
     more = len(rows) > limit
     return {"data": data, "has_more": more, "next_cursor": data[-1][key] if more else None}

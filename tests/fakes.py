@@ -1125,6 +1125,7 @@ class FakeServices:
         self.choices: dict[str, dict[str, Any]] = {}
         self.notifications = FakeRpc(
             headshot_analytics=lambda **_: _AN_ANALYSIS_OF_HEADSHOTS,
+            staging_analytics=lambda **_: _AN_ANALYSIS_OF_STAGING,
             events=self._events,
             activity=lambda **_: _page([_AN_ACTIVITY]),
             create_endpoint=self._create_endpoint,
@@ -1741,6 +1742,7 @@ def _a_session(session_id: str, asset: dict[str, Any]) -> dict[str, Any]:
         "status": "draft",
         "upload_id": asset["id"],
         "original_key": asset["key"],
+        "original": _an_original(asset["id"]),
         "selected_image_id": None,
         "locked_at": None,
         "next_retry_number": 0,
@@ -1920,6 +1922,21 @@ _AN_ANALYSIS_OF_HEADSHOTS = {
     },
     "failures": [{"reason": "provider_error", "count": 1}],
     "favorite_rate": 50.0,
+}
+_AN_ANALYSIS_OF_STAGING = {
+    "first": "2026-01-01",
+    "last": "2026-01-31",
+    "sessions": {
+        "begun": 4,
+        "completed": 3,
+        "completion_rate": 75.0,
+        "avg_seconds_to_complete": 300,
+        "retries_per_session": 1.5,
+        "taken_up_again": 1,
+        "left_behind": 1,
+        "recovery_rate": 50.0,
+    },
+    "stagings": {"in_sessions": 5, "without_session": 5, "session_rate": 50.0},
 }
 
 

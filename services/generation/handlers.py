@@ -196,6 +196,7 @@ def _submit_together(
             plan = cached_plans.plan(db, of_mode, asked)
             plan = planning.for_nothing(plan) if is_free(asked.retry_number) else plan
             if asked.dry_run:
+                staging_admission.rehearse(db, asked, generations=len(plan.generations))
                 outcomes[asked.job_id] = rehearsal.rehearse(credits_service, of_mode, asked, plan)
             else:
                 ready.append(submissions.planned(of_mode, asked, plan))

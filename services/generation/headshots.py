@@ -4,7 +4,6 @@ A headshot is a generation of the workflow `headshot`; keys stand in place of ad
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -177,7 +176,7 @@ def _headshot(
         "original": original.as_dict(),
         "metadata": _metadata(row, operation),
         "created_at": rfc3339(job.created_at, precision="microseconds"),
-        "finished_at": _time(row.finished_at),
+        "finished_at": row.finished_at and rfc3339(row.finished_at, precision="microseconds"),
         "livemode": job.livemode,
     }
 
@@ -194,7 +193,3 @@ def _metadata(row: Generation, operation: Operation | None) -> dict[str, Any]:
         "quality": row.settings["quality"],
         "attempts": operation.attempt if operation else 0,
     }
-
-
-def _time(moment: datetime | None) -> str | None:
-    return rfc3339(moment, precision="microseconds") if moment else None

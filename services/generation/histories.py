@@ -7,8 +7,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, aliased
 
-from services.generation.models import Attempt, Generation, Job, Operation
-from shared.problems import BadRequest, NotFound
+from services.generation.models import Attempt, Generation, Operation
+from services.generation.queries import job_row
+from shared.problems import BadRequest
+from shared.times import rfc3339
 
 _MOMENT = "%Y%m%d%H%M%S%f"
 _RUNNING = ("sent", "submitted", "unknown")
@@ -32,7 +34,7 @@ def attempts(
     Raises:
         NotFound: the organization has no such job in this mode.
     """
-    _require_job(session, org_id=org_id, livemode=livemode, job_id=job_id)
+    job_row(session, org_id=org_id, livemode=livemode, job_id=job_id)
     key = sa.func.concat(Attempt.operation_id, "/", sa.func.lpad(sa.cast(Attempt.attempt, sa.Text), 6, "0"))
     statement = (
         sa.select(Attempt, Operation, key.label("cursor"))
@@ -59,7 +61,7 @@ def timeline(session: Session, *, org_id: str, livemode: bool, job_id: str, most
     Raises:
         NotFound: the organization has no such job in this mode.
     """
-    job = _require_job(session, org_id=org_id, livemode=livemode, job_id=job_id)
+    job = job_row(session, org_id=org_id, livemode=livemode, job_id=job_id)
     steps: list[tuple[datetime | None, str, str | None, str | None]] = [
         (job.created_at, "job_accepted", None, None),
         (job.stalled_at, "job_stalled", None, None),
@@ -78,7 +80,7 @@ def timeline(session: Session, *, org_id: str, livemode: bool, job_id: str, most
     happened.sort(key=lambda step: step[0])
     return {
         "data": [
-            {"at": _time(at), "what": what, "generation_id": generation_id, "detail": detail}
+            {"at": rfc3339(at, precision="auto"), "what": what, "generation_id": generation_id, "detail": detail}
             for at, what, generation_id, detail in happened
         ]
     }
@@ -163,8 +165,8 @@ def _attempt(attempt: Attempt, operation: Operation) -> dict[str, Any]:
         "model_used": attempt.model_used,
         "seed": attempt.seed,
         "reason": attempt.error_code,
-        "sent_at": _time(attempt.sent_at),
-        "ended_at": attempt.ended_at and _time(attempt.ended_at),
+        "sent_at": rfc3339(attempt.sent_at, precision="auto"),
+        "ended_at": attempt.ended_at and rfc3339(attempt.ended_at, precision="auto"),
         "duration_ms": attempt.duration_ms,
     }
 
@@ -201,17 +203,6 @@ def _entry(attempt: Attempt, operation: Operation) -> dict[str, Any]:
         "error_detail": attempt.error_detail,
         "request_digest": attempt.request_digest,
         "response_digest": attempt.response_digest,
-        "created_at": _time(attempt.sent_at),
-        "completed_at": attempt.ended_at and _time(attempt.ended_at),
+        "created_at": rfc3339(attempt.sent_at, precision="auto"),
+        "completed_at": attempt.ended_at and rfc3339(attempt.ended_at, precision="auto"),
     }
-
-
-def _require_job(session: Session, *, org_id: str, livemode: bool, job_id: str) -> Job:
-    row = session.get(Job, job_id)
-    if row is None or (row.org_id, row.livemode) != (org_id, livemode):
-        raise NotFound("There is no such job.")
-    return row
-
-
-def _time(moment: datetime | None) -> str:
-    return moment.isoformat().replace("+00:00", "Z") if moment else ""

@@ -6,9 +6,9 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from services.generation.provenance import source_ids
-from services.generation.queries import time_text
 from shared.ids import is_id
 from shared.problems import NotFound
+from shared.times import rfc3339
 
 # Further back than anybody works; what is older is not followed.
 GENERATIONS_BACK = 50
@@ -66,7 +66,7 @@ def _image(row: sa.Row[Any]) -> dict[str, Any]:
         "sha256": row.sha256,
         "job_id": row.job_id,
         "generation_id": row.generation_id,
-        "created_at": time_text(row.created_at),
+        "created_at": rfc3339(row.created_at, precision="auto"),
         "deleted": row.deleted_at is not None,
         **row.provenance,
     }

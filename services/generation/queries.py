@@ -7,46 +7,25 @@ not the only one. An image carries storage keys in place of addresses: the gatew
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
-from services.generation import standings
+from services.generation import places
 from services.generation.failures import NOT_BEGUN, reason
-from services.generation.jobs import GENERATION_ENDS, JOB_ENDS, STALLED_AFTER, progress
+from services.generation.jobs import GENERATION_ENDS, JOB_ENDS
 from services.generation.models import Generation, Image, Job
-from services.generation.standings import Standing
+from services.generation.shown_jobs import job_as_dict
 from shared import pages
 from shared.problems import BadRequest, NotFound
+from shared.times import rfc3339
 
 FIRST_GENERATIONS = 50
-MOST_AHEAD = 500
 # In a list, as many as a staging has at most: 200 jobs with 50 each would be a page of 10,000 images.
 LISTED_GENERATIONS = 8
-_PHASES = {
-    "awaiting_credit": "Holding the credits",
-    "queued": "Waiting for a free worker",
-    "running": "Making the images",
-    "paused": "Waiting until the rest can be paid for",
-    "cancelling": "Cancelling",
-    "succeeded": "Done",
-    "partially_succeeded": "Done, with failures",
-    "failed": "Failed",
-    "cancelled": "Cancelled",
-    "expired": "Ended at its deadline",
-    "rejected": "Not started",
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where a job stands in its organization's queue, and how it stands about what it does next."""
-
-    jobs_ahead: int
-    operations_ahead: int
-    standing: Standing | None
 
 
 def _among(column: Any, name: str) -> Any:
@@ -98,24 +77,6 @@ _FIRST_GENERATIONS = (
 _IMAGES = (
     sa.select(Image).where(_among(Image.generation_id, "generation_ids"), Image.deleted_at.is_(None)).order_by(Image.id)
 )
-# Only so many operations of an organization are looked at: a job behind thousands is told a place that is too good,
-# but nobody's order takes the longer the more is waiting.
-_JOBS_AHEAD = sa.text("""
-WITH mine AS (SELECT id, org_id, livemode FROM jobs WHERE id = ANY (:job_ids)),
-due AS (
-    SELECT head.org_id, head.livemode, head.job_id, count(*) AS operations
-    FROM (SELECT DISTINCT org_id, livemode FROM mine) AS asking
-    CROSS JOIN LATERAL (
-        SELECT o.org_id, o.livemode, o.job_id FROM operations AS o
-        WHERE o.org_id = asking.org_id AND o.livemode = asking.livemode
-          AND o.status = 'queued' AND o.due_at IS NOT NULL
-        ORDER BY o.job_id LIMIT :most
-    ) AS head
-    GROUP BY head.org_id, head.livemode, head.job_id
-)
-SELECT mine.id, count(*) AS jobs, CAST(sum(due.operations) AS integer) AS operations FROM mine
-JOIN due ON due.org_id = mine.org_id AND due.livemode = mine.livemode AND due.job_id < mine.id GROUP BY mine.id
-""")
 
 
 def job(session: Session, *, org_id: str, livemode: bool, job_id: str) -> dict[str, Any]:
@@ -124,7 +85,7 @@ def job(session: Session, *, org_id: str, livemode: bool, job_id: str) -> dict[s
     Raises:
         NotFound: the organization has none of this id in this mode.
     """
-    return jobs_as_dicts(session, [_job_of(session, org_id=org_id, livemode=livemode, job_id=job_id)])[0]
+    return jobs_as_dicts(session, [job_row(session, org_id=org_id, livemode=livemode, job_id=job_id)])[0]
 
 
 def jobs_by_id(session: Session, wanted: Mapping[str, tuple[str, bool]]) -> dict[str, dict[str, Any]]:
@@ -156,8 +117,9 @@ def jobs(  # noqa: PLR0913  each says which part of the list
         statement = statement.where(Job.status == status)
     if after:
         statement = statement.where(Job.id < after)
-    found = list(session.scalars(statement.limit(limit + 1)))
-    return _page(found, limit, lambda rows: jobs_as_dicts(session, rows, generations=generations))
+    rows = list(session.scalars(statement.limit(limit + 1)))
+    show = partial(jobs_as_dicts, session, generations=generations)
+    return pages.page_together(rows, limit=limit, show=show)
 
 
 def has_jobs(session: Session, *, org_id: str, livemode: bool) -> bool:
@@ -180,7 +142,7 @@ def job_generations(
     Raises:
         NotFound: the organization has no such job in this mode.
     """
-    _job_of(session, org_id=org_id, livemode=livemode, job_id=job_id)
+    job_row(session, org_id=org_id, livemode=livemode, job_id=job_id)
     statement = sa.select(Generation).where(Generation.job_id == job_id).order_by(Generation.number)
     if status:
         statement = statement.where(Generation.status == status)
@@ -188,7 +150,7 @@ def job_generations(
         last = sa.select(Generation.number).where(Generation.id == after, Generation.job_id == job_id).scalar_subquery()
         statement = statement.where(Generation.number > last)
     rows = list(session.scalars(statement.limit(limit + 1)))
-    return _page(rows, limit, lambda some: generations_as_dicts(session, some))
+    return pages.page_together(rows, limit=limit, show=partial(generations_as_dicts, session))
 
 
 def image(session: Session, *, org_id: str, livemode: bool, image_id: str) -> dict[str, Any]:
@@ -262,8 +224,8 @@ def jobs_as_dicts(
     totals = _totals(session, rows)
     first = _first_generations(session, rows, most=generations) if generations else {}
     now = session.execute(_NOW).scalar_one()
-    queue = _queue(session, rows)
-    return [_job_as_dict(row, totals[row.id], first.get(row.id, []), now=now, place=queue[row.id]) for row in rows]
+    queue = places.of(session, rows)
+    return [job_as_dict(row, totals[row.id], first.get(row.id, []), now=now, place=queue[row.id]) for row in rows]
 
 
 def generations_as_dicts(session: Session, rows: Sequence[Generation]) -> list[dict[str, Any]]:
@@ -297,13 +259,18 @@ def image_as_dict(row: Image) -> dict[str, Any]:
         "parent_id": row.parent_id,
         "job_id": row.job_id,
         "generation_id": row.generation_id,
-        "created_at": time_text(row.created_at),
+        "created_at": rfc3339(row.created_at, precision="auto"),
         "livemode": row.livemode,
         "provenance": row.provenance,
     }
 
 
-def _job_of(session: Session, *, org_id: str, livemode: bool, job_id: str) -> Job:
+def job_row(session: Session, *, org_id: str, livemode: bool, job_id: str) -> Job:
+    """Return the row of one job.
+
+    Raises:
+        NotFound: the organization has none of this id in this mode.
+    """
     row = session.get(Job, job_id)
     if row is None or (row.org_id, row.livemode) != (org_id, livemode):
         raise NotFound("There is no such job.")
@@ -333,74 +300,6 @@ def _generation_as_dict(row: Generation, made: list[dict[str, Any]]) -> dict[str
     }
 
 
-def _job_as_dict(
-    row: Job, totals: Mapping[str, Any], first: list[dict[str, Any]], *, now: datetime, place: Place
-) -> dict[str, Any]:
-    ended = totals["succeeded"] + totals["failed"]
-    open_ = row.total - ended
-    waiting = row.status in {"awaiting_credit", "queued"}
-    return {
-        "id": row.id,
-        "workflow": row.workflow,
-        "status": row.status,
-        "phase": _PHASES[row.status],
-        "progress": progress(total=row.total, ended=ended),
-        "counts": {
-            "total": row.total,
-            "queued": totals["queued"],
-            "running": totals["running"],
-            "succeeded": totals["succeeded"],
-            "failed": totals["failed"],
-        },
-        "charged": totals["charged"],
-        "refunded": totals["refunded"],
-        "reserved": totals["reserved"],
-        "generations": first,
-        "created_at": time_text(row.created_at),
-        "finished_at": row.finished_at and time_text(row.finished_at),
-        "deadline_at": time_text(row.deadline_at),
-        "session_id": row.session_id,
-        "retry_of": row.retry_of,
-        "retry_count": row.retry_count,
-        "queue_position": place.jobs_ahead + 1 if waiting else None,
-        "eta_seconds": None if row.status in {"paused", *JOB_ENDS} else _eta_seconds(row, place, open_=open_),
-        "waiting_reason": row.waiting_reason or _waiting_reason(row, place, queued=totals["queued"]),
-        "stalled": row.status not in {"paused", *JOB_ENDS} and now - row.progressed_at > STALLED_AFTER,
-        "livemode": row.livemode,
-        "cache": _cache(row),
-        "warnings": _warnings(row, totals),
-    }
-
-
-def _cache(row: Job) -> dict[str, Any] | None:
-    """Return how many of a job's operations might have been known, and how many were; None where none can be."""
-    if not row.cacheable:
-        return None
-    return {"operations": row.cacheable, "hits": row.from_cache, "fresh": row.fresh}
-
-
-def _warnings(row: Job, totals: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Say how many generations were not begun, or are not yet, and why; of a rejected job its refusal has said it.
-
-    Say too how many were made by others than were asked.
-    """
-    told = []
-    if row.waiting_reason and totals["waiting"]:
-        told.append(("generations_wait", totals["waiting"], "wait", row.waiting_reason))
-    if row.status != "rejected":
-        told += [("generations_not_begun", count, "were not begun", code) for code, count in totals["not_begun"]]
-    warnings = [
-        {"code": code, "detail": f"{count} of {row.total} generations {verb}: {reason(why).message}"}
-        for code, count, verb, why in told
-    ]
-    if totals["fallbacks"]:
-        detail = (
-            f"{totals['fallbacks']} of {row.total} generations were made by another AI service than was asked first."
-        )
-        warnings.append({"code": "fallback", "detail": detail})
-    return warnings
-
-
 def _totals(session: Session, rows: Sequence[Job]) -> dict[str, dict[str, Any]]:
     """Count each job's generations by state, and add up what is charged, refunded and still held."""
     found = session.execute(_TOTALS, {"job_ids": [row.id for row in rows]}).mappings()
@@ -420,54 +319,9 @@ def _first_generations(session: Session, rows: Sequence[Job], *, most: int) -> d
     return by_job
 
 
-def _queue(session: Session, rows: Sequence[Job]) -> dict[str, Place]:
-    """Return where jobs stand: of those that wait how much of their organization's, and mode's, is due before them."""
-    waiting = [row.id for row in rows if row.status in {"awaiting_credit", "queued"}]
-    begun = [row.id for row in rows if row.status in {"queued", "running"}]
-    ahead = {}
-    if waiting:
-        found = session.execute(_JOBS_AHEAD, {"job_ids": waiting, "most": MOST_AHEAD})
-        ahead = {job_id: (jobs, operations) for job_id, jobs, operations in found}
-    known = standings.of(session, begun)
-    places = {row.id: (*ahead.get(row.id, (0, 0)), known.get(row.id)) for row in rows}
-    return {
-        job_id: Place(jobs_ahead=jobs, operations_ahead=operations, standing=standing)
-        for job_id, (jobs, operations, standing) in places.items()
-    }
-
-
-def _eta_seconds(row: Job, place: Place, *, open_: int) -> int:
-    """Return how long the rest of a job takes, as measured, or as it was estimated."""
-    if place.standing is None:
-        return row.estimated_seconds
-    measured = standings.eta(place.standing, ahead=place.operations_ahead, remaining=open_)
-    return row.estimated_seconds if measured is None else measured
-
-
-def _waiting_reason(row: Job, place: Place, *, queued: int) -> str | None:
-    if row.status == "awaiting_credit":
-        return "holding_credits"
-    if place.standing is None and queued and row.cacheable:
-        return "same_analysis"
-    if place.standing is None or not queued:
-        return "free_worker" if row.status == "queued" else None
-    return standings.waiting_reason(place.standing, ahead=place.operations_ahead)
-
-
 def _moment(text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
         raise BadRequest(f"{text[:40]!r} is no time: write it as 2026-01-31T12:00:00Z.") from error
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _page(rows: Sequence[Any], limit: int, shown: Any) -> dict[str, Any]:
-    has_more = len(rows) > limit
-    kept = rows[:limit]
-    return {"data": shown(kept), "has_more": has_more, "next_cursor": kept[-1].id if has_more else None}
-
-
-def time_text(moment: datetime) -> str:
-    """Return a time in UTC as clients read it."""
-    return moment.isoformat().replace("+00:00", "Z")

@@ -15,6 +15,7 @@ from services.generation.engine import Engine
 from services.generation.holding import Credits
 from services.generation.jobs import JOB_ENDS
 from services.generation.models import Generation, Job
+from services.generation.queries import job_row
 from services.generation.submissions import Submission
 from shared.database import Database
 from shared.problems import BadRequest, Conflict, NotFound
@@ -72,9 +73,7 @@ def retry(  # noqa: PLR0913  each says which part of the new job
         HoldRefused, Unavailable: as `handlers.submit`.
     """
     with db.transaction(org_id=org_id, livemode=livemode) as session:
-        job = session.get(Job, job_id)
-        if job is None or (job.org_id, job.livemode) != (org_id, livemode):
-            raise NotFound("There is no such job.")
+        job = job_row(session, org_id=org_id, livemode=livemode, job_id=job_id)
         numbers = _numbers(session, job, generation_ids)
         sources.require_there(session, job.assets)
         asked = Submission(

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from services.generation.models import SavedStyle
 from services.generation.styles import STYLES, is_saved
+from shared import pages
 from shared.database import Database
 from shared.problems import BadRequest, Conflict, LimitExceeded, NotFound, PreconditionFailed
 from shared.times import rfc3339
@@ -20,10 +21,13 @@ log = structlog.get_logger(__name__)
 MOST = 200
 _NO_STYLE = "There is no such saved style."
 _UNIQUE = "23505"
+_LOCK = sa.text("SELECT pg_advisory_xact_lock(hashtextextended('saved styles of ' || :org_id, 0))")
 
 
 def create(session: Session, *, style_id: str, org_id: str, livemode: bool, **given: Any) -> dict[str, Any]:
     """Save a style; idempotent by ``style_id``. ``given`` are ``user_id``, ``name``, ``base``, ``words``, ``colours``.
+
+    Two of an organization at once wait for each other here, until the transaction ends.
 
     Raises:
         BadRequest: the base is none of our styles.
@@ -31,6 +35,7 @@ def create(session: Session, *, style_id: str, org_id: str, livemode: bool, **gi
         LimitExceeded: there are 200 already.
     """
     _require_base(given["base"])
+    session.execute(_LOCK, {"org_id": org_id})
     found = session.get(SavedStyle, style_id)
     if found is not None:
         return shown(found)
@@ -93,30 +98,27 @@ def one(session: Session, *, style_id: str, org_id: str, livemode: bool) -> dict
     return shown(_row(session, style_id=style_id, org_id=org_id, livemode=livemode))
 
 
-def page(session: Session, *, org_id: str, livemode: bool, limit: int = 50, after: str | None = None) -> dict[str, Any]:
+def page(
+    session: Session, *, org_id: str, livemode: bool, limit: int = pages.PAGE, after: str | None = None
+) -> dict[str, Any]:
     """Return saved styles, newest first, as a page."""
     statement = sa.select(SavedStyle).where(_mine(org_id, livemode=livemode)).order_by(SavedStyle.id.desc())
     if after:
         statement = statement.where(SavedStyle.id < after)
     rows = list(session.scalars(statement.limit(limit + 1)))
-    more = len(rows) > limit
-    return {
-        "data": [shown(row) for row in rows[:limit]],
-        "has_more": more,
-        "next_cursor": rows[limit - 1].id if more else None,
-    }
+    return pages.page(rows, limit=limit, show=shown)
 
 
-def require(session: Session, style: str | None) -> None:
-    """Make sure that a style can be named: by a slug of ours, or by the id of one that the session's tenant has saved.
+def require(session: Session, style: str | None, *, org_id: str, livemode: bool) -> None:
+    """Make sure that a style can be named: by a slug of ours, or by the id of one that was saved in this mode.
 
     Raises:
         BadRequest: it cannot.
     """
     if style is None or style in STYLES:
         return
-    row = session.get(SavedStyle, style) if is_saved(style) else None
-    if row is None or row.deleted_at:
+    mine = sa.and_(_mine(org_id, livemode=livemode), SavedStyle.id == style)
+    if not is_saved(style) or not session.scalar(sa.select(sa.exists().where(mine))):
         detail = "this is no style: see the choices of `GET /v1/workflows`, and `GET /v1/styles`"
         raise BadRequest("There is no such style.", errors=[{"pointer": "/style", "code": "invalid", "detail": detail}])
 

@@ -96,10 +96,12 @@ def of_image(session: Session, *, org_id: str, livemode: bool, image_id: str) ->
 def require_there(session: Session, assets: Mapping[str, Mapping[str, Any]]) -> None:
     """Make sure that the uploads of a job can be worked on still; ``assets`` has their snapshots by id.
 
+    An image of ours that stands in the place of an upload is there whatever became of that.
+
     Raises:
         SourceGone: one of them was deleted.
     """
-    uploads = ((asset_id, asset) for asset_id, asset in assets.items() if asset_id.startswith("ast_"))
+    uploads = ((one, asset) for one, asset in assets.items() if one.startswith("ast_") and "image_id" not in asset)
     gone = [original for original in originals(session, uploads).values() if not original.available]
     if gone:
         told = gone[0].as_dict()

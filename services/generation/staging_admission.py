@@ -13,6 +13,7 @@ from services.generation.models import Job, StagingSession
 from services.generation.staging_progress import changed, generations_of, is_step, lock, move, standing
 from services.generation.staging_steps import EMPTY_ROOM, STAGING, STEP_OF_WORKFLOW
 from services.generation.submissions import Planned, Submission
+from shared.database import Database
 from shared.events import Event
 from shared.problems import Conflict, Problem
 
@@ -47,6 +48,17 @@ def begin(session: Session, several: Sequence[Planned]) -> tuple[list[Event], di
     return told, refused
 
 
+def rehearse(db: Database, asked: Submission, *, generations: int) -> None:
+    """Refuse a dry run whose job could not be the next step of its session, as that would be; it takes no step.
+
+    Raises:
+        Conflict, StepNotAllowed, LimitExceeded: as the job would be refused.
+    """
+    if is_step(asked.session_id):
+        with db.transaction(org_id=asked.org_id, livemode=asked.livemode) as session:
+            _allowed(session, session.get(StagingSession, asked.session_id), asked, generations=generations)
+
+
 def require_step(
     session: Session, row: StagingSession, *, workflow: str, retry_number: int | None, generations: int
 ) -> None:
@@ -63,10 +75,19 @@ def require_step(
     staging_steps.require_room_for(generations, now)
 
 
-def _take_step(session: Session, row: StagingSession | None, asked: Submission, *, generations: int) -> Event:
-    if row is None or row.deleted_at or (row.org_id, row.livemode) != (asked.org_id, asked.livemode):
+def _allowed(session: Session, found: StagingSession | None, asked: Submission, *, generations: int) -> StagingSession:
+    """Return the session whose next step a job may be."""
+    if found is None or found.deleted_at or (found.org_id, found.livemode) != (asked.org_id, asked.livemode):
         raise Conflict("The session of this job was deleted.")
-    require_step(session, row, workflow=asked.workflow, retry_number=asked.retry_number, generations=generations)
+    require_step(session, found, workflow=asked.workflow, retry_number=asked.retry_number, generations=generations)
+    # A retry has the picture of its job, and the session may have got another since: from a photo to an empty room.
+    if asked.workflow == STAGING and asked.assets[found.upload_id].get("image_id") != found.selected_image_id:
+        raise staging_steps.refusal(standing(found), "The room to be staged is another picture than that of this job.")
+    return found
+
+
+def _take_step(session: Session, found: StagingSession | None, asked: Submission, *, generations: int) -> Event:
+    row = _allowed(session, found, asked, generations=generations)
     row.begun = True
     if asked.workflow == STAGING:
         row.style, row.room_type = asked.inputs["style"], asked.inputs["room_type"]

@@ -5,16 +5,18 @@ Each names the organization and the mode whose rows it may show, as queries.py; 
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from services.generation import queries, staging_steps
+from services.generation import queries, sources, staging_steps
 from services.generation.models import Generation, Job, StagingResult, StagingSession
+from services.generation.sources import Original
 from services.generation.staging_progress import standing
 from services.generation.staging_steps import EMPTY_ROOM, STAGING
+from shared import pages
 from shared.problems import NotFound
 from shared.times import rfc3339
 
@@ -49,7 +51,7 @@ def page(
     livemode: bool,
     status: str | None = None,
     attempts: int = LISTED_ATTEMPTS,
-    limit: int = 50,
+    limit: int = pages.PAGE,
     after: str | None = None,
 ) -> dict[str, Any]:
     """Return sessions, newest first, as a page, each with the newest ``attempts`` of each kind."""
@@ -60,12 +62,7 @@ def page(
     if after:
         statement = statement.where(StagingSession.id < after)
     rows = list(session.scalars(statement.order_by(StagingSession.id.desc()).limit(limit + 1)))
-    more, rows = len(rows) > limit, rows[:limit]
-    return {
-        "data": _all_shown(session, rows, newest=attempts),
-        "has_more": more,
-        "next_cursor": rows[-1].id if more else None,
-    }
+    return pages.page_together(rows, limit=limit, show=partial(_all_shown, session, newest=attempts))
 
 
 def shown(session: Session, row: StagingSession) -> dict[str, Any]:
@@ -73,10 +70,13 @@ def shown(session: Session, row: StagingSession) -> dict[str, Any]:
     return _all_shown(session, [row], newest=staging_steps.MOST_GENERATIONS)[0]
 
 
-def next_actions(row: StagingSession, empty_rooms: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def next_actions(
+    row: StagingSession, photo: Original, empty_rooms: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
     """Return what may be done next, as it is asked for: ``[{action, method, path, body, free}]``.
 
-    ``free`` says of a paid step that this time it costs nothing. What is to be chosen has a proposal.
+    ``free`` says of a paid step that this time it costs nothing. What is to be chosen has a proposal. Nothing is to be
+    made of a ``photo`` that is deleted.
     """
     bodies: Mapping[str, dict[str, Any]] = {
         staging_steps.CHOOSE_ROOM_STATE: {"room_state": _other(row.room_state)},
@@ -94,29 +94,34 @@ def next_actions(row: StagingSession, empty_rooms: Sequence[Mapping[str, Any]]) 
             "free": step == staging_steps.GENERATE_EMPTY_ROOM and staging_steps.is_free(row.empty_rooms),
         }
         for step in staging_steps.allowed(standing(row))
+        if photo.available or step not in _made_of_photo(row)
     ]
 
 
 def _all_shown(session: Session, rows: Sequence[StagingSession], *, newest: int) -> list[dict[str, Any]]:
     attempts = _attempts(session, [row.id for row in rows], newest=newest)
-    return [_shown(row, attempts[row.id, EMPTY_ROOM], attempts[row.id, STAGING]) for row in rows]
+    photos = sources.originals(session, [(row.upload_id, row.asset) for row in rows])
+    return [_shown(row, photos[row.upload_id], attempts[row.id, EMPTY_ROOM], attempts[row.id, STAGING]) for row in rows]
 
 
-def _shown(row: StagingSession, empty_rooms: list[dict[str, Any]], stagings: list[dict[str, Any]]) -> dict[str, Any]:
+def _shown(
+    row: StagingSession, photo: Original, empty_rooms: list[dict[str, Any]], stagings: list[dict[str, Any]]
+) -> dict[str, Any]:
     return {
         **{name: getattr(row, name) for name in _SHOWN},
         "original_key": row.asset["key"],
+        "original": photo.as_dict(),
         "user_id": row.user_id,
-        "locked_at": _time(row.locked_at),
+        "locked_at": row.locked_at and rfc3339(row.locked_at, precision="microseconds"),
         "next_retry_number": row.empty_rooms,
         "free_retries_left": staging_steps.free_retries_left(row.empty_rooms),
         "counts": {"empty_rooms": row.empty_rooms, "stagings": row.variants},
         "empty_rooms": empty_rooms,
         "stagings": stagings,
-        "next_actions": next_actions(row, empty_rooms),
+        "next_actions": next_actions(row, photo, empty_rooms),
         "livemode": row.livemode,
-        "created_at": _time(row.created_at),
-        "updated_at": _time(row.updated_at),
+        "created_at": rfc3339(row.created_at, precision="microseconds"),
+        "updated_at": rfc3339(row.updated_at, precision="microseconds"),
     }
 
 
@@ -150,6 +155,11 @@ def _attempts(
     return attempts
 
 
+def _made_of_photo(row: StagingSession) -> tuple[str, ...]:
+    """Return the steps that work on a session's photo; what is selected is a picture of its own."""
+    return (staging_steps.GENERATE_EMPTY_ROOM, *(() if row.selected_image_id else (staging_steps.STAGE,)))
+
+
 def _newest_image(empty_rooms: Sequence[Mapping[str, Any]]) -> str | None:
     images = [image["id"] for attempt in empty_rooms for image in attempt["images"]]
     return images[-1] if images else None
@@ -157,7 +167,3 @@ def _newest_image(empty_rooms: Sequence[Mapping[str, Any]]) -> str | None:
 
 def _other(room_state: str) -> str:
     return next(other for other in staging_steps.ROOM_STATES if other != room_state)
-
-
-def _time(moment: datetime | None) -> str | None:
-    return rfc3339(moment, precision="microseconds") if moment else None

@@ -11,7 +11,16 @@ import structlog
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from services.generation import cancelling, endings, handlers, saved_styles, staging_admission, staging_histories
+from services.generation import (
+    cancelling,
+    endings,
+    handlers,
+    queries,
+    saved_styles,
+    sources,
+    staging_admission,
+    staging_histories,
+)
 from services.generation import staging_steps as steps
 from services.generation.engine import Engine
 from services.generation.holding import Credits
@@ -25,6 +34,8 @@ from shared.problems import Conflict, NotFound, PreconditionFailed
 log = structlog.get_logger(__name__)
 
 _NO_SESSION = "There is no such staging session."
+# More would take longer than whoever deletes a session waits.
+CANCELLED_AT_ONCE = 20
 _OF_AN_IMAGE = ("key", "sha256", "content_type", "bytes", "width", "height")
 
 
@@ -46,7 +57,7 @@ def create(
         Conflict: there is a session of this id that is not the organization's.
     """
     with db.transaction(org_id=org_id, livemode=livemode) as session:
-        saved_styles.require(session, given.get("style"))
+        saved_styles.require(session, given.get("style"), org_id=org_id, livemode=livemode)
         new = {"id": session_id, "org_id": org_id, "livemode": livemode, "upload_id": asset["id"], "asset": dict(asset)}
         statement = insert(StagingSession).values(**new, **given, status="draft").on_conflict_do_nothing()
         added = session.execute(statement.returning(StagingSession.id)).scalar_one_or_none()
@@ -78,7 +89,7 @@ def change(
     """
 
     def apply(session: Session, row: StagingSession) -> list[Event]:
-        saved_styles.require(session, given.get("style"))
+        saved_styles.require(session, given.get("style"), org_id=row.org_id, livemode=row.livemode)
         different = {name: value for name, value in given.items() if getattr(row, name) != value}
         if not different:
             return []
@@ -97,16 +108,19 @@ def select(
     """Select the empty room that is to be staged, among all versions of the session; selecting it again does nothing.
 
     Raises:
-        NotFound: there is no such session, or no such empty room of it.
+        NotFound: there is no such session or image, or this is none of the session's empty rooms.
         PreconditionFailed: as `change`.
-        StepNotAllowed: it is locked, or there is none yet.
+        StepNotAllowed: another one is locked, or there is none to select.
     """
 
     def apply(session: Session, row: StagingSession) -> list[Event]:
+        queries.image(session, org_id=row.org_id, livemode=row.livemode, image_id=image_id)
+        is_another = row.selected_image_id != image_id
+        if is_another:
+            steps.require(steps.SELECT, standing(row))
         _require_empty_room(session, row, image_id)
-        if row.selected_image_id == image_id:
+        if not is_another:
             return []
-        steps.require(steps.SELECT, standing(row))
         row.selected_image_id = image_id
         return [changed(row, "selected")]
 
@@ -152,16 +166,19 @@ def generate_empty_room(
     Raises:
         NotFound: there is no such session in this mode.
         StepNotAllowed: it is not its turn; nothing was written or held.
+        SourceGone: its photo was deleted.
         HoldRefused, Unavailable, …: as `handlers.submit`.
     """
     with db.transaction(org_id=order["org_id"], livemode=order["livemode"]) as session:
         row = _row(session, **_owner(order))
         _require_step(session, row, order, workflow=steps.EMPTY_ROOM, retry_number=retry_number, generations=1)
+        assets = {row.upload_id: row.asset}
+        sources.require_there(session, assets)
         asked = Submission(
             **order,
             workflow=steps.EMPTY_ROOM,
             inputs={"upload_id": row.upload_id},
-            assets={row.upload_id: row.asset},
+            assets=assets,
             session_name=row.name,
             retry_number=retry_number,
         )
@@ -186,17 +203,20 @@ def stage(
     Raises:
         NotFound: there is no such session in this mode.
         StepNotAllowed: nothing is locked yet; nothing was written or held.
+        SourceGone: its photo, that of a room that was empty already, was deleted.
         LimitExceeded: the session would have too many generations.
         HoldRefused, Unavailable, BadRequest, …: as `handlers.submit`.
     """
     with db.transaction(org_id=order["org_id"], livemode=order["livemode"]) as session:
         row = _row(session, **_owner(order))
         _require_step(session, row, order, workflow=steps.STAGING, generations=inputs["variants"])
+        assets = {row.upload_id: _source(session, row)}
+        sources.require_there(session, assets)
         asked = Submission(
             **order,
             workflow=steps.STAGING,
             inputs={**inputs, "upload_id": row.upload_id},
-            assets={row.upload_id: _source(session, row)},
+            assets=assets,
             session_name=row.name,
         )
     return handlers.submit(db, credits_service, engine, asked)
@@ -207,24 +227,21 @@ def delete(
 ) -> None:
     """Delete a session, and cancel what it has at work; its images stay. What is cancelled is given back.
 
-    One that was deleted while its jobs were not cancelled yet, since a process died, is deleted to its end.
+    Of more than 20 jobs at work the sweeper cancels the others, and all of them where this process dies.
 
     Raises:
         NotFound: there is no such session in this mode.
         PreconditionFailed: it is another version by now.
     """
-    with db.transaction() as session:
-        row = lock(session, [session_id]).get(session_id)
-        at_work = list(
-            session.scalars(sa.select(Job.id).where(Job.session_id == session_id, Job.finished_at.is_(None)))
-        )
-        if row is None or (row.org_id, row.livemode) != (org_id, livemode) or (row.deleted_at and not at_work):
-            raise NotFound(_NO_SESSION)
-        if not row.deleted_at:
-            _require_version(row, only_versions)
-            row.deleted_at = endings.database_now(session)
-            db.publish(session, [changed(row, "deleted")])
-    for job_id in at_work:
+    with db.transaction(org_id=org_id, livemode=livemode) as session:
+        lock(session, [session_id])
+        row = _row(session, org_id=org_id, livemode=livemode, session_id=session_id)
+        _require_version(row, only_versions)
+        row.deleted_at = endings.database_now(session)
+        db.publish(session, [changed(row, "deleted")])
+        open_jobs = sa.select(Job.id).where(Job.session_id == session_id, Job.finished_at.is_(None))
+        at_work = list(session.scalars(open_jobs.order_by(Job.id)))
+    for job_id in at_work[:CANCELLED_AT_ONCE]:
         cancelling.cancel(db, org_id=org_id, livemode=livemode, job_id=job_id)
 
 

@@ -88,7 +88,7 @@ def require(step: str, standing: Standing) -> None:
         StepNotAllowed: with the status and the steps that are allowed.
     """
     if step not in allowed(standing):
-        raise refusal(standing, _WHY_NOT.get((step, standing.status)) or _OTHERWISE[step])
+        raise refusal(standing, _why_not(step, standing))
 
 
 def require_retry_number(retry_number: int | None, standing: Standing) -> None:
@@ -154,6 +154,13 @@ def status_of(standing: Standing, at_work: Collection[str]) -> str:
     return "selecting" if standing.empty_rooms else "draft"
 
 
+def _why_not(step: str, standing: Standing) -> str:
+    if standing.room_state == ALREADY_EMPTY and step in _OF_EMPTY_ROOMS:
+        return "The room was said to be empty already, so it is staged as it is."
+    return _WHY_NOT.get((step, standing.status)) or _OTHERWISE[step]
+
+
+_OF_EMPTY_ROOMS = (GENERATE_EMPTY_ROOM, SELECT, LOCK)
 _OTHERWISE = {
     CHOOSE_ROOM_STATE: "What the room is can be chosen until the first generation.",
     GENERATE_EMPTY_ROOM: "An empty room cannot be generated here.",
@@ -162,12 +169,11 @@ _OTHERWISE = {
     STAGE: "Select and lock an empty room before it is staged.",
 }
 _WHY_NOT = {
-    (GENERATE_EMPTY_ROOM, "draft"): "The room was said to be empty already, so it is staged as it is.",
     (GENERATE_EMPTY_ROOM, "generating"): "An empty room is being generated: wait until it is there.",
     (LOCK, "generating"): "An empty room is being generated: wait until it is there, or cancel its job.",
     (STAGE, "generating"): "An empty room is being generated: it has to be selected and locked before it is staged.",
 } | {
     (step, status): "The empty room is locked: it stays as it was selected."
-    for step in (GENERATE_EMPTY_ROOM, SELECT, LOCK)
+    for step in _OF_EMPTY_ROOMS
     for status in ("locked", "staging", "completed")
 }

@@ -14,12 +14,12 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.orm import Session
 
-from services.generation import calls, claims, endings, holding, known_analyses, pauses, recording
+from services.generation import calls, cancelling, claims, endings, holding, known_analyses, pauses, recording
 from services.generation.claims import Claimed
 from services.generation.engine import Engine
 from services.generation.holding import GIVE_UP_RESERVING, RESERVE_AGAIN, Credits
 from services.generation.jobs import JOB_ENDS, PAUSE_ENDS_AFTER, STALLED_AFTER
-from services.generation.models import Attempt, Job, Operation
+from services.generation.models import Attempt, Job, Operation, StagingSession
 from services.generation.operations import AfterLostAnswer, GiveUp, LookUp, Lost, Repeat, decide
 from shared.database import Database, is_unavailable
 from shared.events import Event, JobStalled, correlated
@@ -97,6 +97,23 @@ def end_long_pauses(db: Database) -> int:
         with _one_of_many(job_id):
             _under_lock(db, job_id, _end_if_long_paused)
     return len(long)
+
+
+def cancel_work_of_deleted_sessions(db: Database) -> int:
+    """Cancel what staging sessions left at work that were deleted: whoever deleted one died; return how many jobs."""
+    statement = (
+        sa.select(Job.id, Job.org_id, Job.livemode)
+        .join(StagingSession, StagingSession.id == Job.session_id)
+        .where(Job.finished_at.is_(None), Job.status != "cancelling", StagingSession.deleted_at.is_not(None))
+        .order_by(Job.id)
+        .limit(MOST)
+    )
+    with db.transaction() as session:
+        left = session.execute(statement).all()
+    for job in left:
+        with _one_of_many(job.id):
+            cancelling.cancel(db, org_id=job.org_id, livemode=job.livemode, job_id=job.id)
+    return len(left)
 
 
 def tell_of_stalled_jobs(db: Database) -> int:

@@ -62,6 +62,10 @@ class GenerationWorker:
     def end_overdue_jobs(self) -> None:
         sweeper.end_overdue_jobs(self.db)
 
+    @every(seconds=5)
+    def cancel_work_of_deleted_sessions(self) -> None:
+        sweeper.cancel_work_of_deleted_sessions(self.db)
+
     @every(seconds=10)
     def tell_of_stalled_jobs(self) -> None:
         sweeper.tell_of_stalled_jobs(self.db)

@@ -68,30 +68,27 @@ def analytics(
     Raises:
         BadRequest: that is no period of at most 366 days.
     """
-    begin, end, day_after = _period(first, last)
-    which = {
-        "livemode": livemode,
-        "first": begin,
-        "last": end,
-        "since": datetime(begin.year, begin.month, begin.day, tzinfo=UTC),
-        "until": datetime(day_after.year, day_after.month, day_after.day, tzinfo=UTC),
-    }
-    styles = _rows(session, _SELECT_STYLES, which)
+    which = period(first, last) | {"livemode": livemode}
+    styles = rows(session, _SELECT_STYLES, which)
     made = sum(each["succeeded"] for each in styles)
     return {
-        "first": begin.isoformat(),
-        "last": end.isoformat(),
-        "days": _rows(session, _SELECT_DAYS, which),
+        "first": which["first"].isoformat(),
+        "last": which["last"].isoformat(),
+        "days": rows(session, _SELECT_DAYS, which),
         "styles": styles,
-        "peak_hours": _rows(session, _SELECT_HOURS, which),
-        "users": _rows(session, _SELECT_USERS, which)[0],
-        "failures": _rows(session, _SELECT_FAILURES, which),
+        "peak_hours": rows(session, _SELECT_HOURS, which),
+        "users": rows(session, _SELECT_USERS, which)[0],
+        "failures": rows(session, _SELECT_FAILURES, which),
         "favorite_rate": round(100 * sum(each["favorites"] for each in styles) / made, 2) if made else None,
     }
 
 
-def _period(first: str | None, last: str | None) -> tuple[date, date, date]:
-    """Return the first day, the last, and the one after it."""
+def period(first: str | None, last: str | None) -> dict[str, Any]:
+    """Return the days from ``first`` to ``last``, 30 days to today unless told, and the moments they are between.
+
+    Raises:
+        BadRequest: that is no period of at most 366 days.
+    """
     try:
         end = date.fromisoformat(last) if last else datetime.now(UTC).date()
         begin = date.fromisoformat(first) if first else end - timedelta(days=DAYS - 1)
@@ -101,10 +98,16 @@ def _period(first: str | None, last: str | None) -> tuple[date, date, date]:
     if not 0 <= (end - begin).days < DAYS_MAX:
         detail = f"give the first and the last day of a period of at most {DAYS_MAX} days"
         raise BadRequest(detail, errors=[{"pointer": "/query/first", "code": "invalid", "detail": detail}])
-    return begin, end, day_after
+    return {
+        "first": begin,
+        "last": end,
+        "since": datetime(begin.year, begin.month, begin.day, tzinfo=UTC),
+        "until": datetime(day_after.year, day_after.month, day_after.day, tzinfo=UTC),
+    }
 
 
-def _rows(session: Session, statement: sa.TextClause, which: dict[str, Any]) -> list[dict[str, Any]]:
+def rows(session: Session, statement: sa.TextClause, which: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what ``statement`` finds, as JSON has it."""
     found = session.execute(statement, which).mappings()
     return [{name: _plain(name, value) for name, value in row.items()} for row in found]
 
@@ -115,4 +118,4 @@ def _plain(name: str, value: Any) -> Any:
         return value.isoformat()
     if value is None or isinstance(value, str):
         return value
-    return float(value) if name.endswith(("_rate", "_per_user")) else int(value)
+    return float(value) if name.endswith(("_rate", "_per_user", "_per_session")) else int(value)

@@ -24,6 +24,7 @@ from services.notifications import (
     requested,
     sending,
     sessions,
+    staging_analytics,
     summaries,
     telling,
     tips,
@@ -80,6 +81,12 @@ class Notifications:
         """Return the statistics of headshots."""
         with self.db.transaction() as session:
             return headshot_analytics.analytics(session, **days)
+
+    @rpc
+    def staging_analytics(self, **days: Any) -> dict[str, Any]:
+        """Return the statistics of staging sessions."""
+        with self.db.transaction() as session:
+            return staging_analytics.analytics(session, **days)
 
     @rpc
     def create_endpoint(self, **wanted: Any) -> dict[str, Any]:

@@ -17,6 +17,7 @@ SESSION: dict[str, Any] = {
     "room_state": "generate_empty",
     "upload_id": "ast_1",
     "original_url": "https://files.example/a.jpg",
+    "original": {"upload_id": "ast_1", "available": True, "delete_after": None, "deleted_at": None, "reason": None},
     "style": None,
     "room_type": None,
     "selected_image_id": None,

@@ -11,6 +11,7 @@ import requests
 from tests.e2e.steps import NewClient, finished, get, joined, post, raw_get, settled
 from tests.e2e.test_test_keys import with_a_test_key
 from tests.faults.client import Client
+from tests.polling import until
 
 pytestmark = pytest.mark.stack
 
@@ -217,6 +218,40 @@ def test_a_session_is_its_organizations_and_only_an_owner_deletes_it(new_client:
     job = finished(client, job_id)
     settled(client)
     assert client.wallet()["available"] == 50 - 10 * job["counts"]["succeeded"]
+
+
+def test_a_session_whose_photo_is_deleted_takes_no_money_for_it(new_client: NewClient) -> None:
+    client = new_client(20)
+    session = begun(client, "already_empty")
+    upload_id = get(client, session)["upload_id"]
+
+    deleted = changed(client, "DELETE", f"/v1/uploads/{upload_id}")
+
+    def refused(**more: Any) -> tuple[int, str] | None:
+        answer = post(client, f"{session}/stagings", {**MODERN, **more})
+        return None if answer.status_code == 200 else (answer.status_code, answer.json()["code"])
+
+    rehearsed = until(lambda: refused(dry_run=True), seconds=30, what="the photo's end")
+    assert deleted.status_code == 204
+    assert (rehearsed, refused()) == ((410, "source_gone"), (410, "source_gone"))
+    assert (client.wallet()["available"], get(client, session)["status"]) == (20, "draft")
+
+
+def test_administrators_see_how_many_sessions_are_completed(new_client: NewClient, admin: Client) -> None:
+    address = "/v1/admin/analytics/staging"
+    before = get(admin, address)
+    client = new_client(10)
+    staged(client, begun(client, "already_empty"), variants=1)
+    begun(client, "generate_empty")
+
+    def counted() -> dict[str, Any] | None:
+        found = get(admin, address)
+        more = {name: found["sessions"][name] - before["sessions"][name] for name in ("begun", "completed")}
+        return found if more["begun"] >= 2 and more["completed"] >= 1 else None
+
+    after = until(counted, seconds=30, what="the statistics")
+    assert after["stagings"]["in_sessions"] >= before["stagings"]["in_sessions"] + 1
+    assert 0 < after["sessions"]["completion_rate"] <= 100
 
 
 def test_what_two_see_one_changes(new_client: NewClient) -> None:

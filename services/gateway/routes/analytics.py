@@ -1,4 +1,6 @@
-"""Routes of analytics: what clients tell of people, and what administrators read of headshots."""
+"""Routes of analytics: what clients tell of people, and what administrators read of headshots and sessions."""
+
+from typing import Any
 
 from services.gateway import workflows
 from services.gateway.authentication import admin_key, api_key
@@ -10,6 +12,7 @@ from services.gateway.schemas.analytics import (
     BehaviourRequest,
     BehaviourSchema,
     HeadshotAnalyticsSchema,
+    StagingAnalyticsSchema,
 )
 from shared.events import BehaviourTracked
 from shared.http import Answer, Request, route
@@ -20,7 +23,7 @@ _WORKFLOW = "headshot"
 
 
 class AnalyticsRoutes(Wiring):
-    """How headshots are used."""
+    """How headshots and staging sessions are used."""
 
     @route(
         "POST",
@@ -61,5 +64,23 @@ class AnalyticsRoutes(Wiring):
     )
     def headshot_analytics(self, request: Request) -> Answer:
         """Return the statistics."""
-        days = {name: request.query[name] and request.query[name].isoformat() for name in ("first", "last")}
-        return Answer(200, self.notifications.headshot_analytics(**days, livemode=request.query["livemode"]))
+        return Answer(200, self.notifications.headshot_analytics(**_days(request)))
+
+    @route(
+        "GET",
+        "/v1/admin/analytics/staging",
+        auth=admin_key,
+        query=AnalyticsQuery,
+        answers={200: StagingAnalyticsSchema},
+        problems=(Forbidden,),
+        summary="How staging sessions do: how many are completed, how long that takes, retries, who comes back",
+        tags=("admin",),
+    )
+    def staging_analytics(self, request: Request) -> Answer:
+        """Return the statistics."""
+        return Answer(200, self.notifications.staging_analytics(**_days(request)))
+
+
+def _days(request: Request) -> dict[str, Any]:
+    days = {name: request.query[name] and request.query[name].isoformat() for name in ("first", "last")}
+    return {**days, "livemode": request.query["livemode"]}

@@ -7,7 +7,7 @@ from services.gateway.routes.wiring import Wiring, links_now
 from services.gateway.schemas.attempts import AttemptsQuery, AttemptsSchema, TimelineSchema
 from services.gateway.schemas.jobs import JobSchema, RetryRequest
 from shared.http import Alias, Answer, Request, route
-from shared.problems import Forbidden, SourceGone
+from shared.problems import Forbidden, SourceGone, StepNotAllowed
 
 _TAGS = ("jobs",)
 
@@ -87,7 +87,7 @@ class JobControlRoutes(Wiring):
         holds=True,
         body=RetryRequest,
         answers=PAID_ANSWERS,
-        problems=(*PAID_PROBLEMS, SourceGone),
+        problems=(*PAID_PROBLEMS, StepNotAllowed, SourceGone),
         summary="Have failed generations of an ended job made again, by a new job",
         description="The new job names the old one in `retry_of`, and pays its own way at today's prices; the old one "
         "stays as it ended. 409 where it has not ended, or nothing of it has failed; 410 where "

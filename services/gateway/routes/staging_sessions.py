@@ -23,7 +23,7 @@ from services.gateway.schemas.staging_sessions import (
 )
 from shared.http import Alias, Answer, Request, route
 from shared.ids import is_id
-from shared.problems import Forbidden, NotFound, StepNotAllowed
+from shared.problems import Forbidden, NotFound, SourceGone, StepNotAllowed
 
 _TAGS = ("staging",)
 _AT_WORK = ("generating", "staging")
@@ -143,7 +143,7 @@ class StagingSessionRoutes(Wiring):
         holds=True,
         body=EmptyRoomRequest,
         answers=PAID_ANSWERS,
-        problems=(*PAID_PROBLEMS, StepNotAllowed),
+        problems=(*PAID_PROBLEMS, StepNotAllowed, SourceGone),
         summary="Generate the empty room of a session: the first is paid for, retries 1 and 2 are free",
         description="`retry_number` is one more than that of the last attempt that succeeded; 409 says which is next.",
         tags=_TAGS,
@@ -193,7 +193,7 @@ class StagingSessionRoutes(Wiring):
         holds=True,
         body=SessionStagingRequest,
         answers=PAID_ANSWERS,
-        problems=(*PAID_PROBLEMS, StepNotAllowed),
+        problems=(*PAID_PROBLEMS, StepNotAllowed, SourceGone),
         summary="Stage the room of a session: the locked empty room, or the photo of one that was empty already",
         description="As often as wanted; the variants are numbered from 1, as they succeed.",
         tags=_TAGS,

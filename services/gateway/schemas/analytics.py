@@ -1,4 +1,4 @@
-"""Analytics: what clients tell of people, and what administrators read of headshots."""
+"""Analytics: what clients tell of people, and what administrators read of headshots and staging sessions."""
 
 from typing import Any
 
@@ -112,3 +112,39 @@ class HeadshotAnalyticsSchema(Schema):
     users = fields.Nested(UsersSchema, required=True)
     failures = fields.List(fields.Nested(FailureCountSchema), required=True)
     favorite_rate = fields.Float(required=True, allow_none=True)
+
+
+class SessionStatisticsSchema(Schema):
+    """What became of the sessions that were begun; rates are percent.
+
+    One is completed by its first staged variant. Where nothing happened for half an hour before that, it was either
+    taken up again or left behind: of these ``recovery_rate`` were taken up.
+    """
+
+    begun = fields.Integer(required=True)
+    completed = fields.Integer(required=True)
+    completion_rate = fields.Float(required=True, allow_none=True)
+    avg_seconds_to_complete = fields.Integer(required=True, allow_none=True)
+    retries_per_session = fields.Float(
+        required=True, allow_none=True, metadata={"description": "Per session with an empty room."}
+    )
+    taken_up_again = fields.Integer(required=True)
+    left_behind = fields.Integer(required=True)
+    recovery_rate = fields.Float(required=True, allow_none=True)
+
+
+class StagingJobsSchema(Schema):
+    """How stagings were asked for: as a step of a session, or without one."""
+
+    in_sessions = fields.Integer(required=True)
+    without_session = fields.Integer(required=True)
+    session_rate = fields.Float(required=True, allow_none=True)
+
+
+class StagingAnalyticsSchema(Schema):
+    """The statistics of staging sessions, of all organizations, as far back as the log of events is kept."""
+
+    first = fields.Date(required=True)
+    last = fields.Date(required=True)
+    sessions = fields.Nested(SessionStatisticsSchema, required=True)
+    stagings = fields.Nested(StagingJobsSchema, required=True)

@@ -43,7 +43,7 @@ class HeadshotBatchRequest(_Framed):
 
 
 class OriginalSchema(Schema):
-    """What became of the photo; retries and comparisons need it ``available``."""
+    """What became of the photo; what is made of it, and comparisons, need it ``available``."""
 
     upload_id = fields.String(required=True)
     available = fields.Boolean(required=True)

@@ -4,6 +4,7 @@ from typing import Any
 
 from marshmallow import fields, validate
 
+from services.gateway.schemas.headshots import OriginalSchema
 from services.gateway.schemas.images import ImageSchema
 from services.gateway.schemas.jobs import GENERATION_STATUSES, FailureSchema, PaidRequest
 from services.gateway.schemas.pages import PageQuery, page_of
@@ -137,6 +138,7 @@ class StagingSessionSchema(SessionSummarySchema):
     """A session with all that was made in it, oldest first; in a list with the newest 8 attempts of each kind."""
 
     original_url = SignedAddress(required=True)
+    original = fields.Nested(OriginalSchema, required=True)
     empty_rooms = fields.List(fields.Nested(EmptyRoomSchema), required=True)
     stagings = fields.List(fields.Nested(StagedVariantSchema), required=True)
 

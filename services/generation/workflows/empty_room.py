@@ -1,16 +1,12 @@
 """Empty rooms: a furnished or cluttered room, shown with its walls, windows and floor alone."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
-from marshmallow import Schema, fields
-
-from services.generation.workflows import Assets, PlannedGeneration, PlannedOperation
+from services.generation import one_photo
 
 NAME = "empty_room"
 TITLE = "Empty room"
-ASSETS = ("upload_id",)
-EXAMPLE = {"upload_id": "ast_01jx0000000000000000000000"}
+Inputs = one_photo.OnePhoto
+ASSETS = one_photo.ASSETS
+EXAMPLE = one_photo.EXAMPLE
 ESTIMATED_SECONDS = 45
 
 SKU = "staging.empty_room"
@@ -21,27 +17,4 @@ PROMPT = (
     " light as they are; continue floor and walls plausibly where something stood. No people, no text."
 )
 
-
-class Inputs(Schema):
-    """What a client sends."""
-
-    upload_id = fields.String(required=True)
-
-
-def plan(inputs: Mapping[str, Any], assets: Assets, seed: int) -> Sequence[PlannedGeneration]:
-    """Plan the one empty room; with another seed it is another version."""
-    return [
-        PlannedGeneration(
-            sku=SKU,
-            seed=seed,
-            operations=(
-                PlannedOperation(
-                    name="image.empty_room",
-                    prompt=PROMPT,
-                    prompt_version=PROMPT_VERSION,
-                    seed=seed,
-                    sources=(assets[inputs["upload_id"]]["key"],),
-                ),
-            ),
-        )
-    ]
+plan = one_photo.one_picture("image.empty_room", sku=SKU, prompt=PROMPT, prompt_version=PROMPT_VERSION)

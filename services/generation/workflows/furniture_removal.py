@@ -1,16 +1,12 @@
 """Furniture removal: what stands about in a room is taken away, what belongs to the room stays."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
-from marshmallow import Schema, fields
-
-from services.generation.workflows import Assets, PlannedGeneration, PlannedOperation
+from services.generation import one_photo
 
 NAME = "furniture_removal"
 TITLE = "Furniture removal"
-ASSETS = ("upload_id",)
-EXAMPLE = {"upload_id": "ast_01jx0000000000000000000000"}
+Inputs = one_photo.OnePhoto
+ASSETS = one_photo.ASSETS
+EXAMPLE = one_photo.EXAMPLE
 ESTIMATED_SECONDS = 45
 
 SKU = "staging.edit"
@@ -21,28 +17,6 @@ PROMPT = (
     " floor and walls plausibly where something stood. Add nothing. No people, no text."
 )
 
-
-class Inputs(Schema):
-    """What a client sends."""
-
-    upload_id = fields.String(required=True)
-
-
-def plan(inputs: Mapping[str, Any], assets: Assets, seed: int) -> Sequence[PlannedGeneration]:
-    """Plan the one edited photo."""
-    return [
-        PlannedGeneration(
-            sku=SKU,
-            seed=seed,
-            operations=(
-                PlannedOperation(
-                    name="image.edit",
-                    prompt=PROMPT,
-                    prompt_version=PROMPT_VERSION,
-                    seed=seed,
-                    sources=(assets[inputs["upload_id"]]["key"],),
-                    parameters={"edit": NAME},
-                ),
-            ),
-        )
-    ]
+plan = one_photo.one_picture(
+    "image.edit", sku=SKU, prompt=PROMPT, prompt_version=PROMPT_VERSION, parameters={"edit": NAME}
+)

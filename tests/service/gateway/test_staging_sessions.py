@@ -332,3 +332,15 @@ def test_a_style_nobody_has_is_refused_with_those_there_are(client, headers, a_s
 
     assert answer.status_code == 400
     assert "scandinavian" in answer.json["detail"]
+
+
+def test_administrators_read_how_sessions_do(client, services, admin, headers):
+    address = "/v1/admin/analytics/staging?first=2026-01-01&last=2026-01-31&livemode=false"
+
+    answer = client.get(address, headers=admin)
+
+    assert (answer.status_code, answer.json["sessions"]["completion_rate"]) == (200, 75.0)
+    assert services.notifications.asked("staging_analytics") == [
+        {"first": "2026-01-01", "last": "2026-01-31", "livemode": False}
+    ]
+    assert client.get(address, headers=headers).status_code == 403

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 import sqlalchemy as sa
 
-from services.generation import claims, metrics, queries
+from services.generation import claims, metrics, places
 from services.generation.engine import Engine
 from services.generation.models import Operation
 from shared.database import Database
@@ -172,7 +172,7 @@ def samples() -> list[tuple[dict[str, str], float]]:
 def test_a_place_in_the_queue_is_told_from_the_first_of_those_who_wait(
     generation_db: Database, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queries, "MOST_AHEAD", 2)
+    monkeypatch.setattr(places, "MOST_AHEAD", 2)
     org_id = new_id("org")
     waiting = [submitted(generation_db, engine, org_id=org_id, variants=1) for _ in range(4)]
 

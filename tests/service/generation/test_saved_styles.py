@@ -1,6 +1,8 @@
 """Saved styles: kept per organization and mode, and what a job that names one is made with."""
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -118,6 +120,52 @@ def test_there_are_so_many_styles_and_no_more(styles: Styles, monkeypatch: pytes
 
     with pytest.raises(LimitExceeded):
         styles.save(name="three")
+
+
+def test_there_are_no_more_of_them_though_many_are_saved_at_once(
+    styles: Styles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(saved_styles, "MOST", 2)
+    ready = threading.Barrier(6)
+
+    def save(number: int) -> bool:
+        ready.wait(timeout=5)
+        try:
+            return bool(styles.save(name=str(number)))
+        except LimitExceeded:
+            return False
+
+    with ThreadPoolExecutor(6) as pool:
+        saved = list(pool.map(save, range(6)))
+
+    assert sorted(saved) == [False] * 4 + [True] * 2
+    assert len(styles.page()["data"]) == 2
+
+
+def test_one_style_sent_twice_at_once_is_saved_once(styles: Styles) -> None:
+    style_id, ready = new_id("sty"), threading.Barrier(4)
+
+    def save(_number: int) -> Any:
+        ready.wait(timeout=5)
+        return styles.create(style_id=style_id, **GIVEN)
+
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(save, range(4)))
+
+    assert made == [styles.one(style_id=style_id)] * 4
+
+
+@pytest.mark.parametrize("other", ["organization", "mode"])
+def test_a_style_can_be_named_by_nobody_else_whatever_the_database_lets_be_seen(
+    styles: Styles, generation_db: Database, other: str
+) -> None:
+    saved = styles.save()
+    stranger = {"org_id": new_id("org")} if other == "organization" else {"livemode": False}
+
+    with generation_db.transaction(**styles.owner) as session:
+        saved_styles.require(session, saved["id"], **styles.owner)
+        with pytest.raises(BadRequest):
+            saved_styles.require(session, saved["id"], **{**styles.owner, **stranger})
 
 
 @pytest.mark.parametrize("other", ["organization", "mode"])

@@ -8,7 +8,16 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from services.generation import adopting, cancelling, planning, retrying, staging_histories, sweeper
+from services.generation import (
+    adopting,
+    cancelling,
+    planning,
+    recording,
+    retrying,
+    staging_histories,
+    staging_sessions,
+    sweeper,
+)
 from services.generation.adopting import Result
 from services.generation.engine import Engine
 from services.generation.models import Image, Operation
@@ -24,12 +33,13 @@ from shared.problems import (
     NotFound,
     PreconditionFailed,
     Problem,
+    SourceGone,
     StepNotAllowed,
     Unavailable,
 )
 from tests.fakes import HoldingCredits
 from tests.service.generation.staging_rooms import STYLED, Room, amounts, job_row
-from tests.service.generation.steps import a_stored_image, begun, claim, job_of, published, submitted
+from tests.service.generation.steps import a_stored_image, adopt, begun, claim, job_of, published, submitted
 
 Rooms = Callable[..., Room]
 
@@ -267,8 +277,13 @@ def test_what_is_no_empty_room_of_the_session_cannot_be_selected(a_room: Rooms) 
     for image_id in (foreign, variant, new_id("img"), "no id"):
         with pytest.raises(NotFound):
             room.select(image_id)
+    draft = a_room(org_id=room.owner["org_id"])
+    for elsewhere, allowed in ((staged, ["stage"]), (draft, ["choose_room_state", "generate_empty_room"])):
+        with pytest.raises(StepNotAllowed) as problem:
+            elsewhere.select(mine)
+        assert problem.value.extra["allowed"] == allowed
     with pytest.raises(NotFound):
-        staged.select(mine)
+        a_room(room_state="already_empty").select(mine)
 
 
 def test_a_deleted_version_cannot_be_selected_nor_locked(room: Room) -> None:
@@ -521,15 +536,49 @@ def test_a_deleted_session_is_gone_its_work_is_cancelled_and_its_images_stay(roo
         assert session.get_one(Image, empty).deleted_at is None
 
 
-def test_what_a_dying_process_left_at_work_is_cancelled_when_it_is_deleted_again(room: Room) -> None:
+def test_what_a_dying_process_left_at_work_is_cancelled_by_the_next_sweep(room: Room, a_room: Rooms) -> None:
     room.locked()
-    job = room.stage()
+    jobs = [room.stage()["id"], room.stage()["id"]]
+    other = a_room(room_state="already_empty").stage()["id"]
     with room.db.transaction() as session:
         session.execute(sa.text("UPDATE staging_sessions SET deleted_at = now() WHERE id = :id"), {"id": room.id})
 
-    room.delete()
+    swept = [sweeper.cancel_work_of_deleted_sessions(room.db) for _ in range(2)]
 
-    assert job_of(room.db, job["id"])["status"] == "cancelled"
+    assert swept == [2, 0]
+    assert [job_of(room.db, job_id)["status"] for job_id in jobs] == ["cancelled"] * 2
+    assert job_of(room.db, other)["status"] == "queued"
+
+
+def test_of_a_session_with_very_much_at_work_the_sweep_cancels_what_is_left(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(staging_sessions, "CANCELLED_AT_ONCE", 1)
+    room.locked()
+    jobs = [room.stage()["id"] for _ in range(3)]
+
+    room.delete()
+    first = [job_of(room.db, job_id)["status"] for job_id in jobs]
+    swept = sweeper.cancel_work_of_deleted_sessions(room.db)
+
+    assert (first, swept) == (["cancelled", "queued", "queued"], 2)
+    assert {job_of(room.db, job_id)["status"] for job_id in jobs} == {"cancelled"}
+
+
+def test_what_is_stored_while_its_session_is_deleted_is_kept_and_not_cancelled_over_and_over(a_room: Rooms) -> None:
+    room = a_room()
+    job = room.empty(0)
+    (item,) = begun(room.db, claim(room.db))
+    with room.db.transaction() as session:
+        recording.storing(session, [item])
+
+    room.delete()
+    swept = sweeper.cancel_work_of_deleted_sessions(room.db)
+    between = job_of(room.db, job["id"])["status"]
+
+    assert (swept, between) == (0, "cancelling")
+    assert adopt(room.db, room.engine, item)
+    assert (job_of(room.db, job["id"])["status"], job_of(room.db, job["id"])["charged"]) == ("succeeded", 10)
 
 
 def test_a_result_that_comes_for_a_deleted_session_is_a_jobs_like_any_other(room: Room) -> None:
@@ -558,6 +607,146 @@ def test_a_failed_attempt_made_again_by_its_job_keeps_its_turn_and_its_price(a_r
     assert room.now["next_retry_number"] == 2
     late = refused(lambda: retrying.retry(room.db, room.credits, room.engine, **again, new_job_id=new_id("job")))
     assert isinstance(late, StepNotAllowed)
+
+
+def test_a_dry_run_of_a_retry_is_refused_as_the_retry_would_be(a_room: Rooms) -> None:
+    room = a_room()
+    room.with_empty_rooms(1)
+    failed = room.empty(1)
+    room.fail()
+
+    def rehearse() -> dict[str, Any]:
+        again = {**room.owner, "job_id": failed["id"], "new_job_id": new_id("job"), "user_id": None}
+        return retrying.retry(room.db, room.credits, room.engine, **again, dry_run=True)
+
+    price = rehearse()["amount"]
+    room.empty(1)
+
+    assert price == 0
+    assert isinstance(refused(rehearse), StepNotAllowed)
+    room.delete()
+    assert type(refused(rehearse)) is Conflict
+
+
+def test_a_staging_that_was_asked_for_of_the_photo_is_not_made_of_it_once_there_is_an_empty_room(
+    a_room: Rooms,
+) -> None:
+    room = a_room(room_state="already_empty")
+    job_id = new_id("job")
+    room.credits.refusal = InsufficientCredits("Not enough.", required=20, available=0, unit="credits")
+    assert isinstance(refused(lambda: room.stage(job_id=job_id)), InsufficientCredits)
+    room.credits.refusal = None
+    room.change(room_state="generate_empty")
+    room.locked()
+
+    again = {**room.owner, "job_id": job_id, "new_job_id": new_id("job"), "user_id": None}
+    problem = refused(lambda: retrying.retry(room.db, room.credits, room.engine, **again))
+
+    assert isinstance(problem, StepNotAllowed)
+    assert problem.extra["allowed"] == ["stage"]
+    assert room.now["stagings"] == []
+
+
+DELETED = {
+    "told": "INSERT INTO deleted_sources (asset_id, org_id, livemode, reason, deleted_at)"
+    " SELECT upload_id, org_id, livemode, 'requested', now() FROM staging_sessions WHERE id = :id",
+    "overdue": 'UPDATE staging_sessions SET asset = asset || \'{"delete_after": "2020-01-01T00:00:00Z"}\''
+    " WHERE id = :id",
+}
+
+
+def delete_photo(room: Room, how: str = "told") -> None:
+    with room.db.transaction() as session:
+        session.execute(sa.text(DELETED[how]), {"id": room.id})
+
+
+@pytest.mark.parametrize("how", DELETED)
+def test_of_a_photo_that_is_deleted_nothing_more_is_made_and_nothing_held(a_room: Rooms, how: str) -> None:
+    room, empty_already = a_room(), a_room(room_state="already_empty")
+    room.with_empty_rooms(1)
+    for one in (room, empty_already):
+        delete_photo(one, how)
+    held = len(room.credits.calls)
+
+    for step in (
+        lambda: room.empty(1),
+        lambda: room.empty(1, dry_run=True),
+        empty_already.stage,
+        lambda: empty_already.stage(dry_run=True),
+    ):
+        assert isinstance(refused(step), SourceGone)
+    assert (room.now["status"], empty_already.now["status"]) == ("selecting", "draft")
+    assert len(room.credits.calls) == held
+    assert (room.now["original"]["available"], empty_already.now["original"]["available"]) == (False, False)
+    assert (room.allowed, empty_already.allowed) == (["select_empty_room"], ["choose_room_state"])
+
+
+@pytest.mark.parametrize("how", DELETED)
+def test_the_locked_empty_room_is_staged_though_its_photo_is_deleted(room: Room, how: str) -> None:
+    room.locked()
+    delete_photo(room, how)
+
+    proposed = room.allowed
+    failed = room.stage()
+    room.fail()
+    again = {**room.owner, "job_id": failed["id"], "new_job_id": new_id("job"), "user_id": None}
+    retrying.retry(room.db, room.credits, room.engine, **again)
+    room.succeed()
+
+    assert (proposed, room.now["counts"]["stagings"]) == (["stage"], 2)
+
+
+def all_at_once(steps: list[Callable[[], object]]) -> list[Problem | None]:
+    ready = threading.Barrier(len(steps))
+
+    def take(step: Callable[[], object]) -> Problem | None:
+        ready.wait(timeout=5)
+        return refused(step)
+
+    with ThreadPoolExecutor(len(steps)) as pool:
+        return list(pool.map(take, steps))
+
+
+def test_of_a_lock_and_another_attempt_at_once_one_is_done_and_the_rest_fits_it(room: Room) -> None:
+    first, second = room.with_empty_rooms(2)
+    room.select(first)
+
+    problems = all_at_once(
+        [
+            room.lock,
+            lambda: room.empty(2),
+            lambda: room.select(second),
+            room.lock,
+            lambda: room.empty(2),
+            lambda: room.change(name="Oak Lane 2"),
+            room.stage,
+            room.stage,
+        ]
+    )
+
+    locked, emptied = None in {problems[0], problems[3]}, None in {problems[1], problems[4]}
+    assert locked != emptied
+    assert room.now["name"] == "Oak Lane 2"
+    assert room.now["status"] in ({"locked", "staging"} if locked else {"generating"})
+    room.succeed()
+    selected = room.now["selected_image_id"]
+    assert {image["parent_id"] for one in room.now["stagings"] for image in one["images"]} <= {selected}
+    assert {type(problem) for problem in problems if problem} <= {StepNotAllowed}
+
+
+def test_whatever_comes_while_a_session_is_deleted_is_refused_or_cancelled(room: Room) -> None:
+    room.locked()
+
+    problems = all_at_once(
+        [room.stage, room.stage, room.delete, room.stage, lambda: room.change(name="x"), room.delete]
+    )
+    sweeper.cancel_work_of_deleted_sessions(room.db)
+
+    assert {type(problem) for problem in problems if problem} <= {NotFound, Conflict}
+    with room.db.transaction() as session:
+        ends = session.execute(sa.text("SELECT status FROM jobs WHERE workflow = 'staging'")).scalars().all()
+        held = session.execute(sa.text("SELECT count(*) FROM generations WHERE status = 'queued'")).scalar_one()
+    assert (set(ends) <= {"cancelled"}, held) == (True, 0)
 
 
 def test_no_session_is_seen_by_another_organization_or_mode(a_room: Rooms) -> None:

@@ -67,6 +67,13 @@ def test_what_is_refused_says_where_the_session_stands_and_what_is_allowed_there
         assert all(one in refused.value.detail for one in EXPECTED[room_state, status])
 
 
+@pytest.mark.parametrize("status", ["draft", "staging", "completed"])
+@pytest.mark.parametrize("step", ["generate_empty_room", "select_empty_room", "lock_empty_room"])
+def test_who_asks_for_an_empty_room_of_one_that_was_empty_is_told_just_that(step: str, status: str) -> None:
+    with pytest.raises(StepNotAllowed, match="said to be empty already"):
+        staging_steps.require(step, a_standing(EMPTY, status, empty_rooms=0, selected=False))
+
+
 @pytest.mark.parametrize(("before", "after"), list(product(STATUSES, STATUSES)))
 def test_every_status_after_every_other(before: str, after: str) -> None:
     assert jobs.may_follow(staging_steps.SESSION_STEPS, before, after) == (after in FOLLOWS[before])

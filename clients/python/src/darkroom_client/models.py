@@ -684,6 +684,7 @@ class StagingSession(Model):
     room_state: str
     upload_id: str
     original_url: str
+    original: "Original"
     style: str | None
     room_type: str | None
     selected_image_id: str | None
@@ -880,7 +881,7 @@ class Delivery(Model):
 
 @dataclass(frozen=True, kw_only=True)
 class Original(Model):
-    """What became of a headshot's photo; retries and comparisons need it ``available``."""
+    """What became of a photo; what is made of it, and comparisons, need it ``available``."""
 
     upload_id: str
     available: bool
