@@ -18,6 +18,7 @@ class JobControlRoutes(Wiring):
     @route(
         "GET",
         "/v1/jobs/<job_id>/attempts",
+        aliases=(Alias("GET", "/api/replicate/status/<job_id>"),),
         auth=api_key,
         query=AttemptsQuery,
         answers={200: AttemptsSchema},

@@ -22,7 +22,7 @@ from services.gateway.schemas.products import (
     ViewRequest,
     ViewsQuery,
 )
-from shared.http import Answer, Request, route
+from shared.http import Alias, Answer, Request, route
 from shared.http_conditions import require_match
 from shared.http_schemas import error_at, refusal, shape_of
 from shared.ids import new_id
@@ -47,6 +47,7 @@ class ProductRoutes(Wiring):
     @route(
         "POST",
         "/v1/products",
+        aliases=(Alias("POST", "/api/products"),),
         auth=api_key,
         guard=idempotent(prefix="prd"),
         body=ProductRequest,
@@ -70,6 +71,7 @@ class ProductRoutes(Wiring):
     @route(
         "GET",
         "/v1/products",
+        aliases=(Alias("GET", "/api/products"),),
         auth=api_key,
         query=ProductsQuery,
         answers={200: ProductsSchema},
@@ -126,6 +128,7 @@ class ProductRoutes(Wiring):
     @route(
         "PATCH",
         "/v1/products/<product_id>",
+        aliases=(Alias("PATCH", "/api/products/<product_id>"),),
         auth=api_key,
         body=ProductChangesRequest,
         current=(ProductSchema, _product),
@@ -147,6 +150,7 @@ class ProductRoutes(Wiring):
     @route(
         "DELETE",
         "/v1/products/<product_id>",
+        aliases=(Alias("DELETE", "/api/products/<product_id>"),),
         auth=api_key,
         current=(ProductSchema, _product),
         answers={204: None},

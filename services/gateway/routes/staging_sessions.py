@@ -8,7 +8,7 @@ from services.gateway.authentication import api_key
 from services.gateway.conditions import told_what_is, versions_seen
 from services.gateway.idempotency import IdempotencyKeyReused, RequestInProgress, idempotent
 from services.gateway.permissions import OWN
-from services.gateway.routes.jobs import PAID_ANSWERS, PAID_PROBLEMS
+from services.gateway.routes.paid_steps import paid_step
 from services.gateway.routes.wiring import Wiring, links_now
 from services.gateway.schemas.staging_sessions import (
     EmptyRoomRequest,
@@ -26,6 +26,8 @@ from shared.ids import is_id
 from shared.problems import Forbidden, NotFound, SourceGone, StepNotAllowed
 
 _TAGS = ("staging",)
+# Where steps were before, a session's id stood in the body.
+_OF_SESSION = {"sessionId": "staging_session_id"}
 _AT_WORK = ("generating", "staging")
 _STYLED = ("style", "room_type", "variants")
 
@@ -134,16 +136,11 @@ class StagingSessionRoutes(Wiring):
             )
         return Answer(204)
 
-    @route(
-        "POST",
+    @paid_step(
         "/v1/staging-sessions/<staging_session_id>/empty-rooms",
-        auth=api_key,
-        guard=jobs.patient(links_now),
-        money=True,
-        holds=True,
+        aliases=(Alias("POST", "/api/empty-room", renamed={**_OF_SESSION, "retryNumber": "retry_number"}),),
         body=EmptyRoomRequest,
-        answers=PAID_ANSWERS,
-        problems=(*PAID_PROBLEMS, StepNotAllowed, SourceGone),
+        problems=(SourceGone,),
         summary="Generate the empty room of a session: the first is paid for, retries 1 and 2 are free",
         description="`retry_number` is one more than that of the last attempt that succeeded; 409 says which is next.",
         tags=_TAGS,
@@ -184,16 +181,11 @@ class StagingSessionRoutes(Wiring):
         """Lock what is selected; locking again changes nothing."""
         return self._changed(request, staging_session_id, "lock_empty_room")
 
-    @route(
-        "POST",
+    @paid_step(
         "/v1/staging-sessions/<staging_session_id>/stagings",
-        auth=api_key,
-        guard=jobs.patient(links_now),
-        money=True,
-        holds=True,
+        aliases=(Alias("POST", "/api/stage", renamed={**_OF_SESSION, "roomType": "room_type"}),),
         body=SessionStagingRequest,
-        answers=PAID_ANSWERS,
-        problems=(*PAID_PROBLEMS, StepNotAllowed, SourceGone),
+        problems=(SourceGone,),
         summary="Stage the room of a session: the locked empty room, or the photo of one that was empty already",
         description="As often as wanted; the variants are numbered from 1, as they succeed.",
         tags=_TAGS,

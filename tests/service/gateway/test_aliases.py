@@ -13,6 +13,13 @@ ALIASES = [(route, alias) for _, route in routes_of(Gateway) for alias in route.
 SEED = {
     "POST /api/sessions": "POST /v1/staging-sessions",
     "GET /api/sessions": "GET /v1/staging-sessions",
+    "POST /api/empty-room": "POST /v1/staging-sessions/<staging_session_id>/empty-rooms",
+    "POST /api/stage": "POST /v1/staging-sessions/<staging_session_id>/stagings",
+    "GET /api/replicate/status/<job_id>": "GET /v1/jobs/<job_id>/attempts",
+    "GET /api/products": "GET /v1/products",
+    "POST /api/products": "POST /v1/products",
+    "PATCH /api/products/<product_id>": "PATCH /v1/products/<product_id>",
+    "DELETE /api/products/<product_id>": "DELETE /v1/products/<product_id>",
     "POST /api/auth/signup": "POST /v1/auth/signup",
     "GET /api/settings": "GET /v1/me",
     "PATCH /api/settings": "PATCH /v1/me",
@@ -48,6 +55,11 @@ NOT_FOR_VIEWERS = {
     "POST /api/headshots/<job_id>/retry",
     "POST /api/upload",
     "POST /api/sessions",
+    "POST /api/empty-room",
+    "POST /api/stage",
+    "POST /api/products",
+    "PATCH /api/products/<product_id>",
+    "DELETE /api/products/<product_id>",
     "POST /api/admin/headshots/<job_id>/refund",
     *TECH_PACKS,
 }
@@ -215,6 +227,60 @@ def test_a_key_of_one_address_is_not_that_of_another(client, admin, a_job):
 
     assert again.headers["Idempotency-Replayed"] == "true"
     assert elsewhere.json["code"] == "idempotency_key_reused"
+
+
+@pytest.fixture
+def a_session(client, an_upload):
+    """Begin a staging session for whoever asks, and give its id."""
+
+    def make(org_id, headers):
+        body = {"upload_id": an_upload(org_id), "room_state": "generate_empty"}
+        return client.post("/v1/staging-sessions", json=body, headers=headers).json["id"]
+
+    return make
+
+
+OF_A_SESSION = {
+    "/api/empty-room": ({"retryNumber": 1}, "generate_empty_room"),
+    "/api/stage": ({"style": "modern", "roomType": "bedroom"}, "stage_session"),
+}
+
+
+@pytest.mark.parametrize("address", OF_A_SESSION)
+def test_a_step_of_a_session_is_taken_as_its_clients_asked_for_it(client, services, studio, a_session, address):
+    body, method = OF_A_SESSION[address]
+    session_id = a_session(*studio)
+    headers = {**studio[1], "Idempotency-Key": "k"}
+
+    first, again = (client.post(address, json={"sessionId": session_id, **body}, headers=headers) for _ in range(2))
+
+    assert (first.status_code, again.headers["Idempotency-Replayed"]) == (202, "true")
+    (asked,) = services.generation.asked(method)
+    assert asked["session_id"] == session_id
+    assert asked.get("retry_number", 1) == 1
+    assert asked.get("inputs", {}) in ({}, {"style": "modern", "room_type": "bedroom", "variants": 2})
+
+
+@pytest.mark.parametrize("address", OF_A_SESSION)
+def test_a_session_of_somebody_else_is_not_found_there(client, studio, an_organization, a_session, address):
+    body, _ = OF_A_SESSION[address]
+    theirs = a_session(*an_organization(name="Somebody else"))
+
+    answer = client.post(address, json={"sessionId": theirs, **body}, headers={**studio[1], "Idempotency-Key": "k"})
+
+    assert (answer.status_code, answer.json["code"]) == (404, "not_found")
+
+
+def test_products_are_kept_where_they_were(client, studio):
+    made = client.post("/api/products", json={"name": "A cup", "sku": "C-1"}, headers=studio[1])
+    address = f"/api/products/{made.json['id']}"
+    changed = client.patch(address, json={"name": "A mug"}, headers=studio[1])
+    listed = client.get("/api/products", headers=studio[1])
+    gone = client.delete(address, headers=studio[1])
+
+    assert [answer.status_code for answer in (made, changed, listed, gone)] == [201, 200, 200, 204]
+    assert [product["name"] for product in listed.json["data"]] == ["A mug"]
+    assert client.get("/v1/products", headers=studio[1]).json["data"] == []
 
 
 @pytest.fixture
