@@ -34,6 +34,7 @@ BODIES = {
     "/v1/webhook-endpoints/{endpoint_id}/rotate": {},
     "/v1/webhook-endpoints/{endpoint_id}/replay": {"after": "0"},
     "/v1/products/{product_id}": {"name": "Mine"},
+    "/api/products/{product_id}": {"name": "Mine"},
     "/v1/products/{product_id}/views": {"view_type": "front", "upload_id": new_id("ast")},
     "/v1/staging-sessions/{staging_session_id}": {"name": "Oak Lane 2"},
     "/v1/staging-sessions/{staging_session_id}/empty-rooms": {"retry_number": 0},
