@@ -169,6 +169,8 @@ def test_whoever_is_first_rows_and_bytes_agree_in_the_end(catalog_db, store, an_
     done.set()
     for sweeper in sweepers:
         sweeper.join()
+    minutes_pass(catalog_db, 5)  # bytes that came back between deletion and look are looked at again when a claim ends
+    handlers.remove_due(catalog_db, store)
 
     with catalog_db.transaction() as session:
         rows = session.execute(sa.text("SELECT key, deletion_reason IS NULL FROM assets")).all()

@@ -97,7 +97,7 @@ def store(tmp_path):
     return FolderStore(tmp_path / "objects")
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def roomy_limits():
     """Give each request time: these tests are about its answer, on a machine that may be busy with others."""
     usual = {declaration: declaration.time_limit_seconds for _, declaration in routes_of(Gateway)}
@@ -108,7 +108,7 @@ def roomy_limits():
         object.__setattr__(declaration, "time_limit_seconds", seconds)
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def quick_hashes():
     """Hash passwords with as little work as argon2 allows; what they really take is proven where hashes are."""
     with pytest.MonkeyPatch.context() as patch:
