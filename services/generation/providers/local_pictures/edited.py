@@ -44,7 +44,10 @@ def _at_dusk(picture: Image.Image, seed: int) -> Image.Image:
     light = _LINEAR[np.asarray(picture)]
     luminance = luminance_of(light)
     high = float(np.percentile(luminance, 92))
-    lit = step(luminance, high * 0.8, max(high * 1.1, 0.05))[..., None] * np.float32(dice.uniform(0.85, 1))
+    bright = step(luminance, high * 0.8, max(high * 1.8, 0.05))
+    around = Image.fromarray((bright * 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(max(picture.size) / 60))
+    glow = np.maximum(bright * np.float32(0.6), np.asarray(around, np.float32) / 255)  # light has no edge
+    lit = glow[..., None] * np.float32(dice.uniform(0.85, 1))
     dusk, lamps = np.array(_DUSK, np.float32) * np.float32(0.42), np.array(_LAMP, np.float32) * np.float32(1.15)
     evening = printed(light * (dusk + (lamps - dusk) * lit))
     return with_grain(with_vignette(with_bloom(evening, 0.5), 0.25), 0.006, dice=dice)
