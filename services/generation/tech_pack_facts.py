@@ -3,8 +3,10 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+# How long the name of a category may be.
+CATEGORY_MAX: Final = 100
 _UNKNOWN: Final = "unknown"
-_KIND_MAX: Final = 100
+_KNOWN_MAX: Final = 1500
 _CENTIMETRES: Final = {"cm": 1.0, "mm": 0.1, "in": 2.54, "inches": 2.54}
 _LONGEST_CM: Final = 1_000_000.0
 
@@ -34,13 +36,18 @@ def kind_told(said: Mapping[str, Any] | None) -> str:
     category, subcategory = ((said or {}).get(name) or _UNKNOWN for name in ("category", "subcategory"))
     if category.casefold() == _UNKNOWN:
         return ""
-    return (category if subcategory.casefold() == _UNKNOWN else f"{category}/{subcategory}")[:_KIND_MAX]
+    return (category if subcategory.casefold() == _UNKNOWN else f"{category}/{subcategory}")[:CATEGORY_MAX]
 
 
 def kind_for(inputs: Mapping[str, Any], product: Mapping[str, Any], analyzed: Iterable[Mapping[str, Any]] = ()) -> str:
     """Return what a step takes a product for: what the request says, the product, or its first analysed view."""
     said = inputs.get("category") or product["category"]
     return said or next((kind_told(view["analysis"]) for view in analyzed), "")
+
+
+def known_of(analyses: Iterable[Mapping[str, Any]]) -> str:
+    """Return in one line what analyses say of a product, for a prompt."""
+    return "; ".join(map(_in_words, analyses))[:_KNOWN_MAX]
 
 
 def of_kind(kind: str) -> str:
@@ -53,3 +60,9 @@ def of_size(size: Mapping[str, float]) -> str:
     known = {"high": size.get("height_cm"), "wide": size.get("width_cm")}
     told = " and ".join(f"{length:g} cm {how}" for how, length in known.items() if length)
     return f" It is stated to be {told}." if told else ""
+
+
+def _in_words(analysis: Mapping[str, Any]) -> str:
+    fields = [*analysis["construction"], *analysis["design_elements"], *analysis["attributes"]]
+    materials = [f"{one['name']} ({one['finish']})" for one in analysis["materials"]]
+    return ", ".join([analysis["summary"], *materials, *(f"{one['name']}: {one['value']}" for one in fields)])

@@ -1,6 +1,6 @@
 """What may be done next for a technical pack, from what there is of it; and how sure an analysis is. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
 from shared.problems import StepNotAllowed
@@ -68,6 +68,17 @@ def require(step: str, *, views: int, analyzed: int) -> None:
         raise StepNotAllowed(
             f"{_WHY_NOT[status]} Allowed now: {', '.join(steps)}.", session_status=status, allowed=steps
         )
+
+
+def analyzed_of(views: Collection[Mapping[str, Any]], *, before: str) -> list[Mapping[str, Any]]:
+    """Return those of ``views`` that are analysed.
+
+    Raises:
+        StepNotAllowed: as `require` for the step ``before`` which that must have been.
+    """
+    analyzed = [view for view in views if view["analysis"]]
+    require(before, views=len(views), analyzed=len(analyzed))
+    return analyzed
 
 
 def confidence(analysis: Mapping[str, Any]) -> float:

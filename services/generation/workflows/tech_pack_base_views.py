@@ -21,7 +21,6 @@ from services.generation.workflows import (
 from shared.problems import NotFound
 
 VIEWS_MAX = 5
-CATEGORY_MAX = 100
 
 NAME = "tech_pack_base_views"
 TITLE = "Base views of a technical pack"
@@ -59,7 +58,7 @@ class Inputs(Schema):
     revision_ids = fields.List(
         fields.String(), validate=[validate.Length(1, VIEWS_MAX), _require_unique], metadata={"uniqueItems": True}
     )
-    category = fields.String(validate=validate.Length(1, CATEGORY_MAX))
+    category = fields.String(validate=validate.Length(1, facts.CATEGORY_MAX))
 
 
 def look(source: str, *, view_type: str, category: str, size: Mapping[str, float], seed: int) -> PlannedOperation:

@@ -15,7 +15,6 @@ from services.generation.workflows import Assets, DoneOperation, PlannedGenerati
 from services.generation.workflows.tech_pack_base_views import VIEWS_MAX
 
 SHOTS_MIN, SHOTS_MAX = 6, 10
-CATEGORY_MAX = 100
 
 NAME = "tech_pack_close_ups"
 TITLE = "Close-ups of a technical pack"
@@ -43,7 +42,6 @@ LOOK_PROMPT = (
     " know of it: material and finish, how it is made and joined, dimensions that can be told, colours, and whatever"
     " else matters, in the terms of its trade. Say how sure you are, from 0 to 1."
 )
-_KNOWN_MAX = 1500
 _SEED_STEP, _SEED_LIMIT = 7919, 2**31
 
 
@@ -51,7 +49,7 @@ class Inputs(Schema):
     """What a client sends."""
 
     product_id = fields.String(required=True)
-    category = fields.String(validate=validate.Length(1, CATEGORY_MAX))
+    category = fields.String(validate=validate.Length(1, facts.CATEGORY_MAX))
     count = fields.Integer(load_default=8, strict=True, validate=validate.Range(SHOTS_MIN, SHOTS_MAX))
 
 
@@ -62,11 +60,9 @@ def plan(inputs: Mapping[str, Any], assets: Assets, seed: int) -> Sequence[Plann
         StepNotAllowed: nothing of the product was analysed yet.
     """
     product = assets[inputs["product_id"]]
-    views = steps.in_order(product["views"].values())
-    analyzed = [view for view in views if view["analysis"]]
-    steps.require(steps.CLOSE_UPS, views=len(views), analyzed=len(analyzed))
+    analyzed = steps.analyzed_of(steps.in_order(product["views"].values()), before=steps.CLOSE_UPS)
     category = facts.kind_for(inputs, product, analyzed)
-    known = "; ".join(told(view["analysis"]) for view in analyzed)[:_KNOWN_MAX]
+    known = facts.known_of(view["analysis"] for view in analyzed)
     photos = analyzed[:VIEWS_MAX]
     seen_from = [view["view_type"] for view in photos]
     operation = PlannedOperation(
@@ -167,10 +163,3 @@ def seen(picture: DoneOperation, look: DoneOperation) -> dict[str, Any]:
     """Return what a shot has come to: its image, the analysis of that, and how far this is to be trusted."""
     analysis = look.result or {}
     return {"image_id": picture.image_ids[0], "analysis": analysis, "confidence": steps.confidence(analysis)}
-
-
-def told(analysis: Mapping[str, Any]) -> str:
-    """Return an analysis in one line, for a prompt."""
-    fields_ = [*analysis["construction"], *analysis["design_elements"], *analysis["attributes"]]
-    materials = [f"{one['name']} ({one['finish']})" for one in analysis["materials"]]
-    return ", ".join([analysis["summary"], *materials, *(f"{one['name']}: {one['value']}" for one in fields_)])

@@ -57,8 +57,8 @@ def plan(
         StepNotAllowed: the view was not analysed yet.
         BadRequest: its analysis has no such field.
     """
-    view, path = assets[inputs["revision_id"]], inputs["field_path"]
-    steps.require(steps.EDIT, views=1, analyzed=bool(view["analysis"]))
+    (view,) = steps.analyzed_of([assets[inputs["revision_id"]]], before=steps.EDIT)
+    path = inputs["field_path"]
     current, schema = _field(view["analysis"], path)
     operation = PlannedOperation(
         name="vision.edit",

@@ -12,7 +12,7 @@ from services.generation import tech_pack_facts as facts
 from services.generation import tech_pack_steps as steps
 from services.generation.workflows import Assets, DoneOperation, PlannedGeneration, PlannedOperation
 from services.generation.workflows.tech_pack_base_views import look
-from services.generation.workflows.tech_pack_close_ups import look_operation, seen, shot_operation, told
+from services.generation.workflows.tech_pack_close_ups import look_operation, seen, shot_operation
 from services.generation.workflows.tech_pack_sketches import about, measure_operation, sketch_operation
 
 PROMPT_MAX = 1000
@@ -32,7 +32,6 @@ VIEW_PROMPT = (
     " light ground, evenly lit. Shape, proportions, colours, material and labels unchanged. What is known of it:"
     " {known}.{more} No people, no added text."
 )
-_KNOWN_MAX = 1500
 _OF_SHOT = ("title", "view", "instruction", "reason", "seen_from", "number", "count")
 
 
@@ -103,8 +102,8 @@ def renews_view(settings: Mapping[str, Any]) -> bool:
 
 
 def _view(view: Mapping[str, Any], *, seed: int, more: str) -> PlannedGeneration:
-    steps.require(steps.REGENERATE, views=1, analyzed=bool(view["analysis"]))
-    known = told(view["analysis"])[:_KNOWN_MAX]
+    (view,) = steps.analyzed_of([view], before=steps.REGENERATE)
+    known = facts.known_of([view["analysis"]])
     return PlannedGeneration(
         sku=SKU,
         seed=seed,

@@ -11,9 +11,6 @@ from marshmallow import Schema, fields, validate
 from services.generation import tech_pack_facts as facts
 from services.generation import tech_pack_steps as steps
 from services.generation.workflows import Assets, DoneOperation, PlannedGeneration, PlannedOperation
-from services.generation.workflows.tech_pack_close_ups import told
-
-CATEGORY_MAX = 100
 
 NAME = "tech_pack_sketches"
 TITLE = "Technical sketches"
@@ -40,14 +37,13 @@ SKETCH_PROMPT = (
 )
 # Which photos show what is drawn, best first.
 _SHOWN_BY: Final = {"front": ("front",), "back": ("back", "front"), "side": ("left", "right", "front")}
-_KNOWN_MAX = 1500
 
 
 class Inputs(Schema):
     """What a client sends."""
 
     product_id = fields.String(required=True)
-    category = fields.String(validate=validate.Length(1, CATEGORY_MAX))
+    category = fields.String(validate=validate.Length(1, facts.CATEGORY_MAX))
 
 
 def plan(inputs: Mapping[str, Any], assets: Assets, seed: int) -> Sequence[PlannedGeneration]:
@@ -58,9 +54,8 @@ def plan(inputs: Mapping[str, Any], assets: Assets, seed: int) -> Sequence[Plann
     """
     product = assets[inputs["product_id"]]
     views = steps.in_order(product["views"].values())
-    analyzed = [view for view in views if view["analysis"]]
-    steps.require(steps.SKETCHES, views=len(views), analyzed=len(analyzed))
-    category = facts.kind_for(inputs, product, analyzed)
+    analyzed = steps.analyzed_of(views, before=steps.SKETCHES)
+    known = about(product, category=facts.kind_for(inputs, product, analyzed))
     shown = [(view, _best(views, view)) for view in _SHOWN_BY]
     return [
         PlannedGeneration(
@@ -79,7 +74,7 @@ def plan(inputs: Mapping[str, Any], assets: Assets, seed: int) -> Sequence[Plann
                     view,
                     seen_from=photo["view_type"],
                     source=photo["key"],
-                    about=about(product, category=category),
+                    about=known,
                     size=product["size"],
                     seed=seed,
                 )
@@ -120,7 +115,7 @@ def result_of(settings: Mapping[str, Any], done: Sequence[DoneOperation]) -> dic
 def about(product: Mapping[str, Any], *, category: str) -> dict[str, str]:
     """Return what the question tells of a product: its category, and what its analyses say."""
     analyzed = [view["analysis"] for view in steps.in_order(product["views"].values()) if view["analysis"]]
-    return {"category": facts.of_kind(category), "known": "; ".join(map(told, analyzed))[:_KNOWN_MAX]}
+    return {"category": facts.of_kind(category), "known": facts.known_of(analyzed)}
 
 
 def measure_operation(
